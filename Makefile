@@ -1,0 +1,61 @@
+# Every command a person needs; `make` alone lists them.
+SHELL    := /bin/sh
+PYTHON   ?= $(shell for p in python3.13 python3.12; do if $$p -c 'import sys; raise SystemExit(sys.version_info < (3, 12))' >/dev/null 2>&1; then echo $$p; break; fi; done)
+BIN      := .venv/bin
+SERVICES := api gatekeeper integrations planner runner
+MEMBERS  := shared $(addprefix services/,$(SERVICES))
+UV       := $(BIN)/uv
+COMPILE  := $(UV) pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-emit-index-url \
+            --no-annotate --custom-compile-command 'make lock' \
+            --no-emit-package headrace $(addprefix --no-emit-package headrace-,$(SERVICES))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test check lint types imports scan lock bench clean
+
+help: ## List these targets
+	@grep -hE '^[a-z-]+:.*?## ' Makefile | awk -F ':.*?## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+setup: .venv/installed ## Create .venv from pinned, hashed requirements
+
+.venv/installed: requirements/dev.txt $(addsuffix /pyproject.toml,$(MEMBERS))
+	@test -n "$(PYTHON)" || { echo "headrace needs Python 3.12 or later: no python3.13 or python3.12 runs here"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(addprefix -e ,$(MEMBERS))
+	@touch $@
+
+demo: setup ## Start everything, run the main job, prove it, stop everything
+	@$(BIN)/headrace demo
+
+up: setup ## Start everything and keep it running (Ctrl-C stops it)
+	@$(BIN)/headrace up
+
+test: setup ## The whole test suite
+	$(BIN)/python -m pytest
+
+check: lint types imports scan ## Everything that reads the code without running it
+
+lint: setup ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## mypy, strict, over source and tests
+	$(BIN)/mypy
+
+imports: setup ## import-linter: who may import whom
+	$(BIN)/lint-imports
+
+scan: setup ## The architecture scanner
+	$(BIN)/python tests/architecture/scanner.py
+
+lock: setup ## Resolve every pin again (keeps those that still fit)
+	$(COMPILE) --group dev $(addsuffix /pyproject.toml,$(MEMBERS)) --extra up -o requirements/dev.txt
+	$(foreach s,$(SERVICES),$(COMPILE) -c requirements/dev.txt services/$(s)/pyproject.toml -o requirements/$(s).txt &&) true
+
+bench: setup ## The benchmarks
+	$(BIN)/python -m benchmarks
+
+clean: ## Remove what the targets above made (not .headrace, which holds data)
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The api of headrace: HTTP, server-sent events and webhooks."""

@@ -1,0 +1,1 @@
+"""The gatekeeper of headrace: evaluates gates and owns approvals."""

@@ -1,0 +1,1 @@
+"""The integrations of headrace: outside systems, and the secrets they need."""

@@ -1,0 +1,1 @@
+"""The runner of headrace: performs tools, code and http."""

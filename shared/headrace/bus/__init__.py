@@ -1,0 +1,1 @@
+"""The bus: hints over NATS JetStream that may be lost, repeated, delayed or reordered."""

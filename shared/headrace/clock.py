@@ -1,0 +1,64 @@
+"""The clock, ids and sleep: the one reader of the time and of entropy.
+
+Owners live on the database's clock (read at each lease renewal) plus the monotonic clock in between, so that two hosts
+whose clocks differ agree on deadlines. Tests bring a clock of their own.
+"""
+
+import asyncio
+import os
+import time
+from typing import Protocol
+
+from headrace import ids
+
+
+class Clock(Protocol):
+    """Time, and waiting for it."""
+
+    def now_ms(self) -> int:
+        """Give milliseconds since 1970."""
+        ...
+
+    def monotonic(self) -> float:
+        """Give seconds that never go back; only differences mean anything."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+    def entropy(self) -> bytes:
+        """Give 16 bytes that nobody can guess."""
+        ...
+
+
+class SystemClock:
+    """This machine's clock, steered to the database's by `steer`."""
+
+    def __init__(self) -> None:
+        self._offset_ms = int(time.time() * 1000) - int(time.monotonic() * 1000)
+
+    def now_ms(self) -> int:
+        """Give milliseconds since 1970, by the last steering plus the monotonic clock."""
+        return int(time.monotonic() * 1000) + self._offset_ms
+
+    def steer(self, database_now_ms: int) -> None:
+        """Take over the database's time, read just now."""
+        self._offset_ms = database_now_ms - int(time.monotonic() * 1000)
+
+    def monotonic(self) -> float:
+        """Give seconds of the monotonic clock."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait on the event loop."""
+        await asyncio.sleep(seconds)
+
+    def entropy(self) -> bytes:
+        """Give 16 bytes from the operating system."""
+        return os.urandom(16)
+
+
+def mint(clock: Clock, prefix: str, partition: int = 0) -> str:
+    """Make a new TypeID."""
+    return ids.make(prefix, clock.now_ms(), clock.entropy(), partition)

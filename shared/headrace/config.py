@@ -1,0 +1,106 @@
+"""Configuration, read once from the environment: the only reader of it."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from headrace.errors import ValidationError
+from headrace.keys import Keys
+from headrace.vocabulary import WORKSPACE_DEFAULT
+
+API_PORT_DEFAULT: Final = 8374
+SECRET_BYTES_MIN: Final = 32
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process needs to know. Unset URLs mean embedded servers where a command starts them, else an error."""
+
+    database_url: str | None = None
+    nats_url: str | None = None
+    data_dir: Path = Path(".headrace")
+    api_host: str = "127.0.0.1"
+    api_port: int = API_PORT_DEFAULT
+    api_url: str | None = None
+    health_port: int = 0
+    file_root: Path = Path()
+    workspace: str = WORKSPACE_DEFAULT
+    keys: Keys = Keys()
+    slots: int = 0
+    token: str | None = None
+    log_level: str = "info"
+    allow_private_addresses: bool = False
+    pools: tuple[str, ...] = ()
+
+    @property
+    def base_url(self) -> str:
+        """Give the address of the api."""
+        return self.api_url or f"http://{self.api_host}:{self.api_port}"
+
+
+def from_env() -> Config:
+    """Read the process's environment; raises ValidationError naming the variable that is wrong."""
+    return read(dict(os.environ))
+
+
+def read(env: dict[str, str]) -> Config:
+    """Read a configuration from a mapping of environment variables; raises ValidationError naming the wrong one."""
+    data_dir = Path(env.get("HEADRACE_DATA_DIR", ".headrace"))
+    return Config(
+        database_url=env.get("HEADRACE_DATABASE_URL") or None,
+        nats_url=env.get("HEADRACE_NATS_URL") or None,
+        data_dir=data_dir,
+        api_host=env.get("HEADRACE_API_HOST", "127.0.0.1"),
+        api_port=_number(env, "HEADRACE_API_PORT", API_PORT_DEFAULT),
+        api_url=env.get("HEADRACE_API_URL") or None,
+        health_port=_number(env, "HEADRACE_HEALTH_PORT", 0),
+        file_root=Path(env.get("HEADRACE_FILE_ROOT", ".")),
+        workspace=env.get("HEADRACE_WORKSPACE", WORKSPACE_DEFAULT),
+        keys=_keys(env, data_dir),
+        slots=_number(env, "MAX_CONCURRENT", os.cpu_count() or 1),
+        token=env.get("HEADRACE_TOKEN") or None,
+        log_level=env.get("HEADRACE_LOG_LEVEL", "info"),
+        allow_private_addresses=env.get("HEADRACE_ALLOW_PRIVATE_ADDRESSES", "") in {"1", "true", "yes"},
+        pools=tuple(filter(None, env.get("HEADRACE_POOLS", "").split(","))),
+    )
+
+
+def _number(env: dict[str, str], name: str, default: int) -> int:
+    text = env.get(name, "")
+    if not text:
+        return default
+    if not text.isdigit():
+        message = f"{name} must be a whole number, not {text!r}"
+        raise ValidationError(message)
+    return int(text)
+
+
+def _keys(env: dict[str, str], data_dir: Path) -> Keys:
+    """Read keys: HEADRACE_KEYS is `label=hex,label=hex` and stands alone; else the master of HEADRACE_SECRET_FILE."""
+    given = env.get("HEADRACE_KEYS", "")
+    if given:
+        return Keys(single={label: _hex("HEADRACE_KEYS", value) for label, _, value in _pairs(given)})
+    if env.get("HEADRACE_SECRET"):
+        return Keys(master=_hex("HEADRACE_SECRET", env["HEADRACE_SECRET"]))
+    path = Path(env.get("HEADRACE_SECRET_FILE", data_dir / "secret"))
+    if path.is_file():
+        return Keys(master=_hex(str(path), path.read_text().strip()))
+    return Keys()
+
+
+def _pairs(given: str) -> list[tuple[str, str, str]]:
+    return [part.strip().partition("=") for part in given.split(",") if part.strip()]
+
+
+def _hex(name: str, value: str) -> bytes:
+    try:
+        secret = bytes.fromhex(value)
+    except ValueError:
+        secret = b""
+    if len(secret) < SECRET_BYTES_MIN:
+        message = (
+            f"{name} must be at least {SECRET_BYTES_MIN} bytes as hex digits (make one with `openssl rand -hex 32`)"
+        )
+        raise ValidationError(message)
+    return secret

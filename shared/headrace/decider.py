@@ -1,0 +1,185 @@
+"""The shape of every pure core: decide, evolve, react, outstanding, explain (pure).
+
+A room is a decider and its projections, for one log. The owner host loads state, feeds commands, appends events, and
+only then lets effects, answers and acks out. The core never waits, never reads a clock, never draws a number: time,
+ids and outside answers arrive inside commands or as arguments.
+
+    decide(state, command, context) -> events | Rejection     what happens; reads state only
+    evolve(state, event, at)        -> state                  remembers it; owns state, may update it in place
+    react(state, event)             -> effects                what this event sets going
+    outstanding(state, now)         -> effects                everything that should be under way now
+    explain(state)                  -> reasons                why it is not moving
+
+After a command's events the host sends `Advance` until it yields none, so that inline steps run in the same batch.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+import msgspec
+
+from headrace.codec import Raw
+from headrace.errors import HeadraceError
+from headrace.events.base import SYSTEM, Actor, Event
+from headrace.messages import Interrupt, Message, WorkOrder
+
+
+class Rejection(msgspec.Struct, frozen=True):
+    """A refusal as a value, with the error that its caller meets."""
+
+    error: HeadraceError
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """What surrounds a command: the owner's time (ms), who sent it, where, and the stream it is for."""
+
+    now: int
+    stream_id: str
+    workspace: str
+    actor: Actor = SYSTEM
+    key: str | None = None
+
+
+class MissingError(Exception):
+    """A decision needs outside material first: blobs by digest. The host fetches them and decides again."""
+
+    def __init__(self, digests: Iterable[str]) -> None:
+        super().__init__()
+        self.digests = tuple(digests)
+
+
+class Dispatch(msgspec.Struct, frozen=True):
+    """Effect: give an attempt to a worker of its pool."""
+
+    order: WorkOrder
+    priority: int = 0
+
+
+class Tell(msgspec.Struct, frozen=True):
+    """Effect: send a command to another stream's inbox, again until its receipt is on record."""
+
+    log: str
+    stream_id: str
+    command: Message
+    workspace: str
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """Effect: reach an attempt that is under way, or still queued, and end it."""
+
+    interrupt: Interrupt
+    pool: str = ""
+
+
+Effect = Dispatch | Tell | Stop
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A projection row: its table, and the columns by name (the key columns among them)."""
+
+    table: str
+    columns: dict[str, Any]
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """Why something is not moving, in one sentence, and what would move it."""
+
+    waiting_for: str
+    message: str
+    remedy: str
+    step: str | None = None
+    until: int | None = None
+
+
+class Room[State, Command, Kind: Event](Protocol):
+    """A pure core and its projections, as the owner host runs it. One instance serves a process; it keeps no state.
+
+    `format` keeps older code from claiming what newer code wrote. `fingerprint` is the hash of evolve and upcasters:
+    snapshots written under another one are ignored.
+    """
+
+    log: ClassVar[str]
+    format: ClassVar[int]
+    fingerprint: str
+
+    def initial(self, stream_id: str, workspace: str) -> State:
+        """Give the state of a stream without events."""
+        ...
+
+    def exists(self, state: State) -> bool:
+        """Tell whether the stream has any event."""
+        ...
+
+    def read_command(self, data: Raw | bytes) -> Command:
+        """Decode a command; raises msgspec.ValidationError or DecodeError, upon which it is parked or refused."""
+        ...
+
+    def decide(self, state: State, command: Command, context: Context) -> Sequence[Kind] | Rejection:
+        """Say what happens. Reads state only. An empty sequence: it is already so."""
+        ...
+
+    def evolve(self, state: State, event: Kind, at: int) -> State:
+        """Remember an event that happened at `at`. May update the state it owns in place."""
+        ...
+
+    def react(self, state: State, event: Kind) -> Iterable[Effect]:
+        """Say what an event sets going, given the state after it."""
+        ...
+
+    def outstanding(self, state: State, now: int) -> Iterable[Effect]:
+        """Say everything that should be under way now: what a new owner, or a repair, sets going again."""
+        ...
+
+    def explain(self, state: State) -> Sequence[Reason]:
+        """Say why the stream is not moving."""
+        ...
+
+    def wake_at(self, state: State) -> int | None:
+        """Give the earliest time at which the stream wants a `Wake`; repeats of a `Tell` without receipt among them."""
+        ...
+
+    def finished(self, state: State) -> bool:
+        """Tell whether the stream is over: it needs no cache and no wake-up."""
+        ...
+
+    def rows(self, state: State, events: Sequence[Kind] | None) -> Iterable[Row]:
+        """Give the projection rows that `events` changed, or all of the stream's when None (a rebuild).
+
+        Rows follow from the state alone, so that live and rebuilt are equal byte for byte.
+        """
+        ...
+
+    def attachments(self, command: Command) -> Mapping[str, bytes]:
+        """Give blobs by digest that must be stored with this command's events (a plan's body)."""
+        ...
+
+    def answer(self, state: State, command: Command) -> object:
+        """Give the body that the caller of a command meets after commit."""
+        ...
+
+    def snapshot(self, state: State) -> bytes:
+        """Write the state for the snapshot cache."""
+        ...
+
+    def restore(self, data: bytes) -> State:
+        """Read a snapshot back."""
+        ...
+
+
+class Library(Protocol):
+    """Content by digest. Content-addressed, so reading it is as pure as reading a constant."""
+
+    def body(self, digest: str) -> bytes:
+        """Give the bytes that a `sha256:` digest names; raises MissingError when they must be fetched first."""
+        ...
+
+
+class Preparer(Protocol):
+    """The shell beside a room: brings outside answers into commands before they are decided."""
+
+    async def prepare(self, command: Any, context: Context) -> Any:
+        """Give the command to decide, with what the decision needs from outside; raises HeadraceError to refuse it.
+
+        A compile's result comes in so, and whether a plan's digest is authorised.
+        """
+        ...

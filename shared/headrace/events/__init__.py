@@ -1,0 +1,1 @@
+"""Every event of headrace: one module per log."""

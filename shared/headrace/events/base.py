@@ -1,0 +1,73 @@
+"""What every event is made of (pure).
+
+One class per event, past tense, frozen, one docstring line that says who writes it and when. `tag` is its name in the
+log, on the feed and in `docs/events.md`. Defaults are left out of the bytes. A changed meaning is a new class with a
+new `SCHEMA` and an upcast, never an edit: golden files freeze with the first tag.
+"""
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from headrace.codec import NULL, Raw
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An immutable fact."""
+
+    SCHEMA: ClassVar[int] = 1
+
+    @classmethod
+    def type_name(cls) -> str:
+        """Give the event's name in the log, such as `run.queued`."""
+        return str(cls.__struct_config__.tag)
+
+
+class Actor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who did something: a token, a trigger, or headrace itself."""
+
+    id: str
+    name: str
+    roles: tuple[str, ...] = ()
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An error as it is recorded: a type of VOCABULARY "Error envelope", never a traceback."""
+
+    type: str
+    message: str
+    details: dict[str, Any] = {}
+    plugin: str | None = None
+
+
+class BlobRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A body too large to travel inline: its `sha256:` digest, its size in bytes, and a preview marked as such."""
+
+    digest: str
+    size_bytes: int
+    preview: str = ""
+    media_type: str = "application/json"
+
+
+class ArtifactInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A kept output: its type and label, its value (a path, a url, a number), and where its body is."""
+
+    type: str
+    label: str
+    value: Raw = NULL
+    body: Raw = NULL
+    blob: BlobRef | None = None
+    media_type: str = "text/plain"
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a result came from: the source that was asked and when it answered (milliseconds since 1970)."""
+
+    source: str
+    fetched_at: int
+    complete: bool = True
+    calls: int = 1
+    next_cursor: str | None = None
+
+
+SYSTEM = Actor(id="system", name="headrace", roles=())

@@ -1,0 +1,205 @@
+"""Events of a run (log `runs`, written by the planner) (pure)."""
+
+from headrace.codec import NULL, Raw
+from headrace.events.base import Actor, ArtifactInfo, BlobRef, ErrorInfo, Event, Evidence
+
+
+class RunQueued(Event, frozen=True, kw_only=True, tag="run.queued"):
+    """Written when a run is created: what will run (the plan's digest), with what inputs, for whom, and why."""
+
+    kind: str
+    plan_digest: str
+    inputs: Raw
+    inputs_digest: str
+    requester: Actor
+    workflow: str | None = None
+    workflow_version: int | None = None
+    trigger: Raw = NULL
+    automation: str = "fully_auto"
+    authorized: bool = False
+    attempt: int = 1
+    retry_of: str | None = None
+    subject: str | None = None
+    stage: str | None = None
+    labels: dict[str, str] = {}
+    connections: Raw = NULL
+    workers_active: bool = True
+
+
+class RunStarted(Event, frozen=True, kw_only=True, tag="run.started"):
+    """Written when a run's first step can begin: its timeout counts from here."""
+
+    by: Actor | None = None
+
+
+class StepSucceeded(Event, frozen=True, kw_only=True, tag="step.succeeded"):
+    """Written when a step, or one item of a map (`index`), ended well; the only event of a step that only reads."""
+
+    step: str
+    index: int | None = None
+    attempt: int = 1
+    attempt_id: str | None = None
+    output: Raw = NULL
+    blob: BlobRef | None = None
+    artifacts: tuple[ArtifactInfo, ...] = ()
+    evidence: Evidence | None = None
+    worker: str | None = None
+    started_at: int | None = None
+    finished_at: int | None = None
+    arguments_digest: str | None = None
+
+
+class StepFailed(Event, frozen=True, kw_only=True, tag="step.failed"):
+    """Written when a step, or one item of a map, ended badly and will not be tried again."""
+
+    step: str
+    error: ErrorInfo
+    index: int | None = None
+    attempt: int = 1
+    attempt_id: str | None = None
+    status: str = "failed"
+    continued: bool = False
+    artifacts: tuple[ArtifactInfo, ...] = ()
+    worker: str | None = None
+    started_at: int | None = None
+    finished_at: int | None = None
+
+
+class StepSkipped(Event, frozen=True, kw_only=True, tag="step.skipped"):
+    """Written when a step will not run: its branch was not chosen, its condition was false, or all it needs were skipped."""
+
+    step: str
+    reason: str
+
+
+class AttemptFailed(Event, frozen=True, kw_only=True, tag="attempt.failed"):
+    """Written when one try ended badly (failed, timed_out or lost) and another will follow at `retry_at`."""
+
+    step: str
+    attempt: int
+    attempt_id: str
+    status: str
+    error: ErrorInfo
+    retry_at: int
+    index: int | None = None
+    worker: str | None = None
+    started_at: int | None = None
+    finished_at: int | None = None
+
+
+class WriteClaimed(Event, frozen=True, kw_only=True, tag="write.claimed"):
+    """Written before a worker may act on the world: which attempt, with which arguments, under which nonce."""
+
+    step: str
+    attempt: int
+    attempt_id: str
+    nonce: str
+    arguments_digest: str
+    worker: str
+    index: int | None = None
+
+
+class MapStarted(Event, frozen=True, kw_only=True, tag="map.started"):
+    """Written when a map's list is known: its items and how many (the list itself, or where it is)."""
+
+    step: str
+    count: int
+    items: Raw = NULL
+    blob: BlobRef | None = None
+
+
+class TimerStarted(Event, frozen=True, kw_only=True, tag="timer.started"):
+    """Written when a wait begins: the step ends at `due_at` (milliseconds since 1970)."""
+
+    step: str
+    due_at: int
+
+
+class ApprovalRequested(Event, frozen=True, kw_only=True, tag="approval.requested"):
+    """Written when a run needs a person: for a step, or (`step` empty) for its gated tools as a whole."""
+
+    approval_id: str
+    digest: str
+    shown: Raw
+    step: str = ""
+    roles: tuple[str, ...] = ("approver",)
+    quorum: int = 1
+    expires_at: int | None = None
+
+
+class ApprovalReceived(Event, frozen=True, kw_only=True, tag="approval.received"):
+    """Written when the gatekeeper has the request on record, so that it need not be asked again."""
+
+    approval_id: str
+
+
+class ApprovalResolved(Event, frozen=True, kw_only=True, tag="approval.resolved"):
+    """Written when the gatekeeper's outcome arrives: approved, rejected or expired, by whom and why."""
+
+    approval_id: str
+    step: str
+    status: str
+    by: tuple[Actor, ...] = ()
+    reason: str = ""
+
+
+class CancelRequested(Event, frozen=True, kw_only=True, tag="run.cancel_requested"):
+    """Written when somebody asks to cancel while attempts are under way."""
+
+    by: Actor
+    reason: str = ""
+
+
+class LateResultKept(Event, frozen=True, kw_only=True, tag="attempt.late"):
+    """Written when a result arrives after its step was over: kept as evidence, changes nothing."""
+
+    step: str
+    attempt: int
+    attempt_id: str
+    status: str
+    index: int | None = None
+    output: Raw = NULL
+    blob: BlobRef | None = None
+    error: ErrorInfo | None = None
+    worker: str | None = None
+
+
+class RunSucceeded(Event, frozen=True, kw_only=True, tag="run.succeeded"):
+    """Written when every step is over and none failed: the run's outputs."""
+
+    outputs: Raw = NULL
+
+
+class RunFailed(Event, frozen=True, kw_only=True, tag="run.failed"):
+    """Written when a step failed, or the run's own time was over."""
+
+    error: ErrorInfo
+    step: str | None = None
+
+
+class RunCancelled(Event, frozen=True, kw_only=True, tag="run.cancelled"):
+    """Written when a cancel is complete."""
+
+    by: Actor
+    reason: str = ""
+
+
+RunEvent = (
+    RunQueued
+    | RunStarted
+    | StepSucceeded
+    | StepFailed
+    | StepSkipped
+    | AttemptFailed
+    | WriteClaimed
+    | MapStarted
+    | TimerStarted
+    | ApprovalRequested
+    | ApprovalReceived
+    | ApprovalResolved
+    | CancelRequested
+    | LateResultKept
+    | RunSucceeded
+    | RunFailed
+    | RunCancelled
+)

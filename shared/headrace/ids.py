@@ -1,0 +1,109 @@
+"""Identifiers: TypeIDs over UUIDv7 that carry the partition of their stream (pure).
+
+A TypeID (https://github.com/jetify-com/typeid) is `prefix_` followed by 26 characters of Crockford base32 over a
+128-bit UUID. Ours is a UUIDv7 (RFC 9562): 48 bits of milliseconds, so ids sort by time and tell their month, and in
+the last byte the partition, so that everybody who holds an id knows which owner to ask.
+"""
+
+import hashlib
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final
+
+from headrace.errors import ValidationError
+
+ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+DIGITS: Final = {letter: value for value, letter in enumerate(ALPHABET)}
+SUFFIX_CHARS: Final = 26
+PARTITIONS_MAX: Final = 256
+TIMELESS_MS: Final = 0
+"""Time part of streams that never end (the catalogue): they live in a month of their own that never detaches."""
+
+RUN: Final = "run"
+ATTEMPT: Final = "att"
+APPROVAL: Final = "apr"
+ARTIFACT: Final = "art"
+TOKEN: Final = "tok"  # noqa: S105  (the prefix of an id, no secret)
+WORKER: Final = "wrk"
+REQUEST: Final = "req"
+
+
+def uuid7(now_ms: int, entropy: bytes, partition: int) -> int:
+    """Lay out a UUIDv7: `now_ms` since 1970, 9 bytes of `entropy`, and the partition in the last byte."""
+    if not 0 <= partition < PARTITIONS_MAX:
+        message = f"partition {partition} is outside 0..{PARTITIONS_MAX - 1}"
+        raise ValidationError(message)
+    noise = int.from_bytes(entropy[:9], "big")
+    rand_a = noise & 0xFFF
+    rand_b = (noise >> 12) & ((1 << 54) - 1)
+    return (now_ms & ((1 << 48) - 1)) << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b << 8 | partition
+
+
+def text(prefix: str, number: int) -> str:
+    """Write a 128-bit number as a TypeID."""
+    letters = [""] * SUFFIX_CHARS
+    for place in range(SUFFIX_CHARS - 1, -1, -1):
+        letters[place] = ALPHABET[number & 31]
+        number >>= 5
+    return f"{prefix}_{''.join(letters)}"
+
+
+def make(prefix: str, now_ms: int, entropy: bytes, partition: int = 0) -> str:
+    """Make a TypeID from a time and entropy that the caller brings."""
+    return text(prefix, uuid7(now_ms, entropy, partition))
+
+
+def derive(prefix: str, now_ms: int, partition: int, *parts: str) -> str:
+    """Make the TypeID that the same parts always give: for request ids, attempts and repeats."""
+    digest = hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).digest()
+    return make(prefix, now_ms, digest, partition)
+
+
+@lru_cache(maxsize=65_536)
+def number(type_id: str) -> int:
+    """Read a TypeID back to its 128-bit number; raises ValidationError when it is none."""
+    _, _, suffix = type_id.rpartition("_")
+    if len(suffix) != SUFFIX_CHARS or suffix[0] > "7":
+        message = f"{type_id!r} is not an id: expected a prefix, '_' and {SUFFIX_CHARS} characters"
+        raise ValidationError(message)
+    value = 0
+    for letter in suffix:
+        digit = DIGITS.get(letter)
+        if digit is None:
+            message = f"{type_id!r} is not an id: {letter!r} does not occur in one"
+            raise ValidationError(message)
+        value = value << 5 | digit
+    return value
+
+
+def partition_of(type_id: str) -> int:
+    """Tell the partition that a stream belongs to."""
+    return number(type_id) & 0xFF
+
+
+def millis_of(type_id: str) -> int:
+    """Tell when an id was made, in milliseconds since 1970."""
+    return number(type_id) >> 80
+
+
+@lru_cache(maxsize=65_536)
+def month_of(type_id: str) -> int:
+    """Tell the month a stream was created in, as yyyymm (197001 for streams that never end)."""
+    at = datetime.fromtimestamp(millis_of(type_id) / 1000, UTC)
+    return at.year * 100 + at.month
+
+
+def partition_for(partitions: int, *parts: str) -> int:
+    """Route a create, which has no id yet, by what identifies it (workspace and idempotency key)."""
+    digest = hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") % partitions
+
+
+def definition(kind: str, workspace: str, name: str) -> str:
+    """Make the stream id of a definition in the catalogue: the same name always meets the same stream."""
+    return derive(kind, TIMELESS_MS, 0, kind, workspace, name)
+
+
+def instance(step: str, index: int | None) -> str:
+    """Write a step instance as people read it: `symbols[3]` for an item of a map, else the step's id."""
+    return step if index is None else f"{step}[{index}]"

@@ -1,0 +1,79 @@
+"""Keys of one installation, and the seals made with them (pure).
+
+One master secret makes all keys (HMAC-SHA256 of a label). Only owners (planner, gatekeeper) hold the master; a worker
+holds the keys of its pools, the api the keys for commands and blobs. A seal is HMAC-SHA256 (2 µs a message) over the
+subject's purpose and the body: a message that nobody with the key made is refused and reported.
+"""
+
+import hashlib
+import hmac
+from typing import Final
+
+import msgspec
+
+from headrace.errors import ForbiddenError, UnauthorizedError
+
+SEAL_BYTES: Final = 32
+COMMANDS: Final = "commands"
+OWNERS: Final = "owners"
+BLOBS: Final = "blobs"
+POOL: Final = "pool:"
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """The keys that this process may use: the master, or single ones by label."""
+
+    master: bytes | None = None
+    single: dict[str, bytes] = {}
+
+    def key(self, label: str) -> bytes:
+        """Give the key of a label; raises ForbiddenError when this process was not given it."""
+        known = self.single.get(label)
+        if known is not None:
+            return known
+        if self.master is None:
+            message = f"this process holds no key for {label!r}; set HEADRACE_SECRET_FILE or HEADRACE_KEYS"
+            raise ForbiddenError(message)
+        return hmac.digest(self.master, label.encode(), "sha256")
+
+    def seal(self, label: str, body: bytes) -> bytes:
+        """Put a seal in front of a body."""
+        return hmac.digest(self.key(label), body, "sha256") + body
+
+    def open(self, label: str, sealed: bytes) -> bytes:
+        """Give the body of a sealed message; raises UnauthorizedError when the seal is not ours."""
+        seal, body = sealed[:SEAL_BYTES], sealed[SEAL_BYTES:]
+        if not hmac.compare_digest(hmac.digest(self.key(label), body, "sha256"), seal):
+            message = f"the message carries no valid seal for {label!r}"
+            raise UnauthorizedError(message)
+        return body
+
+    def pack(self, label: str, body: bytes) -> bytes:
+        """Make a sealed message that says under which label it is sealed: `label`, a newline, seal, body."""
+        return label.encode() + b"\n" + self.seal(label, body)
+
+    def unpack(self, packed: bytes) -> tuple[str, bytes]:
+        """Give the label and body of a packed message; raises UnauthorizedError when its seal is not ours."""
+        label, _, sealed = packed.partition(b"\n")
+        name = label.decode("ascii", "replace")
+        return name, self.open(name, sealed)
+
+    def blob_token(self, attempt_id: str, until_ms: int) -> str:
+        """Make the token with which one attempt may put and get blobs until a time."""
+        claim = f"{attempt_id}.{until_ms}"
+        return f"{claim}.{hmac.digest(self.key(BLOBS), claim.encode(), 'sha256').hex()}"
+
+    def check_blob_token(self, token: str, now_ms: int) -> str:
+        """Give the attempt id of a good blob token; raises UnauthorizedError."""
+        claim, _, seal = token.rpartition(".")
+        attempt_id, _, until = claim.rpartition(".")
+        good = hmac.digest(self.key(BLOBS), claim.encode(), "sha256").hex()
+        if not hmac.compare_digest(good, seal) or not until.isdigit() or int(until) < now_ms:
+            message = "the blob token is unknown or over its time"
+            raise UnauthorizedError(message)
+        return attempt_id
+
+
+def secret_hash(secret: str) -> str:
+    """Give the hash under which an access token's secret is kept (32 random bytes need no slow hash)."""
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""The log: append-only partitions with one fenced owner each, and what is derived from them."""

@@ -1,0 +1,241 @@
+"""What a log can do: the contract that Postgres and its memory twin are held to by one suite."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from headrace.decider import Row
+from headrace.errors import HeadraceError
+
+
+class DataError(HeadraceError):
+    """The store refuses this data (not the connection, not the fence): decide one message an append, park what fails."""
+
+    type = "validation_error"
+
+
+class NewEvent(msgspec.Struct, frozen=True):
+    """An event to append: its stream, its version there (from 1), and the bytes that are hashed and stored."""
+
+    stream_id: str
+    version: int
+    type: str
+    schema: int
+    workspace: str
+    at: int
+    data: bytes
+    meta: bytes
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """An event of the log."""
+
+    log: str
+    partition: int
+    position: int
+    stream_id: str
+    version: int
+    type: str
+    schema: int
+    workspace: str
+    at: int
+    data: bytes
+    meta: bytes
+
+
+class KeptAnswer(msgspec.Struct, frozen=True):
+    """What a command under an idempotency key was answered; another `request_digest` under the key is a conflict."""
+
+    key: str
+    request_digest: str
+    stream_id: str
+    answer: bytes
+
+
+class Batch(msgspec.Struct, kw_only=True):
+    """Everything one partition commits at once. Without events it only confirms that the epoch still stands.
+
+    `expected_position` is the partition's last position as the owner knows it. Rows are upserts by their table's key.
+    """
+
+    log: str
+    partition: int
+    epoch: int
+    expected_position: int
+    events: list[NewEvent] = []
+    rows: list[Row] = []
+    answers: list[KeptAnswer] = []
+    blobs: dict[str, bytes] = {}
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """What became of an append: new last positions by (log, partition), and the partitions whose fence refused."""
+
+    positions: dict[tuple[str, int], int]
+    stale: tuple[tuple[str, int], ...] = ()
+
+
+class Tenure(msgspec.Struct, frozen=True):
+    """A partition that this owner holds: its epoch and last position. A new epoch means: drop all cached state."""
+
+    log: str
+    partition: int
+    epoch: int
+    last_position: int
+
+
+class Holdings(msgspec.Struct, frozen=True):
+    """The answer to a heartbeat: what this owner holds now, when the lease ends, and the database's time (ms)."""
+
+    tenures: tuple[Tenure, ...]
+    database_now: int
+    owners: int
+    surplus: tuple[tuple[str, int], ...] = ()
+    """Partitions over this owner's fair share: drain them, then `release`."""
+
+
+class History(msgspec.Struct, frozen=True):
+    """What is needed to make a stream's state: perhaps a snapshot, and the events after it."""
+
+    events: tuple[Recorded, ...]
+    snapshot: bytes | None = None
+    snapshot_version: int = 0
+
+
+class Parked(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that alone could not be processed: kept with its error, shown by `headrace doctor`."""
+
+    source: str
+    error: str
+    body: bytes
+    at: int
+    id: int = 0
+    stream_id: str | None = None
+
+
+class Due(msgspec.Struct, frozen=True):
+    """A stream that wants a `Wake` at a time."""
+
+    stream_id: str
+    wake_at: int
+
+
+class Break(msgspec.Struct, frozen=True):
+    """The first place where the chain of a partition does not hold."""
+
+    log: str
+    partition: int
+    position: int
+    reason: str
+
+
+class OwnerLog(Protocol):
+    """What owners use: the one way to write, fenced by epochs."""
+
+    async def heartbeat(self, owner: str, formats: Mapping[str, int], *, lease_s: float) -> Holdings:
+        """Renew this owner's leases on the database's clock and claim a fair share of what is free or lapsed.
+
+        `formats` names the logs this owner can hold and the newest format it understands. Raises UnavailableError,
+        and DatabaseVersionError when the database is not the one that was migrated (another incarnation).
+        """
+        ...
+
+    async def release(self, owner: str, partitions: Sequence[tuple[str, int]]) -> None:
+        """Give partitions back at once, for another owner to claim."""
+        ...
+
+    async def append_events(self, batches: Sequence[Batch]) -> Appended:
+        """Commit all batches in one round trip; stale partitions are named and do not fail the others.
+
+        Raises DataError when the store refuses the data, UnavailableError when the outcome is not known: the tenure
+        of every partition concerned is then over (reclaim before going on).
+        """
+        ...
+
+    async def histories(self, log: str, fingerprint: str, stream_ids: Sequence[str]) -> dict[str, History]:
+        """Read what makes the state of streams; snapshots of another fingerprint are ignored."""
+        ...
+
+    async def answers(self, log: str, partition: int, keys: Sequence[str]) -> dict[str, KeptAnswer]:
+        """Read what was answered under idempotency keys, as far as kept."""
+        ...
+
+    async def due(self, log: str, partitions: Sequence[int], until: int, limit: int) -> list[Due]:
+        """Read streams with `wake_at` up to `until` (ms), the earliest first."""
+        ...
+
+    async def busy(self, log: str, partition: int) -> list[str]:
+        """Read the streams of a partition that have something outstanding, for a new owner."""
+        ...
+
+    async def keep_snapshots(self, log: str, fingerprint: str, snapshots: Mapping[str, tuple[int, bytes]]) -> None:
+        """Write snapshots (version, bytes) to the disposable cache."""
+        ...
+
+    async def park(self, parked: Parked) -> None:
+        """Keep a message that could not be processed."""
+        ...
+
+
+class BlobStore(Protocol):
+    """Bodies by `sha256:` digest."""
+
+    async def put_blob(self, digest: str, body: bytes) -> None:
+        """Keep a body; again is nothing. Raises ValidationError when the digest is not the body's."""
+        ...
+
+    async def get_blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
+        """Give the bodies that are known."""
+        ...
+
+
+class ReadLog(Protocol):
+    """What readers use: events in order, and projections."""
+
+    async def read(self, log: str, partition: int, after: int, limit: int) -> list[Recorded]:
+        """Read a partition's events after a position, in order and without gaps."""
+        ...
+
+    async def stream(self, log: str, stream_id: str, after_version: int = 0, limit: int = 1_000) -> list[Recorded]:
+        """Read one stream's events after a version."""
+        ...
+
+    async def row(self, table: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Read one projection row by its key."""
+        ...
+
+    async def rows(
+        self,
+        table: str,
+        where: Mapping[str, Any],
+        *,
+        order: str = "id",
+        descending: bool = True,
+        after: str | None = None,
+        limit: int = 20,
+    ) -> list[dict[str, Any]]:
+        """Read projection rows whose columns equal `where` (a sequence means any of), in order, after a cursor."""
+        ...
+
+    async def partitions(self) -> list[dict[str, Any]]:
+        """Read who holds which partition until when, for `headrace doctor`."""
+        ...
+
+    async def parked(self, limit: int = 100) -> list[Parked]:
+        """Read what was parked, the newest first."""
+        ...
+
+
+class Log(OwnerLog, BlobStore, ReadLog, Protocol):
+    """A whole log."""
+
+    incarnation: str
+
+    def verify(self) -> AsyncIterator[Break | tuple[str, int, int]]:
+        """Walk every chain: yields (log, partition, last position) for each that holds, a Break for each that does not."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...

@@ -1,0 +1,226 @@
+"""The projection tables: one name for each column, its type, and each table's key (pure).
+
+Postgres has them in its migrations (a test holds the two together); the memory twin keeps rows by the key. A row
+belongs to one partition. Times are milliseconds since 1970. `json` columns hold any JSON value. The first table of each
+log carries `wake_at` and `busy`, which make timers, repeats and a new owner's start bounded, indexed queries.
+"""
+
+from typing import Final
+
+import msgspec
+
+from headrace.vocabulary import LOG_APPROVALS, LOG_CATALOGUE, LOG_RUNS
+
+
+class Table(msgspec.Struct, frozen=True):
+    """A projection table."""
+
+    log: str
+    key: tuple[str, ...]
+    columns: dict[str, str]
+
+
+TABLES: Final[dict[str, Table]] = {
+    "runs": Table(
+        log=LOG_RUNS,
+        key=("id",),
+        columns={
+            "id": "text",
+            "workspace": "text",
+            "partition": "int",
+            "version": "int",
+            "kind": "text",
+            "name": "text",
+            "workflow": "text",
+            "workflow_version": "int",
+            "plan_digest": "text",
+            "inputs_digest": "text",
+            "status": "text",
+            "waiting_for": "text",
+            "error_type": "text",
+            "error_message": "text",
+            "attempt": "int",
+            "retry_of": "text",
+            "requester_id": "text",
+            "requester_name": "text",
+            "subject": "text",
+            "stage": "text",
+            "labels": "json",
+            "cancel_requested": "bool",
+            "workers_active": "bool",
+            "created_at": "bigint",
+            "started_at": "bigint",
+            "finished_at": "bigint",
+            "steps_total": "int",
+            "steps_done": "int",
+            "detail": "json",
+            "wake_at": "bigint",
+            "busy": "bool",
+        },
+    ),
+    "steps": Table(
+        log=LOG_RUNS,
+        key=("run_id", "step"),
+        columns={
+            "run_id": "text",
+            "step": "text",
+            "workspace": "text",
+            "ordinal": "int",
+            "kind": "text",
+            "status": "text",
+            "attempt": "int",
+            "attempt_id": "text",
+            "worker": "text",
+            "started_at": "bigint",
+            "finished_at": "bigint",
+            "items_total": "int",
+            "items_done": "int",
+            "items_failed": "int",
+            "error_type": "text",
+            "error_message": "text",
+            "output": "json",
+            "blob": "text",
+            "output_bytes": "bigint",
+            "detail": "json",
+        },
+    ),
+    "artifacts": Table(
+        log=LOG_RUNS,
+        key=("id",),
+        columns={
+            "id": "text",
+            "workspace": "text",
+            "run_id": "text",
+            "step": "text",
+            "item": "int",
+            "attempt_id": "text",
+            "type": "text",
+            "label": "text",
+            "value": "json",
+            "body": "json",
+            "blob": "text",
+            "size_bytes": "bigint",
+            "media_type": "text",
+            "subject": "text",
+            "created_at": "bigint",
+        },
+    ),
+    "approvals": Table(
+        log=LOG_APPROVALS,
+        key=("id",),
+        columns={
+            "id": "text",
+            "workspace": "text",
+            "partition": "int",
+            "version": "int",
+            "subject": "text",
+            "step": "text",
+            "plan_digest": "text",
+            "digest": "text",
+            "shown": "json",
+            "status": "text",
+            "roles": "json",
+            "quorum": "int",
+            "decisions": "json",
+            "requester_id": "text",
+            "requester_name": "text",
+            "reason": "text",
+            "created_at": "bigint",
+            "expires_at": "bigint",
+            "closed_at": "bigint",
+            "wake_at": "bigint",
+            "busy": "bool",
+        },
+    ),
+    "plans": Table(
+        log=LOG_CATALOGUE,
+        key=("id",),
+        columns={
+            "id": "text",
+            "workspace": "text",
+            "partition": "int",
+            "version": "int",
+            "digest": "text",
+            "name": "text",
+            "kind": "text",
+            "gated": "bool",
+            "authorization": "text",
+            "approval_id": "text",
+            "decided_by": "json",
+            "reason": "text",
+            "created_at": "bigint",
+            "created_by": "text",
+            "wake_at": "bigint",
+            "busy": "bool",
+        },
+    ),
+    "workflows": Table(
+        log=LOG_CATALOGUE,
+        key=("id",),
+        columns={
+            "id": "text",
+            "workspace": "text",
+            "name": "text",
+            "kind": "text",
+            "version": "int",
+            "plan_digest": "text",
+            "problems": "json",
+            "spec": "json",
+            "triggers": "json",
+            "labels": "json",
+            "updated_at": "bigint",
+            "updated_by": "text",
+        },
+    ),
+    "tools": Table(
+        log=LOG_CATALOGUE,
+        key=("id",),
+        columns={
+            "id": "text",
+            "workspace": "text",
+            "name": "text",
+            "version": "text",
+            "digest": "text",
+            "kind": "text",
+            "effect": "text",
+            "access": "text",
+            "pool": "text",
+            "manifest": "json",
+            "announced_at": "bigint",
+            "worker": "text",
+        },
+    ),
+    "tokens": Table(
+        log=LOG_CATALOGUE,
+        key=("id",),
+        columns={
+            "id": "text",
+            "workspace": "text",
+            "name": "text",
+            "roles": "json",
+            "secret_hash": "text",
+            "created_at": "bigint",
+            "created_by": "text",
+            "revoked_at": "bigint",
+        },
+    ),
+    "connections": Table(
+        log=LOG_CATALOGUE,
+        key=("id",),
+        columns={
+            "id": "text",
+            "workspace": "text",
+            "name": "text",
+            "integration": "text",
+            "settings": "json",
+            "secrets": "json",
+            "status": "text",
+            "updated_at": "bigint",
+            "updated_by": "text",
+            "deleted": "bool",
+        },
+    ),
+}
+
+MAIN: Final = {LOG_RUNS: "runs", LOG_APPROVALS: "approvals", LOG_CATALOGUE: "plans"}
+"""The table of each log that carries `partition`, `wake_at` and `busy`."""

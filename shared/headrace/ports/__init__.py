@@ -1,0 +1,1 @@
+"""The ports that plug-ins implement: Tool, Gate, Integration, SecretStore."""

@@ -1,0 +1,168 @@
+"""The words and the limits: one name per thing, every limit with its unit (pure)."""
+
+from enum import StrEnum
+from typing import Final
+
+
+class RunStatus(StrEnum):
+    """Where a run stands; the last three are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class WaitingFor(StrEnum):
+    """What a waiting run waits for."""
+
+    APPROVAL = "approval"
+    START = "start"
+    TIMER = "timer"
+    SIGNAL = "signal"
+    EVENT = "event"
+    INPUT = "input"
+    CONNECTION = "connection"
+    RETRY = "retry"
+    CONCURRENCY = "concurrency"
+    RATE_LIMIT = "rate_limit"
+    CHILDREN = "children"
+    RESUME = "resume"
+
+
+class StepStatus(StrEnum):
+    """Where a step of a run stands."""
+
+    PENDING = "pending"
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+
+class AttemptStatus(StrEnum):
+    """How one try of a step stands."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+
+
+class ApprovalStatus(StrEnum):
+    """Where an approval stands; all but the first are final."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+
+
+class Effect(StrEnum):
+    """What a tool does to the world."""
+
+    READ = "read"
+    WRITE = "write"
+    NOTIFY = "notify"
+
+
+class Access(StrEnum):
+    """Whether a tool may be used: by itself, only under an approval, or not at all."""
+
+    AUTO = "auto"
+    GATED = "gated"
+    FORBIDDEN = "forbidden"
+
+
+class Automation(StrEnum):
+    """How much happens without a person."""
+
+    FULLY_AUTO = "fully_auto"
+    AUTO_NOTIFY = "auto_notify"
+    HUMAN_APPROVAL = "human_approval"
+    MANUAL = "manual"
+
+
+class Role(StrEnum):
+    """What a token may do; an admin may do everything."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    APPROVER = "approver"
+    ADMIN = "admin"
+
+
+class Outcome(StrEnum):
+    """What a gate says."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    ERROR = "error"
+    SKIPPED = "skipped"
+
+
+RUN_FINAL: Final = frozenset({RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED})
+STEP_FINAL: Final = frozenset({StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.SKIPPED, StepStatus.CANCELLED})
+RUN_STATUS_ALIASES: Final = {
+    "pending": "queued",
+    "success": "succeeded",
+    "done": "succeeded",
+    "completed": "succeeded",
+    "complete": "succeeded",
+    "error": "failed",
+    "crashed": "failed",
+    "paused": "waiting",
+    "canceled": "cancelled",
+    "in_progress": "running",
+}
+"""Older spellings that filters accept, in any case; never emitted."""
+
+LOG_RUNS: Final = "runs"
+LOG_CATALOGUE: Final = "catalogue"
+LOG_APPROVALS: Final = "approvals"
+LOG_PARTITIONS: Final = {LOG_RUNS: 8, LOG_CATALOGUE: 1, LOG_APPROVALS: 4}
+"""Partitions a new database gets; an existing one keeps its own numbers."""
+
+POOL_RUNNER: Final = "runner"
+POOL_GATES: Final = "gates"
+POOL_INTEGRATIONS: Final = "integrations"
+WORKSPACE_DEFAULT: Final = "default"
+MASTER_OWNER_ROLES: Final = (Role.ADMIN,)
+
+RUN_TIMEOUT_S: Final = 1_800.0
+STEP_TIMEOUT_S: Final = 300.0
+TOOL_TIMEOUT_S: Final = 30.0
+APPROVAL_EXPIRES_S: Final = 7 * 86_400.0
+PRESENCE_INTERVAL_S: Final = 2.0
+PRESENCE_LOST_S: Final = 10.0
+PRESENCE_STALE_S: Final = 60.0
+PRESENCE_FORGOTTEN_S: Final = 120.0
+DRAIN_S: Final = 30.0
+INLINE_BYTES_MAX: Final = 32 * 1024
+SPEC_BYTES_MAX: Final = 1024 * 1024
+REQUEST_BYTES_MAX: Final = 8 * 1024 * 1024
+BLOB_BYTES_MAX: Final = 256 * 1024 * 1024
+MESSAGE_BYTES_MAX: Final = 1024 * 1024
+PREVIEW_CHARS: Final = 1_000
+STEPS_MAX: Final = 1_000
+MAP_ITEMS_MAX: Final = 100_000
+BATCH_EVENTS_MAX: Final = 500
+RETRY_ATTEMPTS_DEFAULT: Final = 3
+RETRY_ATTEMPTS_MAX: Final = 100
+LOST_ATTEMPTS_MAX: Final = 3
+IDEMPOTENCY_KEPT_S: Final = 7 * 86_400.0
+IDEMPOTENCY_KEY_CHARS_MAX: Final = 255
+PAGE_DEFAULT: Final = 20
+PAGE_MAX: Final = 100
+LEASE_S: Final = 4.0
+LEASE_RENEW_S: Final = 1.5
+CLAIM_GRANT_S: Final = 30.0
+"""How long a permission to act for a write is good for before it must be asked again."""

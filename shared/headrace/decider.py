@@ -126,6 +126,13 @@ class Room[State, Command, Kind: Event](Protocol):
         """Say what an event sets going, given the state after it."""
         ...
 
+    def receipts(self, state: State, command: Command, context: Context) -> Iterable[Effect]:
+        """Say what a command earns whether or not it made events: the receipt that ends an asker's repeating.
+
+        Called with the state after the command (also after a repeat, also on a finished stream); sent after commit.
+        """
+        ...
+
     def outstanding(self, state: State, now: int) -> Iterable[Effect]:
         """Say everything that should be under way now: what a new owner, or a repair, sets going again."""
         ...

@@ -291,7 +291,11 @@ class Told(Message, frozen=True, kw_only=True):
 
 
 class WorkOrder(Message, frozen=True, kw_only=True):
-    """An attempt to perform: what, with which arguments, until when, under which plan and key."""
+    """An attempt to perform: what, with which arguments, until when, under which plan and key.
+
+    Arguments or evidence over ORDER_INLINE_BYTES_MAX travel as a blob: then `arguments_blob` / `evidence_blob` is its
+    digest and the field itself null. `arguments_digest` is `codec.sha256` of the arguments' bytes as they were sent.
+    """
 
     attempt_id: str
     run_id: str
@@ -301,7 +305,8 @@ class WorkOrder(Message, frozen=True, kw_only=True):
     kind: str
     tool: str
     pool: str
-    arguments: Raw
+    arguments: Raw = NULL
+    arguments_blob: str | None = None
     arguments_digest: str
     plan_digest: str
     manifest_digest: str
@@ -310,6 +315,7 @@ class WorkOrder(Message, frozen=True, kw_only=True):
     timeout_s: float
     index: int | None = None
     evidence: Raw = NULL
+    evidence_blob: str | None = None
     artifacts: Raw = NULL
     precondition: Raw = NULL
     connection: Raw = NULL

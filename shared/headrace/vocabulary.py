@@ -147,6 +147,12 @@ PRESENCE_STALE_S: Final = 60.0
 PRESENCE_FORGOTTEN_S: Final = 120.0
 DRAIN_S: Final = 30.0
 INLINE_BYTES_MAX: Final = 32 * 1024
+ORDER_INLINE_BYTES_MAX: Final = 128 * 1024
+MAP_IN_FLIGHT_MAX: Final = 256
+"""Items of one map that are under way at once, so that a long list neither floods a pool nor a batch."""
+CANCEL_GRACE_S: Final = 10.0
+TELL_REPEAT_S: Final = 2.0
+TELL_REPEAT_MAX_S: Final = 60.0
 SPEC_BYTES_MAX: Final = 1024 * 1024
 REQUEST_BYTES_MAX: Final = 8 * 1024 * 1024
 BLOB_BYTES_MAX: Final = 256 * 1024 * 1024

@@ -99,6 +99,20 @@ class WriteClaimed(Event, frozen=True, kw_only=True, tag="write.claimed"):
     index: int | None = None
 
 
+class StepReady(Event, frozen=True, kw_only=True, tag="step.ready"):
+    """Written when a step's condition was found true, so that it may begin."""
+
+    step: str
+
+
+class StepRetried(Event, frozen=True, kw_only=True, tag="step.retried"):
+    """Written when the delay after a failed try is over and the next one begins."""
+
+    step: str
+    attempt: int
+    index: int | None = None
+
+
 class MapStarted(Event, frozen=True, kw_only=True, tag="map.started"):
     """Written when a map's list is known: its items and how many (the list itself, or where it is)."""
 
@@ -190,6 +204,8 @@ RunEvent = (
     | StepSucceeded
     | StepFailed
     | StepSkipped
+    | StepReady
+    | StepRetried
     | AttemptFailed
     | WriteClaimed
     | MapStarted

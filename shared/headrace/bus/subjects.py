@@ -1,0 +1,117 @@
+"""Every stream, subject and consumer name on NATS: the one place that spells them (pure).
+
+`headrace.trigger.<name>` and `headrace.feed.<log>` are the users' contract and stand as they are. Internal names carry
+a token of the database's incarnation, so that a restored copy of a database never meets the original's messages. No
+subject carries the id of a run or step: one stream a partition (inbox) or pool (work), so that nothing filters.
+"""
+
+import hashlib
+import re
+from typing import Final
+
+from headrace.errors import ValidationError
+
+ROOT: Final = "headrace"
+TRIGGER_PREFIX: Final = f"{ROOT}.trigger."
+TRIGGERS: Final = f"{TRIGGER_PREFIX}>"
+TRIGGER_STREAM: Final = "headrace_trigger"
+FEED_PREFIX: Final = f"{ROOT}.feed."
+FEEDS: Final = f"{FEED_PREFIX}*"
+FEED_STREAM: Final = "headrace_feed"
+HELLO_ASK: Final = f"{ROOT}.hello.ask"
+"""Whoever knows the incarnation is asked for it here by processes that hold no database."""
+HELLO_IS: Final = f"{ROOT}.hello.is"
+OWNERS_QUEUE: Final = "owners"
+READERS: Final = "readers"
+TOKEN_CHARS: Final = 10
+NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+TRIGGER_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+TRIGGER_CHARS_MAX: Final = 200
+EPOCH_PREFIX: Final = "epoch_"
+
+API: Final = "$JS.API."
+
+
+def token(incarnation: str) -> str:
+    """Give the short name of an incarnation."""
+    return hashlib.sha256(incarnation.encode()).hexdigest()[:TOKEN_CHARS]
+
+
+def trigger(name: str) -> str:
+    """Give the subject of a trigger event; raises ValidationError for a name that no subject can carry."""
+    if len(name) > TRIGGER_CHARS_MAX or not TRIGGER_NAME.fullmatch(name):
+        message = f"{name!r} is not the name of a trigger: letters, digits, '_' and '-', parted by '.'"
+        raise ValidationError(message)
+    return TRIGGER_PREFIX + name
+
+
+def trigger_name(subject: str) -> str:
+    """Give the name of the trigger that a subject stands for."""
+    return subject.removeprefix(TRIGGER_PREFIX)
+
+
+def feed(log: str) -> str:
+    """Give the subject of a log's committed events."""
+    return FEED_PREFIX + log
+
+
+def epoch_consumer(epoch: int) -> str:
+    """Name the consumer with which the owner of one epoch reads its inbox."""
+    return f"{EPOCH_PREFIX}{epoch}"
+
+
+def epoch_of(consumer: str) -> int | None:
+    """Tell the epoch of an inbox's consumer; None for a consumer that somebody else made."""
+    digits = consumer.removeprefix(EPOCH_PREFIX)
+    return int(digits) if digits != consumer and digits.isdigit() else None
+
+
+def api(verb: str, *names: str) -> str:
+    """Give the subject of a request to JetStream's API."""
+    return API + ".".join((verb, *names))
+
+
+def _name(given: str) -> str:
+    if not NAME.fullmatch(given):
+        message = f"{given!r} cannot be part of a subject: letters, digits, '_' and '-', at most 64"
+        raise ValidationError(message)
+    return given
+
+
+class Names:
+    """The internal names of one incarnation."""
+
+    def __init__(self, incarnation: str) -> None:
+        self.token = token(incarnation)
+        root = f"{ROOT}.{self.token}"
+        self._root = root
+        self.lines = f"{root}.lines"
+        self.control = f"{root}.control"
+        self.presence = f"{root}.presence"
+        self.lines_stream = f"{ROOT}_{self.token}_lines"
+        self.planners = f"planners_{self.token}"
+        """The consumer of trigger events that all planners of this incarnation share."""
+
+    def inbox(self, log: str, partition: int) -> str:
+        """Give the subject of a partition's inbox."""
+        return f"{self._root}.inbox.{log}.{partition}"
+
+    def inbox_stream(self, log: str, partition: int) -> str:
+        """Name the stream of a partition's inbox."""
+        return f"{ROOT}_{self.token}_inbox_{log}_{partition}"
+
+    def command(self, log: str, partition: int) -> str:
+        """Give the subject on which a partition's owner is asked."""
+        return f"{self._root}.command.{log}.{partition}"
+
+    def claim(self, log: str, partition: int) -> str:
+        """Give the subject on which a partition's owner is asked for permission to act."""
+        return f"{self._root}.claim.{log}.{partition}"
+
+    def work(self, pool: str) -> str:
+        """Give the subject of a pool's work."""
+        return f"{self._root}.work.{_name(pool)}"
+
+    def work_stream(self, pool: str) -> str:
+        """Name the stream of a pool's work."""
+        return f"{ROOT}_{self.token}_work_{_name(pool)}"

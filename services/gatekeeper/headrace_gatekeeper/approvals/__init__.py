@@ -1,0 +1,1 @@
+"""Approvals: who may decide, how many must, until when, and on exactly what."""

@@ -1,0 +1,1 @@
+"""The gates that headrace brings: pure checks over recorded artifacts and events."""

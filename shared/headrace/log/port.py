@@ -7,6 +7,7 @@ import msgspec
 
 from headrace.decider import Row
 from headrace.errors import HeadraceError
+from headrace.messages import Line
 
 
 class DataError(HeadraceError):
@@ -112,6 +113,13 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True):
     at: int
     id: int = 0
     stream_id: str | None = None
+
+
+class KeptLine(msgspec.Struct, frozen=True):
+    """A stored line; `id` grows in the order in which a run's lines became readable, and is the reader's cursor."""
+
+    id: int
+    line: Line
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -227,7 +235,19 @@ class ReadLog(Protocol):
         ...
 
 
-class Log(OwnerLog, BlobStore, ReadLog, Protocol):
+class LineStore(Protocol):
+    """What steps print: telemetry, neither chained nor an event."""
+
+    async def put_lines(self, lines: Sequence[Line]) -> int:
+        """Keep lines, unique by attempt and sequence; tells how many were new."""
+        ...
+
+    async def read_lines(self, run_id: str, after: int = 0, limit: int = 1_000) -> list[KeptLine]:
+        """Read a run's lines after a `KeptLine.id`, in the order in which they were kept."""
+        ...
+
+
+class Log(OwnerLog, BlobStore, ReadLog, LineStore, Protocol):
     """A whole log."""
 
     incarnation: str

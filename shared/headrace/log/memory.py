@@ -1,0 +1,402 @@
+"""A whole log in memory: the twin of the one in Postgres, for tests, simulation and `headrace simulate`.
+
+It lives on the given clock. Failures that a database can show are asked for by its `before_commit`, `after_commit` and
+`down`, and by `fail_next_append`.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from headrace import codec, ids
+from headrace.clock import Clock
+from headrace.errors import UnavailableError, ValidationError
+from headrace.log import rows as projection
+from headrace.log.chain import GENESIS, Link, link
+from headrace.log.port import (
+    Appended,
+    Batch,
+    Break,
+    DataError,
+    Due,
+    History,
+    Holdings,
+    KeptAnswer,
+    KeptLine,
+    NewEvent,
+    Parked,
+    Recorded,
+    Tenure,
+)
+from headrace.log.shares import Member, claimable, share
+from headrace.log.tables import MAIN, TABLES
+from headrace.log.verify import verify
+from headrace.messages import Line
+from headrace.vocabulary import IDEMPOTENCY_KEPT_S, LOG_PARTITIONS
+
+FUTURE_MS_MAX: Final = 60_000
+"""How far an event may lie ahead of the log's own clock."""
+Hook = Callable[[Sequence[Batch]], Awaitable[None]]
+
+
+class Partition(msgspec.Struct):
+    """One partition as it stands."""
+
+    log: str
+    partition: int
+    epoch: int = 0
+    owner: str | None = None
+    lease_until: int = 0
+    format: int = 0
+    events: list[Recorded] = []
+    links: list[Link] = []
+
+    @property
+    def last(self) -> int:
+        """Give the last position."""
+        return len(self.events)
+
+    @property
+    def hash(self) -> bytes:
+        """Give the chain's hash up to here."""
+        return self.links[-1].hash if self.links else GENESIS
+
+
+class MemoryLog:
+    """A log in memory. What it holds is open to tests: `_parts`, `_streams`, `_rows` and the rest."""
+
+    def __init__(self, clock: Clock, *, partitions: Mapping[str, int] = LOG_PARTITIONS) -> None:
+        self.incarnation = "memory-1"
+        self.before_commit: Hook | None = None
+        """Awaited before an append takes hold; what it raises is the append's outcome."""
+        self.after_commit: Hook | None = None
+        """Awaited after an append took hold; what it raises is the append's outcome."""
+        self.down = False
+        """While true, every call raises UnavailableError."""
+        self.appends = 0
+        self._clock = clock
+        self._parts = {(log, at): Partition(log, at) for log, count in partitions.items() for at in range(count)}
+        self._streams: dict[tuple[str, str], list[Recorded]] = {}
+        self._rows: dict[str, dict[tuple[Any, ...], projection.Values]] = {name: {} for name in TABLES}
+        self._members: dict[tuple[str, str], Member] = {}
+        self._answers: dict[tuple[str, int, str], tuple[KeptAnswer, int]] = {}
+        self._blobs: dict[str, bytes] = {}
+        self._snapshots: dict[tuple[str, str], tuple[str, int, bytes]] = {}
+        self._parked: list[Parked] = []
+        self._lines: dict[tuple[str, int], KeptLine] = {}
+        self._failing: list[bool] = []
+
+    def fail_next_append(self, *, committed: bool) -> None:
+        """Let one coming append raise UnavailableError, its data written or not."""
+        self._failing.append(committed)
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+    # owners
+
+    async def heartbeat(self, owner: str, formats: Mapping[str, int], *, lease_s: float) -> Holdings:
+        """Renew, and claim a fair share; as OwnerLog says."""
+        now = self._up()
+        until = now + int(lease_s * 1000)
+        tenures: list[Tenure] = []
+        surplus: list[tuple[str, int]] = []
+        owners = 0
+        for log, format in sorted(formats.items()):
+            joined = self._members.get((log, owner))
+            since = joined.since if joined and joined.lease_until > now else now
+            self._members[log, owner] = Member(owner, format, since, until)
+            members = [m for (of, _), m in self._members.items() if of == log and m.lease_until > now]
+            owners = max(owners, len(members))
+            parts = [part for (of, _), part in sorted(self._parts.items()) if of == log]
+            for part in parts:
+                if part.owner == owner:
+                    part.lease_until = until
+            held = [part for part in parts if part.owner == owner]
+            held_by_others = {part.partition: part.owner for part in parts if part.owner and part.lease_until > now}
+            fair = share(owner, members, {part.partition: part.format for part in parts}, held_by_others)
+            for part in parts:
+                if len(held) < fair and claimable(part.owner, part.lease_until, part.format, now, format):
+                    part.owner, part.epoch, part.lease_until = owner, part.epoch + 1, until
+                    part.format = max(part.format, format)
+                    held.append(part)
+            held.sort(key=lambda part: part.partition)
+            tenures += [Tenure(log, part.partition, part.epoch, part.last) for part in held]
+            surplus += [(log, part.partition) for part in held[fair:]]
+        return Holdings(tuple(tenures), now, owners, tuple(surplus))
+
+    async def release(self, owner: str, partitions: Sequence[tuple[str, int]]) -> None:
+        """Give partitions back at once."""
+        self._up()
+        for where in partitions:
+            part = self._parts.get(where)
+            if part is not None and part.owner == owner:
+                part.owner, part.lease_until = None, 0
+        for log in {log for log, _ in partitions}:
+            if not any(part.owner == owner for (of, _), part in self._parts.items() if of == log):
+                self._members.pop((log, owner), None)
+
+    async def append_events(self, batches: Sequence[Batch]) -> Appended:
+        """Commit all batches that are not stale; as OwnerLog says."""
+        self._up()
+        self.appends += 1
+        if self.before_commit is not None:
+            await self.before_commit(batches)
+        committed = self._failing.pop(0) if self._failing else None
+        if committed is False:
+            message = "the append failed before it was written, as asked for"
+            raise UnavailableError(message)
+        good = [batch for batch in batches if self._stands(batch)]
+        for batch in good:
+            self._check(batch)
+        prepared = [(batch, projection.newest(batch.rows)) for batch in good]
+        for batch, tables in prepared:
+            self._commit(batch, tables)
+        if self.after_commit is not None:
+            await self.after_commit(batches)
+        if committed:
+            message = "the append was written, but its answer got lost, as asked for"
+            raise UnavailableError(message)
+        stale = tuple((batch.log, batch.partition) for batch in batches if batch not in good)
+        positions = {(batch.log, batch.partition): batch.expected_position + len(batch.events) for batch in good}
+        return Appended(positions, stale)
+
+    async def histories(self, log: str, fingerprint: str, stream_ids: Sequence[str]) -> dict[str, History]:
+        """Read what makes the state of streams."""
+        self._up()
+        found: dict[str, History] = {}
+        for stream_id in stream_ids:
+            events = self._streams.get((log, stream_id), [])
+            kept = self._snapshots.get((log, stream_id))
+            if kept is not None and kept[0] == fingerprint:
+                found[stream_id] = History(tuple(e for e in events if e.version > kept[1]), kept[2], kept[1])
+            else:
+                found[stream_id] = History(tuple(events))
+        return found
+
+    async def answers(self, log: str, partition: int, keys: Sequence[str]) -> dict[str, KeptAnswer]:
+        """Read what was answered under keys, as far as kept."""
+        oldest = self._up() - int(IDEMPOTENCY_KEPT_S * 1000)
+        found: dict[str, KeptAnswer] = {}
+        for key in keys:
+            kept = self._answers.get((log, partition, projection.storable(key)))
+            if kept is not None and kept[1] > oldest:
+                found[key] = msgspec.structs.replace(kept[0], key=key)
+        return found
+
+    async def due(self, log: str, partitions: Sequence[int], until: int, limit: int) -> list[Due]:
+        """Read streams with `wake_at` up to `until`, the earliest first."""
+        due = [
+            Due(values["id"], values["wake_at"])
+            for values in self._columns(MAIN[log], ("id", "partition", "wake_at"))
+            if values["partition"] in partitions and values["wake_at"] is not None and values["wake_at"] <= until
+        ]
+        return sorted(due, key=lambda one: (one.wake_at, one.stream_id))[:limit]
+
+    async def busy(self, log: str, partition: int) -> list[str]:
+        """Read the streams of a partition that have something outstanding."""
+        found = self._columns(MAIN[log], ("id", "partition", "busy"))
+        return sorted(values["id"] for values in found if values["partition"] == partition and values["busy"])
+
+    async def keep_snapshots(self, log: str, fingerprint: str, snapshots: Mapping[str, tuple[int, bytes]]) -> None:
+        """Write snapshots to the disposable cache."""
+        self._up()
+        for stream_id, (version, body) in snapshots.items():
+            self._snapshots[log, stream_id] = (fingerprint, version, body)
+
+    async def park(self, parked: Parked) -> None:
+        """Keep a message that could not be processed."""
+        self._up()
+        self._parked.append(msgspec.structs.replace(parked, id=len(self._parked) + 1))
+
+    # blobs and lines
+
+    async def put_blob(self, digest: str, body: bytes) -> None:
+        """Keep a body; raises ValidationError when the digest is not the body's."""
+        self._up()
+        check_digest(digest, body)
+        self._blobs[digest] = bytes(body)
+
+    async def get_blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
+        """Give the bodies that are known."""
+        self._up()
+        return {digest: self._blobs[digest] for digest in digests if digest in self._blobs}
+
+    async def put_lines(self, lines: Sequence[Line]) -> int:
+        """Keep lines, unique by attempt and sequence; tells how many were new."""
+        self._up()
+        before = len(self._lines)
+        for line in lines:
+            shown = msgspec.structs.replace(line, text=projection.storable(line.text))
+            self._lines.setdefault((line.attempt_id, line.sequence), KeptLine(len(self._lines) + 1, shown))
+        return len(self._lines) - before
+
+    async def read_lines(self, run_id: str, after: int = 0, limit: int = 1_000) -> list[KeptLine]:
+        """Read a run's lines after a `KeptLine.id`."""
+        self._up()
+        return [kept for kept in self._lines.values() if kept.line.run_id == run_id and kept.id > after][:limit]
+
+    # readers
+
+    async def read(self, log: str, partition: int, after: int, limit: int) -> list[Recorded]:
+        """Read a partition's events after a position."""
+        self._up()
+        return self._parts[log, partition].events[max(after, 0) : max(after, 0) + limit]
+
+    async def links(self, log: str, partition: int, after: int, limit: int) -> list[Link]:
+        """Read a partition's links that begin after a position."""
+        self._up()
+        return [one for one in self._parts[log, partition].links if one.first > after][:limit]
+
+    async def stream(self, log: str, stream_id: str, after_version: int = 0, limit: int = 1_000) -> list[Recorded]:
+        """Read one stream's events after a version."""
+        self._up()
+        return [e for e in self._streams.get((log, stream_id), []) if e.version > after_version][:limit]
+
+    async def row(self, table: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Read one projection row by its key."""
+        found = await self.rows(table, key, order=projection.table_of(table).key[-1], limit=1)
+        return found[0] if found else None
+
+    async def rows(
+        self,
+        table: str,
+        where: Mapping[str, Any],
+        *,
+        order: str = "id",
+        descending: bool = True,
+        after: str | None = None,
+        limit: int = 20,
+    ) -> list[dict[str, Any]]:
+        """Read projection rows; as ReadLog says."""
+        tail = projection.filtered(table, where, order).key[-1]
+
+        self._up()
+        names = list(projection.table_of(table).columns)
+        at, last = names.index(order), names.index(tail)
+        wanted = [(names.index(name), one) for name, one in where.items()]
+        found = [row for row in self._rows[table].values() if all(_fits(row[n], one) for n, one in wanted)]
+        found.sort(key=lambda row: (row[at] is not None, row[at], row[last]), reverse=descending)
+        if after is not None:
+            start = next((n for n, row in enumerate(found) if row[last] == after), len(found))
+            found = found[start + 1 :]
+        return [projection.shown(table, row) for row in found[:limit]]
+
+    async def partitions(self) -> list[dict[str, Any]]:
+        """Read who holds which partition until when."""
+        self._up()
+        return [
+            {
+                "log": part.log,
+                "partition": part.partition,
+                "epoch": part.epoch,
+                "owner": part.owner,
+                "lease_until": part.lease_until,
+                "format": part.format,
+                "last_position": part.last,
+                "hash": part.hash.hex(),
+            }
+            for _, part in sorted(self._parts.items())
+        ]
+
+    async def parked(self, limit: int = 100) -> list[Parked]:
+        """Read what was parked, the newest first."""
+        self._up()
+        return self._parked[::-1][:limit]
+
+    def verify(self) -> AsyncIterator[Break | tuple[str, int, int]]:
+        """Walk every chain."""
+        return verify(self)
+
+    # inside
+
+    def _up(self) -> int:
+        if self.down:
+            message = "the log does not answer (it was taken down)"
+            raise UnavailableError(message)
+        return self._clock.now_ms()
+
+    def _columns(self, table: str, names: Sequence[str]) -> list[dict[str, Any]]:
+        self._up()
+        columns = list(TABLES[table].columns)
+        places = [(name, columns.index(name)) for name in names]
+        return [{name: row[at] for name, at in places} for row in self._rows[table].values()]
+
+    def _stands(self, batch: Batch) -> bool:
+        part = self._parts.get((batch.log, batch.partition))
+        return part is not None and part.epoch == batch.epoch and part.last == batch.expected_position
+
+    def _check(self, batch: Batch) -> None:
+        versions: dict[str, int] = {}
+        latest = self._clock.now_ms() + FUTURE_MS_MAX
+        for event in batch.events:
+            check_event(batch.partition, event, latest)
+            known = versions.get(event.stream_id)
+            before = len(self._streams.get((batch.log, event.stream_id), [])) if known is None else known
+            if event.version != before + 1:
+                message = f"version {event.version} of {event.stream_id} does not follow {before}"
+                raise DataError(message)
+            versions[event.stream_id] = event.version
+        for digest, body in batch.blobs.items():
+            check_digest(digest, body)
+
+    def _commit(self, batch: Batch, tables: dict[str, dict[tuple[Any, ...], projection.Values]]) -> None:
+        part = self._parts[batch.log, batch.partition]
+        if batch.events:
+            part.links.append(link(part.hash, part.last, batch.events))
+        for event in batch.events:
+            known = Recorded(batch.log, batch.partition, part.last + 1, *msgspec.structs.astuple(event))
+            part.events.append(known)
+            self._streams.setdefault((batch.log, event.stream_id), []).append(known)
+        for name, rows in tables.items():
+            self._rows[name].update(rows)
+        now = self._clock.now_ms()
+        for answer in batch.answers:
+            self._answers[batch.log, batch.partition, projection.storable(answer.key)] = (answer, now)
+        for digest, body in batch.blobs.items():
+            self._blobs.setdefault(digest, bytes(body))
+
+
+def check_digest(digest: str, body: bytes) -> None:
+    """Hold a body to its digest; raises ValidationError."""
+    if codec.sha256(body) != digest:
+        message = f"the body's digest is not {digest}"
+        raise ValidationError(message)
+
+
+def check_event(partition: int, event: NewEvent, latest: int) -> None:
+    """Refuse what the database refuses: another partition's stream, a time ahead, bytes that are no JSON."""
+    check_home(partition, event.stream_id)
+    if event.at > latest:
+        message = f"event {event.type} of {event.stream_id} lies in the future"
+        raise DataError(message)
+    for text in (event.stream_id, event.type, event.workspace):
+        if projection.storable(text) != text:
+            message = f"{text!r} holds what the log cannot keep in a name"
+            raise DataError(message)
+    for data in (event.data, event.meta):
+        try:
+            codec.loads(data)
+        except ValidationError as problem:
+            message = f"event {event.type} of {event.stream_id}: {problem}"
+            raise DataError(message) from problem
+
+
+def check_home(partition: int, stream_id: str) -> None:
+    """Hold a stream to the partition that its id names; raises DataError."""
+    try:
+        home = ids.partition_of(stream_id)
+    except ValidationError as problem:
+        raise DataError(problem.message) from problem
+    if home != partition:
+        message = f"{stream_id} belongs to partition {home}, not {partition}"
+        raise DataError(message)
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    if isinstance(wanted, list | tuple | set | frozenset):
+        return any(_fits(value, one) for one in wanted)
+    if isinstance(wanted, str):
+        wanted = projection.storable(wanted)
+    return bool(value == wanted)

@@ -1,0 +1,98 @@
+"""Projection rows in the order of their table's columns, made storable (pure); both twins keep exactly this.
+
+A row is whole: a column that it does not name is null. JSON columns are kept as text, so that what a database cannot
+hold in a text (NUL, a lone surrogate) stays there as its escape. In text columns NUL becomes U+2400 and a lone
+surrogate U+FFFD: a projection is for reading, and the event keeps the bytes.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from headrace import codec
+from headrace.codec import LONE_SURROGATE, Raw
+from headrace.decider import Row
+from headrace.errors import ValidationError
+from headrace.log.port import DataError
+from headrace.log.tables import TABLES, Table
+
+NUL_SHOWN: Final = "\u2400"
+SURROGATE_SHOWN: Final = "\ufffd"
+INT_MAX: Final = {"int": 2**31 - 1, "bigint": 2**63 - 1}
+Values = tuple[Any, ...]
+
+
+def storable(text: str) -> str:
+    """Give a text as a database can hold it."""
+    if "\x00" in text:
+        text = text.replace("\x00", NUL_SHOWN)
+    return text if text.isascii() else LONE_SURROGATE.sub(SURROGATE_SHOWN, text)
+
+
+def table_of(name: str) -> Table:
+    """Give a table; raises ValidationError for a name that is none."""
+    table = TABLES.get(name)
+    if table is None:
+        message = f"no table {name!r}; there are {', '.join(TABLES)}"
+        raise ValidationError(message)
+    return table
+
+
+def values(row: Row) -> Values:
+    """Give a row's values in the order of its table's columns; raises DataError for what does not fit."""
+    table = TABLES.get(row.table)
+    if table is None or not row.columns.keys() <= table.columns.keys():
+        unknown = sorted(row.columns.keys() - table.columns.keys()) if table else "the table itself"
+        message = f"row of {row.table!r} names what its table has not: {unknown}"
+        raise DataError(message)
+    get = row.columns.get
+    return tuple(_value(row.table, name, kind, get(name)) for name, kind in table.columns.items())
+
+
+def key_of(name: str, whole: Values) -> tuple[Any, ...]:
+    """Give the key of a row's values."""
+    table = TABLES[name]
+    columns = list(table.columns)
+    return tuple(whole[columns.index(column)] for column in table.key)
+
+
+def shown(name: str, whole: Values) -> dict[str, Any]:
+    """Give a kept row as readers meet it: JSON columns decoded."""
+    kinds = TABLES[name].columns
+    return {
+        column: codec.loads(value) if kind == "json" and value is not None else value
+        for (column, kind), value in zip(kinds.items(), whole, strict=True)
+    }
+
+
+def newest(rows: list[Row]) -> dict[str, dict[tuple[Any, ...], Values]]:
+    """Sort rows by table and key; of two with one key the later stands."""
+    tables: dict[str, dict[tuple[Any, ...], Values]] = {}
+    for row in rows:
+        whole = values(row)
+        tables.setdefault(row.table, {})[key_of(row.table, whole)] = whole
+    return tables
+
+
+def filtered(name: str, where: Mapping[str, Any], order: str) -> Table:
+    """Check the columns that a reader names; raises ValidationError."""
+    table = table_of(name)
+    for column in (*where, order):
+        if column not in table.columns:
+            message = f"table {name!r} has no column {column!r}"
+            raise ValidationError(message)
+    return table
+
+
+def _value(table: str, column: str, kind: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if kind == "json":
+        return bytes(value).decode() if isinstance(value, Raw) else codec.dumps(value).decode()
+    if kind == "text" and isinstance(value, str):
+        return storable(value)
+    if kind == "bool" and isinstance(value, bool):
+        return value
+    if kind in INT_MAX and isinstance(value, int) and not isinstance(value, bool) and abs(value) <= INT_MAX[kind]:
+        return value
+    message = f"{table}.{column} is {kind}, and {value!r} does not fit"
+    raise DataError(message)

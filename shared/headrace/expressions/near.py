@@ -1,0 +1,26 @@
+"""The nearest known name, for messages about an unknown one (pure)."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+NAMES_SHOWN_MAX = 8
+SIMILARITY_MIN = 0.6
+
+
+def near(name: str, known: Iterable[str]) -> str | None:
+    """Give the known name that `name` most resembles, or None when none does."""
+    by_plain = {one.lower().replace("_", "").replace("-", ""): one for one in sorted(known, reverse=True)}
+    found = get_close_matches(name.lower().replace("_", "").replace("-", ""), by_plain, n=1, cutoff=SIMILARITY_MIN)
+    return by_plain[found[0]] if found else None
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """Give the end of a sentence about an unknown name: `; did you mean x?`, or the names there are, or nothing."""
+    names = sorted(known)
+    nearest = near(name, names)
+    if nearest is not None:
+        return f"; did you mean {nearest}?"
+    if not names:
+        return ""
+    more = ", …" if len(names) > NAMES_SHOWN_MAX else ""
+    return f"; there are: {', '.join(names[:NAMES_SHOWN_MAX])}{more}"

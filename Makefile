@@ -1,6 +1,6 @@
 # Every command a person needs; `make` alone lists them.
 SHELL    := /bin/sh
-PYTHON   ?= $(shell for p in python3.13 python3.12; do if $$p -c 'import sys; raise SystemExit(sys.version_info < (3, 12))' >/dev/null 2>&1; then echo $$p; break; fi; done)
+PYTHON   ?= $(shell for p in python3.13 python3.12 python3; do if $$p -c 'import sys; raise SystemExit(sys.version_info < (3, 12))' >/dev/null 2>&1; then echo $$p; break; fi; done)
 BIN      := .venv/bin
 SERVICES := api gatekeeper integrations planner runner
 MEMBERS  := shared $(addprefix services/,$(SERVICES))
@@ -18,7 +18,7 @@ help: ## List these targets
 setup: .venv/installed ## Create .venv from pinned, hashed requirements
 
 .venv/installed: requirements/dev.txt $(addsuffix /pyproject.toml,$(MEMBERS))
-	@test -n "$(PYTHON)" || { echo "headrace needs Python 3.12 or later: no python3.13 or python3.12 runs here"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "headrace needs Python 3.12 or later: no python3.13, python3.12 or newer python3 runs here"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing into .venv (once) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt

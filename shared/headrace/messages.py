@@ -176,9 +176,13 @@ ApprovalCommand = OpenApproval | DecideApproval | SupersedeApproval | NoteOutcom
 
 
 class RecordPlan(Message, frozen=True, kw_only=True, tag="record_plan"):
-    """Compile a spec and keep the plan. Again: the same digest. `plan` and `problems` are the planner's own answer."""
+    """Compile a spec and keep the plan. Again: the same digest. `plan` and `problems` are the planner's own answer.
 
-    spec: Raw
+    Instead of a spec, `plan_digest` names a plan whose body is stored already (a workflow's).
+    """
+
+    spec: Raw = NULL
+    plan_digest: str | None = None
     plan: Raw = NULL
     problems: tuple[dict[str, Any], ...] = ()
 

@@ -114,12 +114,10 @@ class StepRetried(Event, frozen=True, kw_only=True, tag="step.retried"):
 
 
 class MapStarted(Event, frozen=True, kw_only=True, tag="map.started"):
-    """Written when a map's list is known: its items and how many (the list itself, or where it is)."""
+    """Written when a map's list is known: how many items it has."""
 
     step: str
     count: int
-    items: Raw = NULL
-    blob: BlobRef | None = None
 
 
 class TimerStarted(Event, frozen=True, kw_only=True, tag="timer.started"):

@@ -1,0 +1,109 @@
+"""What people are asked: exactly what is shown, and the digest that their decision binds to (pure)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from headrace import codec, ids
+from headrace.decider import Context, Library
+from headrace.events.runs import ApprovalRequested, RunEvent, StepSucceeded
+from headrace.messages import OpenApproval, ResolveApproval
+from headrace.plans.model import ApprovalStep, PlanStep
+from headrace.vocabulary import LOG_APPROVALS, LOG_PARTITIONS
+from headrace_planner.runs.graph import tool_name
+from headrace_planner.runs.orders import scope_of
+from headrace_planner.runs.state import Ask, Run
+
+
+def for_run(run: Run, context: Context) -> ApprovalRequested:
+    """Ask for the run's gated tools as a whole: the plan and these inputs."""
+    tools = [
+        {"step": step.id, "tool": tool_name(step), "effect": run.graph.pins[step.id].effect}
+        for step in run.graph.plan.steps
+        if run.graph.gated(step.id)
+    ]
+    shown = {**_frame(run), "step": "", "prompt": "Let this run use its gated tools?", "tools": tools}
+    return _ask(run, context, shown, "", ("approver",), 1, None)
+
+
+def for_step(run: Run, step: PlanStep, body: ApprovalStep, context: Context, library: Library) -> ApprovalRequested:
+    """Ask what an approval step asks."""
+    prompt = run.graph.template(step.id, "prompt", body.prompt).resolve(scope_of(run, library, (step.id, None)))
+    shown = {**_frame(run), "step": step.id, "prompt": prompt}
+    expires_at = None if body.expires_s is None else context.now + int(body.expires_s * 1000)
+    return _ask(run, context, shown, step.id, body.roles, body.quorum, expires_at)
+
+
+def for_confirmation(run: Run, step: PlanStep, arguments: Any, context: Context) -> ApprovalRequested:
+    """Ask before a step acts, showing its tool and its arguments."""
+    shown = {
+        **_frame(run),
+        "step": step.id,
+        "prompt": "Perform this step?",
+        "tool": tool_name(step),
+        "arguments": arguments,
+    }
+    return _ask(run, context, shown, step.id, ("approver",), 1, None)
+
+
+def _frame(run: Run) -> dict[str, Any]:
+    queued = run.queued
+    return {
+        "run_id": run.data.id,
+        "workflow": queued.workflow or run.graph.plan.name,
+        "plan_digest": queued.plan_digest,
+        "inputs": codec.loads(queued.inputs),
+        "inputs_digest": queued.inputs_digest,
+        "requester": queued.requester.name,
+    }
+
+
+def _ask(
+    run: Run,
+    context: Context,
+    shown: dict[str, Any],
+    step: str,
+    roles: tuple[str, ...],
+    quorum: int,
+    expires_at: int | None,
+) -> ApprovalRequested:
+    full = {**shown, "roles": list(roles), "quorum": quorum, "expires_at": expires_at}
+    partition = ids.partition_for(LOG_PARTITIONS[LOG_APPROVALS], run.data.id, step)
+    return ApprovalRequested(
+        approval_id=ids.derive(ids.APPROVAL, context.now, partition, run.data.id, step),
+        digest=codec.digest(full),
+        shown=codec.raw(full),
+        step=step,
+        roles=roles,
+        quorum=quorum,
+        expires_at=expires_at,
+    )
+
+
+def open_command(run: Run, ask: Ask) -> OpenApproval:
+    """Give the message that asks the gatekeeper."""
+    return OpenApproval(
+        subject=run.data.id,
+        plan_digest=run.queued.plan_digest,
+        digest=ask.digest,
+        shown=ask.shown,
+        requester=run.queued.requester,
+        reply_to=run.data.id,
+        step=ask.step,
+        roles=ask.roles,
+        quorum=ask.quorum,
+        expires_at=ask.expires_at,
+    )
+
+
+def approved(run: Run, ask: Ask, command: ResolveApproval) -> Sequence[RunEvent]:
+    """Give what follows an approval: an approval step ends; a confirmed step, or the run's tools, may go on."""
+    if not ask.step or run.graph.index[ask.step].confirm:
+        return ()
+    output = {
+        "status": command.status,
+        "by": [actor.name for actor in command.by],
+        "reason": command.reason,
+        "approval_id": ask.approval_id,
+        "digest": ask.digest,
+    }
+    return (StepSucceeded(step=ask.step, output=codec.raw(output), started_at=ask.asked_at),)

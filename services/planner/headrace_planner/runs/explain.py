@@ -1,0 +1,68 @@
+"""Why a run is not moving, from what it remembers alone (pure)."""
+
+from collections.abc import Sequence
+
+from headrace import ids
+from headrace.decider import Reason
+from headrace.vocabulary import ApprovalStatus, Automation, StepStatus, WaitingFor
+from headrace_planner.runs.state import Run
+
+
+def explain(run: Run) -> Sequence[Reason]:
+    """Give every reason; none for a run that is over or moves by itself."""
+    if not run.exists or run.final:
+        return ()
+    data = run.data
+    if not data.begun and run.queued.automation == Automation.HUMAN_APPROVAL:
+        remedy = f"headrace runs start {data.id}"
+        return (Reason(WaitingFor.START, "The run waits for a person to start it.", remedy),)
+    reasons: list[Reason] = []
+    if data.cancel is not None:
+        message = f"{data.cancel.by.name} asked to cancel; attempts under way are being stopped."
+        reasons.append(Reason("cancel", message, "wait: it ends by itself"))
+    for ask in data.asks.values():
+        if ask.status == ApprovalStatus.PENDING:
+            who = " or ".join(ask.roles)
+            what = f"step {ask.step!r}" if ask.step else "the run's gated tools"
+            message = f"Waiting for approval of {what} by {ask.quorum} {who} other than {run.queued.requester.name}."
+            reasons.append(
+                Reason(
+                    WaitingFor.APPROVAL,
+                    message,
+                    f"headrace approvals approve {ask.approval_id}",
+                    step=ask.step or None,
+                    until=ask.expires_at,
+                )
+            )
+    for step_id, known in data.steps.items():
+        if known.status == StepStatus.WAITING and known.due_at is not None:
+            reasons.append(
+                Reason(WaitingFor.TIMER, f"Step {step_id!r} waits for its time.", "wait", step_id, known.due_at)
+            )
+    reasons.extend(_under_way(run))
+    return reasons
+
+
+def _under_way(run: Run) -> list[Reason]:
+    reasons: list[Reason] = []
+    pools: dict[str, list[str]] = {}
+    for step_id, index in run.under_way():
+        trial = run.trial((step_id, index))
+        name = ids.instance(step_id, index)
+        if trial is not None and trial.retry_at is not None:
+            message = f"{name} waits to be tried again (attempt {trial.attempt})."
+            reasons.append(Reason(WaitingFor.RETRY, message, "wait", step_id, trial.retry_at))
+        else:
+            pools.setdefault(run.graph.pins[step_id].pool, []).append(name)
+    for pool, names in pools.items():
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")  # noqa: PLR2004  (a taste)
+        message = f"{shown}: handed to pool {pool!r}, not yet reported."
+        reasons.append(
+            Reason(
+                "worker",
+                message,
+                f"see `headrace workers` for workers of pool {pool!r}",
+                step=names[0].partition("[")[0],
+            )
+        )
+    return reasons

@@ -1,0 +1,65 @@
+"""A plan, made ready to be interpreted: who follows whom, which tool a step uses, its templates parsed (pure)."""
+
+from typing import Any, Final
+
+from headrace.errors import ValidationError
+from headrace.expressions.template import Template, template
+from headrace.plans.model import CallStep, GateStep, Plan, PlanStep, ToolPin
+from headrace.vocabulary import Access, Effect
+
+GATE_PREFIX: Final = "gate."
+
+
+class Graph:
+    """An interpreted plan. Immutable; one instance serves every run of the plan."""
+
+    __slots__ = ("_templates", "calls", "digest", "index", "maps", "order", "pins", "plan", "successors")
+
+    def __init__(self, plan: Plan, digest: str) -> None:
+        self.plan = plan
+        self.digest = digest
+        self.index: dict[str, PlanStep] = {step.id: step for step in plan.steps}
+        self.order: dict[str, int] = {step.id: place for place, step in enumerate(plan.steps)}
+        self.successors: dict[str, tuple[str, ...]] = {
+            step.id: tuple(other.id for other in plan.steps if step.id in other.needs) for step in plan.steps
+        }
+        self.pins: dict[str, ToolPin] = {step.id: self._pin(step) for step in plan.steps if tool_name(step)}
+        self.calls: frozenset[str] = frozenset(step.id for step in plan.steps if tool_name(step) and not step.is_map)
+        self.maps: tuple[str, ...] = tuple(step.id for step in plan.steps if step.is_map)
+        self._templates: dict[tuple[str, str], Template] = {}
+
+    def _pin(self, step: PlanStep) -> ToolPin:
+        name = tool_name(step)
+        pin = self.plan.tools.get(name)
+        if pin is None:
+            message = f"plan {self.digest} is broken: step {step.id!r} uses {name!r}, which it does not pin"
+            raise ValidationError(message)
+        return pin
+
+    def gated(self, step_id: str) -> bool:
+        """Tell whether a step's tool needs an approval."""
+        pin = self.pins.get(step_id)
+        return pin is not None and pin.access == Access.GATED
+
+    def claims(self, step_id: str) -> bool:
+        """Tell whether a step acts on the world, so that a worker must claim it first."""
+        pin = self.pins.get(step_id)
+        return pin is not None and pin.effect != Effect.READ
+
+    def template(self, step_id: str, field: str, value: Any) -> Template:
+        """Give a step's template of a field, parsed once."""
+        known = self._templates.get((step_id, field))
+        if known is None:
+            known = self._templates[step_id, field] = template(value)
+        return known
+
+
+def tool_name(step: PlanStep) -> str:
+    """Give the name of the tool that performs a step, or nothing for steps of the planner itself."""
+    match step.body:
+        case CallStep(tool=tool):
+            return tool
+        case GateStep(gate=gate):
+            return GATE_PREFIX + gate
+        case _:
+            return ""

@@ -1,0 +1,45 @@
+"""What a run is given, checked against what its plan asks for (pure)."""
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any, Final
+
+from headrace.errors import MissingArgumentError, ValidationError
+from headrace.plans.model import InputField
+
+TYPES: Final[dict[str, Callable[[Any], bool]]] = {
+    "any": lambda _: True,
+    "string": lambda value: isinstance(value, str),
+    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "boolean": lambda value: isinstance(value, bool),
+    "array": lambda value: isinstance(value, list),
+    "object": lambda value: isinstance(value, dict),
+}
+
+
+def accept(fields: dict[str, InputField], given: Any) -> dict[str, Any]:
+    """Give the inputs with defaults filled in; raises ValidationError that lists everything wrong with them."""
+    given = {} if given is None else given
+    if not isinstance(given, dict):
+        message = "inputs must be an object of names and values"
+        raise ValidationError(message, details={"field": "inputs"})
+    problems: list[dict[str, str]] = []
+    for name in given:
+        if name not in fields:
+            near = get_close_matches(name, fields, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(fields) or 'none'}"
+            problems.append({"field": f"inputs.{name}", "message": f"unknown input {name!r}; {hint}"})
+    missing = [name for name, field in fields.items() if name not in given and field.required and field.default is None]
+    problems.extend(
+        {"field": f"inputs.{name}", "message": f"input {name!r} is required ({fields[name].type})"} for name in missing
+    )
+    for name, value in given.items():
+        field = fields.get(name)
+        if field is not None and not TYPES[field.type](value):
+            said = f"input {name!r} must be of type {field.type}, not {type(value).__name__}"
+            problems.append({"field": f"inputs.{name}", "message": said})
+    if problems:
+        kind = MissingArgumentError if len(missing) == len(problems) else ValidationError
+        raise kind("; ".join(problem["message"] for problem in problems), details={"problems": problems})
+    return {name: given.get(name, field.default) for name, field in fields.items()}

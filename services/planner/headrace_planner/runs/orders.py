@@ -1,0 +1,133 @@
+"""Work orders: what a worker is asked to perform for an instance, with its arguments resolved (pure)."""
+
+from typing import Any, Final
+
+from headrace import codec, ids
+from headrace.codec import NULL, Raw
+from headrace.decider import Library
+from headrace.errors import StepError
+from headrace.expressions.expression import parse
+from headrace.messages import WorkOrder
+from headrace.plans.model import CallStep, GateStep, PlanStep
+from headrace_planner.runs.graph import tool_name
+from headrace_planner.runs.scope import RunScope, items_of
+from headrace_planner.runs.state import Instance, Run
+
+EXPRESSION_GATE: Final = "expression"
+
+
+def scope_of(run: Run, library: Library, instance: Instance, extra: dict[str, Any] | None = None) -> RunScope:
+    """Give the scope in which an instance's templates are resolved."""
+    step_id, index = instance
+    if index is None:
+        return RunScope(run, library, extra)
+    own = {"item": items_of(run, library, step_id)[index], "index": index}
+    return RunScope(run, library, {**own, **(extra or {})})
+
+
+def order_for(run: Run, library: Library, instance: Instance) -> WorkOrder:
+    """Give the order of an instance that is under way, made once.
+
+    Raises StepError (expression_error) when an argument cannot be resolved, MissingError when a body must be fetched.
+    """
+    trial = run.trial(instance)
+    assert trial is not None, "only what is under way has an order"
+    known = run.orders.get((instance, trial.attempt))
+    if known is None:
+        known = run.orders[instance, trial.attempt] = _make(run, library, instance, trial.attempt)
+    return known
+
+
+def _make(run: Run, library: Library, instance: Instance, attempt: int) -> WorkOrder:
+    step_id, index = instance
+    step = run.graph.index[step_id]
+    pin = run.graph.pins[step_id]
+    scope = scope_of(run, library, instance)
+    arguments = codec.raw(_arguments(run, step, scope))
+    connection = _connection(run, step, pin.requires_connection)
+    return WorkOrder(
+        attempt_id=run.attempt_id(instance, attempt),
+        run_id=run.data.id,
+        step=step_id,
+        index=index,
+        attempt=attempt,
+        workspace=run.data.workspace,
+        kind=step.kind,
+        tool=tool_name(step),
+        pool=pin.pool,
+        arguments=arguments,
+        arguments_digest=codec.sha256(bytes(arguments)),
+        plan_digest=run.queued.plan_digest,
+        manifest_digest=pin.digest,
+        effect=pin.effect,
+        idempotency_key=f"{run.data.id}:{ids.instance(step_id, index)}",
+        timeout_s=step.timeout_s,
+        evidence=codec.raw(_evidence(run, step, scope)) if isinstance(step.body, GateStep) else NULL,
+        precondition=_precondition(run, step, scope),
+        connection=connection,
+    )
+
+
+def _arguments(run: Run, step: PlanStep, scope: RunScope) -> Any:
+    match step.body:
+        case CallStep(arguments=arguments):
+            return run.graph.template(step.id, "arguments", arguments).resolve(scope)
+        case GateStep(gate=gate, config=config) if gate == EXPRESSION_GATE:
+            return config  # its expression is for the gate to evaluate, not to expand
+        case GateStep(config=config):
+            return run.graph.template(step.id, "config", config).resolve(scope)
+        case _:
+            message = f"step {step.id!r} is not performed by a worker"
+            raise StepError(message)
+
+
+def _precondition(run: Run, step: PlanStep, scope: RunScope) -> Raw:
+    if step.precondition is None:
+        return NULL
+    return codec.raw(run.graph.template(step.id, "precondition", step.precondition).resolve(scope))
+
+
+def _connection(run: Run, step: PlanStep, integration: str | None) -> Raw:
+    if integration is None:
+        return NULL
+    known = codec.loads(run.queued.connections) or {}
+    connection = known.get(integration)
+    if connection is None:
+        message = f"step {step.id!r} needs a connection to {integration}, and the run was created without one"
+        raise StepError(message, type="integration_not_connected", details={"integration": integration})
+    return codec.raw(connection)
+
+
+def _evidence(run: Run, step: PlanStep, scope: RunScope) -> dict[str, Any]:
+    """Gather what is recorded; of step outputs only those that the gate's own expression names."""
+    artifacts = []
+    for step_id in run.graph.index:
+        known = run.data.steps.get(step_id)
+        for _, _, _, kept in known.artifacts if known else ():
+            artifacts.append(
+                {
+                    "type": kept.type,
+                    "label": kept.label,
+                    "value": codec.loads(kept.value),
+                    "step": step_id,
+                    **({"text": codec.loads(kept.body)} if kept.body != NULL else {}),
+                    **({"blob": kept.blob.digest} if kept.blob else {}),
+                }
+            )
+    wanted = _named_steps(step)
+    return {
+        "artifacts": artifacts,
+        "steps": {name: dict(scope.step(name)) for name in wanted},
+        "trigger": scope.root("trigger"),
+        "variables": scope.root("variables"),
+        "inputs": scope.root("inputs"),
+        "run": scope.root("run"),
+    }
+
+
+def _named_steps(step: PlanStep) -> list[str]:
+    assert isinstance(step.body, GateStep), "only a gate gathers evidence"
+    text = step.body.config.get("expression")
+    if not isinstance(text, str):
+        return []
+    return sorted({name for root, name in parse(text).references if root == "steps" and name is not None})

@@ -1,0 +1,132 @@
+"""The room of the log `runs`: the run decider as the owner host runs it (pure)."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from headrace.codec import Raw
+from headrace.decider import Context, Effect, Library, Reason, Rejection, Row
+from headrace.events.runs import RunEvent, RunQueued
+from headrace.messages import ClaimGrant, ClaimWrite, CreateRun, RunCommand
+from headrace.plans import model
+from headrace.vocabulary import CLAIM_GRANT_S, LOG_RUNS
+from headrace_planner.runs import decide as deciding
+from headrace_planner.runs import evolve as evolving
+from headrace_planner.runs import react as reacting
+from headrace_planner.runs import rows as projecting
+from headrace_planner.runs.explain import explain
+from headrace_planner.runs.graph import Graph
+from headrace_planner.runs.state import Run, RunData
+from headrace_planner.runs.times import wake_at
+
+EVOLVE_VERSION: Final = 1
+"""Raised with every change of what evolve remembers, so that older snapshots are ignored."""
+GRAPHS_MAX: Final = 512
+
+_commands: Final[msgspec.json.Decoder[RunCommand]] = msgspec.json.Decoder(RunCommand)
+_snapshots: Final[msgspec.json.Decoder[RunData]] = msgspec.json.Decoder(RunData)
+
+
+class RunRoom:
+    """Runs. Keeps no state but plans by digest, which never change."""
+
+    log: ClassVar[str] = LOG_RUNS
+    format: ClassVar[int] = 1
+    fingerprint: str = hashlib.sha256(f"runs/{EVOLVE_VERSION}".encode()).hexdigest()[:16]
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._graph = lru_cache(maxsize=GRAPHS_MAX)(self._read_graph)
+
+    def _read_graph(self, digest: str) -> Graph:
+        return Graph(model.parse(self._library.body(digest)), digest)
+
+    def initial(self, stream_id: str, workspace: str) -> Run:
+        """Give a run that does not exist yet."""
+        return Run(RunData(id=stream_id, workspace=workspace))
+
+    def exists(self, state: Run) -> bool:
+        """Tell whether the run has any event."""
+        return state.exists
+
+    def read_command(self, data: Raw | bytes) -> RunCommand:
+        """Decode a command to a run."""
+        return _commands.decode(data)
+
+    def decide(self, state: Run, command: RunCommand, context: Context) -> Sequence[RunEvent] | Rejection:
+        """Say what happens; raises MissingError while a body must be fetched."""
+        graph = self._graph(command.plan_digest) if isinstance(command, CreateRun) else None
+        return deciding.decide(state, command, context, self._library, graph)
+
+    def evolve(self, state: Run, event: RunEvent, at: int) -> Run:
+        """Remember an event; raises MissingError, before it changes anything, while the plan must be fetched."""
+        graph = self._graph(event.plan_digest) if isinstance(event, RunQueued) else None
+        return evolving.evolve(state, event, at, graph)
+
+    def react(self, state: Run, event: RunEvent) -> Iterable[Effect]:
+        """Say what an event sets going."""
+        return list(reacting.react(state, event))
+
+    def receipts(self, state: Run, command: RunCommand, context: Context) -> Iterable[Effect]:
+        """Say what a command earns: orders whose arguments resolve, receipts, questions again."""
+        return list(reacting.receipts(state, command, self._library))
+
+    def outstanding(self, state: Run, now: int) -> Iterable[Effect]:
+        """Say everything that should be under way."""
+        return list(reacting.outstanding(state, self._library))
+
+    def explain(self, state: Run) -> Sequence[Reason]:
+        """Say why the run is not moving."""
+        return explain(state)
+
+    def wake_at(self, state: Run) -> int | None:
+        """Give the earliest time at which something is due."""
+        return wake_at(state)
+
+    def finished(self, state: Run) -> bool:
+        """Tell whether the run is over."""
+        return state.final
+
+    def rows(self, state: Run, events: Sequence[RunEvent] | None) -> Iterable[Row]:
+        """Give the run's projection rows."""
+        return list(projecting.rows(state, events))
+
+    def attachments(self, command: RunCommand) -> Mapping[str, bytes]:
+        """Give nothing: the bodies that runs name are stored by their workers before."""
+        return {}
+
+    def answer(self, state: Run, command: RunCommand) -> object:
+        """Give what the caller meets after commit: a new run is queued, whatever its first batch already did."""
+        if isinstance(command, ClaimWrite):
+            trial = state.trial((command.step, command.index))
+            claimed_at = trial.claimed_at if trial and trial.claimed_at else 0
+            return ClaimGrant(granted=True, nonce=command.nonce, expires_at=claimed_at + int(CLAIM_GRANT_S * 1000))
+        known: dict[str, Any] = {
+            "id": state.data.id,
+            "status": str(state.data.status),
+            "attempt": state.queued.attempt,
+            "plan_digest": state.queued.plan_digest,
+            "cancel_requested": state.data.cancel is not None and not state.final,
+        }
+        if isinstance(command, CreateRun):
+            known |= {
+                "status": "queued",
+                "workers_active": state.queued.workers_active,
+                "retry_of": state.queued.retry_of,
+            }
+        return known
+
+    def snapshot(self, state: Run) -> bytes:
+        """Write what the run remembers."""
+        return msgspec.json.encode(state.data)
+
+    def restore(self, data: bytes) -> Run:
+        """Read a snapshot back; raises MissingError while the plan must be fetched."""
+        run = Run(_snapshots.decode(data))
+        if run.data.queued is not None:
+            run.graph = self._graph(run.data.queued.plan_digest)
+        run.unchecked.extend(instance for instance in run.under_way())
+        return run

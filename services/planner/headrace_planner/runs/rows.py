@@ -1,0 +1,253 @@
+"""The projection rows of a run, from its state alone (pure)."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from headrace import codec, ids
+from headrace.codec import NULL
+from headrace.decider import Row
+from headrace.events.runs import RunEvent, RunQueued
+from headrace.vocabulary import (
+    INLINE_BYTES_MAX,
+    PREVIEW_CHARS,
+    ApprovalStatus,
+    RunStatus,
+    StepStatus,
+    WaitingFor,
+)
+from headrace_planner.runs.state import Run, StepState
+from headrace_planner.runs.times import wake_at
+
+INPUTS_SHOWN_BYTES_MAX: Final = 4_096
+OPEN_SHOWN_MAX: Final = 20
+FAILED_ITEMS_SHOWN_MAX: Final = 20
+
+
+def rows(run: Run, events: Sequence[RunEvent] | None) -> Iterator[Row]:
+    """Give the rows that events changed, or all of the run's."""
+    if not run.exists:
+        return
+    if events is None or run.final or any(isinstance(event, RunQueued) for event in events):
+        changed = [step for step in run.graph.index if step in run.data.steps]
+    else:
+        changed = list(dict.fromkeys(step for event in events if (step := getattr(event, "step", None))))
+    yield Row("runs", _run(run))
+    for step_id in changed:
+        known = run.data.steps.get(step_id)
+        if known is None or known.status == StepStatus.PENDING:
+            continue
+        yield Row("steps", _step(run, step_id, known))
+        for number, (index, attempt_id, at, _) in enumerate(known.artifacts):
+            yield Row("artifacts", _artifact(run, step_id, known, number, index, attempt_id, at))
+
+
+def _run(run: Run) -> dict[str, Any]:
+    data, queued = run.data, run.queued
+    waits = list(_waits(run))
+    return {
+        "id": data.id,
+        "workspace": data.workspace,
+        "partition": ids.partition_of(data.id),
+        "version": data.version,
+        "kind": queued.kind,
+        "name": run.graph.plan.name,
+        "workflow": queued.workflow,
+        "workflow_version": queued.workflow_version,
+        "plan_digest": queued.plan_digest,
+        "inputs_digest": queued.inputs_digest,
+        "status": str(data.status),
+        "waiting_for": waits[0]["for"] if waits and data.status == RunStatus.WAITING else None,
+        "error_type": data.error.type if data.error else None,
+        "error_message": data.error.message if data.error else None,
+        "attempt": queued.attempt,
+        "retry_of": queued.retry_of,
+        "requester_id": queued.requester.id,
+        "requester_name": queued.requester.name,
+        "subject": queued.subject,
+        "stage": queued.stage,
+        "labels": queued.labels,
+        "cancel_requested": data.cancel is not None and not run.final,
+        "workers_active": queued.workers_active,
+        "created_at": data.created_at,
+        "started_at": data.started_at,
+        "finished_at": data.finished_at,
+        "steps_total": len(run.graph.plan.steps),
+        "steps_done": data.steps_done,
+        "detail": {
+            "inputs": codec.loads(queued.inputs) if len(bytes(queued.inputs)) <= INPUTS_SHOWN_BYTES_MAX else None,
+            "trigger": codec.loads(queued.trigger) if len(bytes(queued.trigger)) <= INPUTS_SHOWN_BYTES_MAX else None,
+            "outputs": codec.loads(data.outputs) if len(bytes(data.outputs)) <= INLINE_BYTES_MAX else None,
+            "error": None
+            if data.error is None
+            else {
+                "type": data.error.type,
+                "message": data.error.message,
+                "details": data.error.details,
+                "plugin": data.error.plugin,
+            },
+            "waiting": waits,
+            "open": [ids.instance(*instance) for instance in run.under_way()[:OPEN_SHOWN_MAX]],
+            "connections": sorted(codec.loads(queued.connections) or {}),
+        },
+        "wake_at": wake_at(run),
+        "busy": _busy(run),
+    }
+
+
+def _busy(run: Run) -> bool:
+    return not run.final and (run.data.active > 0 or any(not ask.received for ask in run.data.asks.values()))
+
+
+def _waits(run: Run) -> Iterator[dict[str, Any]]:
+    """Give what the run waits for, the most telling first."""
+    if run.final:
+        return
+    if not run.data.begun:
+        yield {
+            "step": None,
+            "for": str(WaitingFor.START),
+            "until": None,
+            "approval_id": None,
+            "message": "a person's start",
+        }
+    for ask in run.data.asks.values():
+        if ask.status == ApprovalStatus.PENDING:
+            message = f"{ask.quorum} of {' or '.join(ask.roles)}"
+            yield {
+                "step": ask.step or None,
+                "for": str(WaitingFor.APPROVAL),
+                "until": ask.expires_at,
+                "approval_id": ask.approval_id,
+                "message": message,
+            }
+    for step_id, known in run.data.steps.items():
+        if known.due_at is not None:
+            yield {
+                "step": step_id,
+                "for": str(WaitingFor.TIMER),
+                "until": known.due_at,
+                "approval_id": None,
+                "message": "a timer",
+            }
+        if known.open is not None and known.open.retry_at is not None:
+            message = f"attempt {known.open.attempt}"
+            yield {
+                "step": step_id,
+                "for": str(WaitingFor.RETRY),
+                "until": known.open.retry_at,
+                "approval_id": None,
+                "message": message,
+            }
+        elif known.map is not None and run.data.active == 0:
+            again = [trial.retry_at for trial in known.map.open.values() if trial.retry_at is not None]
+            if again:
+                yield {
+                    "step": step_id,
+                    "for": str(WaitingFor.RETRY),
+                    "until": min(again),
+                    "approval_id": None,
+                    "message": f"{len(again)} items",
+                }
+
+
+def _step(run: Run, step_id: str, known: StepState) -> dict[str, Any]:
+    output, size = _shown_output(known)
+    state = known.map
+    return {
+        "run_id": run.data.id,
+        "step": step_id,
+        "workspace": run.data.workspace,
+        "ordinal": run.graph.order[step_id],
+        "kind": run.graph.index[step_id].kind,
+        "status": str(known.status),
+        "attempt": known.attempt or (known.open.attempt if known.open else 1),
+        "attempt_id": known.attempt_id,
+        "worker": known.worker,
+        "started_at": known.started_at,
+        "finished_at": known.finished_at,
+        "items_total": state.count if state else None,
+        "items_done": state.done if state else None,
+        "items_failed": len(state.failed) if state else None,
+        "error_type": known.error.type if known.error else None,
+        "error_message": known.error.message if known.error else None,
+        "output": output,
+        "blob": known.blob.digest if known.blob else None,
+        "output_bytes": size,
+        "detail": _step_detail(known),
+    }
+
+
+def _step_detail(known: StepState) -> dict[str, Any]:
+    evidence = known.evidence
+    failed = known.map.failed if known.map else {}
+    return {
+        "evidence": None
+        if evidence is None
+        else {
+            "source": evidence.source,
+            "fetched_at": evidence.fetched_at,
+            "complete": evidence.complete,
+            "calls": evidence.calls,
+        },
+        "arguments_digest": known.arguments_digest,
+        "approval_id": known.approval_id,
+        "due_at": known.due_at,
+        "reason": known.reason or None,
+        "error_details": known.error.details if known.error else None,
+        "failed_items": {str(index): error.message for index, error in sorted(failed.items())[:FAILED_ITEMS_SHOWN_MAX]},
+    }
+
+
+def _shown_output(known: StepState) -> tuple[Any, int | None]:
+    """Give the output, or a preview marked as such, and its size in bytes; a map's only when it is over."""
+    if known.blob is not None:
+        return {
+            "preview": known.blob.preview,
+            "truncated": True,
+            "size_bytes": known.blob.size_bytes,
+        }, known.blob.size_bytes
+    if known.map is not None:
+        return _map_output(known)
+    size = len(bytes(known.output))
+    if size > INLINE_BYTES_MAX:
+        return {
+            "preview": bytes(known.output)[:PREVIEW_CHARS].decode("utf-8", "replace"),
+            "truncated": True,
+            "size_bytes": size,
+        }, size
+    return codec.loads(known.output), None if known.output == NULL else size
+
+
+def _map_output(known: StepState) -> tuple[Any, int | None]:
+    assert known.map is not None, "only a map has items"
+    if known.status != StepStatus.SUCCEEDED:
+        return None, None
+    size = sum(len(bytes(output)) + 1 for output in known.map.outputs) + 1
+    if size > INLINE_BYTES_MAX or known.map.blobs:
+        first = bytes(known.map.outputs[0])[:PREVIEW_CHARS].decode("utf-8", "replace") if known.map.outputs else ""
+        return {"preview": f"[{first}, …]", "truncated": True, "size_bytes": size, "items": known.map.count}, size
+    return [codec.loads(output) for output in known.map.outputs], size
+
+
+def _artifact(
+    run: Run, step_id: str, known: StepState, number: int, index: int | None, attempt_id: str | None, at: int
+) -> dict[str, Any]:
+    kept = known.artifacts[number][3]
+    created = ids.millis_of(run.data.id)
+    return {
+        "id": ids.derive(ids.ARTIFACT, created, ids.partition_of(run.data.id), run.data.id, step_id, str(number)),
+        "workspace": run.data.workspace,
+        "run_id": run.data.id,
+        "step": step_id,
+        "item": index,
+        "attempt_id": attempt_id,
+        "type": kept.type,
+        "label": kept.label,
+        "value": codec.loads(kept.value),
+        "body": codec.loads(kept.body),
+        "blob": kept.blob.digest if kept.blob else None,
+        "size_bytes": kept.blob.size_bytes if kept.blob else len(bytes(kept.body)),
+        "media_type": kept.media_type,
+        "subject": run.queued.subject,
+        "created_at": at,
+    }

@@ -1,0 +1,112 @@
+"""What expressions of a run may see: inputs, trigger, variables, run, steps, and an item's own (pure).
+
+Outputs are decoded when an expression asks for them, once; a body that is kept as a blob comes from the library, which
+raises MissingError until the host has fetched it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from headrace import codec
+from headrace.codec import Raw
+from headrace.decider import Library
+from headrace.errors import StepError
+from headrace.events.base import BlobRef
+from headrace.vocabulary import MAP_ITEMS_MAX
+from headrace_planner.runs.state import Run, StepState
+
+
+class RunScope:
+    """The scope of a run's expressions; `extra` adds `item` and `index` in a map, `output` for artifacts."""
+
+    __slots__ = ("_extra", "_library", "_run")
+
+    def __init__(self, run: Run, library: Library, extra: Mapping[str, Any] | None = None) -> None:
+        self._run = run
+        self._library = library
+        self._extra = extra or {}
+
+    def root(self, name: str) -> Any:
+        """Give a root other than `steps`; raises KeyError when there is none of that name here."""
+        if name in self._extra:
+            return self._extra[name]
+        known = self._run.decoded.get(name)
+        if known is None:
+            known = self._run.decoded[name] = self._make(name)
+        return known
+
+    def step(self, step_id: str) -> Mapping[str, Any]:
+        """Give what expressions may read of a step; raises KeyError for one that the plan does not have."""
+        if step_id not in self._run.graph.index:
+            raise KeyError(step_id)
+        known = self._run.decoded.get(("step", step_id))
+        if known is None:
+            known = self._view(step_id)
+            if self._run.over(step_id):
+                self._run.decoded["step", step_id] = known
+        return known
+
+    def _make(self, name: str) -> Any:
+        queued = self._run.queued
+        match name:
+            case "inputs":
+                return codec.loads(queued.inputs)
+            case "trigger":
+                return codec.loads(queued.trigger) or {}
+            case "variables":
+                return self._run.graph.template("", "variables", self._run.graph.plan.variables).resolve(self)
+            case "run":
+                return {
+                    "id": self._run.data.id,
+                    "attempt": queued.attempt,
+                    "workflow": queued.workflow,
+                    "subject": queued.subject,
+                    "stage": queued.stage,
+                    "workspace": self._run.data.workspace,
+                    "labels": queued.labels,
+                    "requester": queued.requester.name,
+                    "created_at": self._run.data.created_at,
+                }
+            case _:
+                raise KeyError(name)
+
+    def _view(self, step_id: str) -> dict[str, Any]:
+        known = self._run.data.steps.get(step_id) or StepState()
+        view: dict[str, Any] = {
+            "output": self._output(known),
+            "status": str(known.status),
+            "error": None if known.error is None else {"type": known.error.type, "message": known.error.message},
+            "artifacts": [
+                {"type": kept.type, "label": kept.label, "value": codec.loads(kept.value)}
+                for _, _, _, kept in known.artifacts
+            ],
+        }
+        named = self._run.graph.index[step_id].outputs
+        if named and self._run.over(step_id):
+            inner = RunScope(self._run, self._library, {**self._extra, "output": view["output"]})
+            view["outputs"] = self._run.graph.template(step_id, "outputs", named).resolve(inner)
+        return view
+
+    def _output(self, known: StepState) -> Any:
+        if known.map is None:
+            return self._body(known.output, known.blob)
+        return [self._body(output, known.map.blobs.get(place)) for place, output in enumerate(known.map.outputs)]
+
+    def _body(self, output: Raw, blob: BlobRef | None) -> Any:
+        return codec.loads(self._library.body(blob.digest) if blob else output)
+
+
+def items_of(run: Run, library: Library, step_id: str) -> list[Any]:
+    """Give the list of a map, made once; raises StepError (expression_error) when it is none."""
+    known = run.decoded.get(("items", step_id))
+    if known is None:
+        step = run.graph.index[step_id]
+        known = run.graph.template(step_id, "items", step.items).resolve(RunScope(run, library))
+        if not isinstance(known, list):
+            message = f"step {step_id!r}: `map` must give a list, not {type(known).__name__}"
+            raise StepError(message, type="expression_error", details={"step": step_id})
+        if len(known) > MAP_ITEMS_MAX:
+            message = f"step {step_id!r}: `map` gives {len(known)} items; at most {MAP_ITEMS_MAX} are allowed"
+            raise StepError(message, type="validation_error", details={"step": step_id, "items": len(known)})
+        run.decoded["items", step_id] = known
+    return known

@@ -1,0 +1,225 @@
+"""What a run remembers (pure). `RunData` is written to snapshots; `Run` carries it with its plan and a scratch-pad.
+
+The scratch-pad holds only what follows from data and plan (decoded outputs, orders made), so losing it costs time,
+never meaning.
+"""
+
+from typing import Any
+
+import msgspec
+
+from headrace import ids
+from headrace.codec import NULL, Raw
+from headrace.events.base import ArtifactInfo, BlobRef, ErrorInfo, Evidence
+from headrace.events.runs import CancelRequested, RunQueued
+from headrace.vocabulary import RUN_FINAL, STEP_FINAL, RunStatus, StepStatus
+from headrace_planner.runs.graph import Graph
+
+Instance = tuple[str, int | None]
+"""A step, or one item of a map."""
+
+
+class Try(msgspec.Struct):
+    """An instance that is under way: its attempt, and the claim of the worker that acts."""
+
+    attempt: int = 1
+    lost: int = 0
+    retry_at: int | None = None
+    nonce: str | None = None
+    claimed_by: str | None = None
+    claimed_at: int | None = None
+
+
+class MapState(msgspec.Struct):
+    """How far a map is. Items below `next` are under way or over; `outputs` holds null for those that are not."""
+
+    count: int
+    next: int = 0
+    done: int = 0
+    open: dict[int, Try] = {}
+    outputs: list[Raw] = []
+    blobs: dict[int, BlobRef] = {}
+    failed: dict[int, ErrorInfo] = {}
+
+
+class StepState(msgspec.Struct):
+    """Where a step stands."""
+
+    status: StepStatus = StepStatus.PENDING
+    go: bool = False
+    confirmed: bool = False
+    open: Try | None = None
+    map: MapState | None = None
+    attempt: int = 0
+    attempt_id: str | None = None
+    worker: str | None = None
+    output: Raw = NULL
+    blob: BlobRef | None = None
+    error: ErrorInfo | None = None
+    reason: str = ""
+    artifacts: list[tuple[int | None, str | None, int, ArtifactInfo]] = []
+    evidence: Evidence | None = None
+    arguments_digest: str | None = None
+    due_at: int | None = None
+    approval_id: str | None = None
+    started_at: int | None = None
+    finished_at: int | None = None
+
+
+class Ask(msgspec.Struct):
+    """An approval that the run waits for or has had."""
+
+    approval_id: str
+    step: str
+    digest: str
+    shown: Raw
+    roles: tuple[str, ...]
+    quorum: int
+    asked_at: int
+    expires_at: int | None = None
+    received: bool = False
+    status: str = "pending"
+
+
+class RunData(msgspec.Struct):
+    """Everything a run remembers."""
+
+    id: str
+    workspace: str
+    version: int = 0
+    queued: RunQueued | None = None
+    status: RunStatus = RunStatus.QUEUED
+    begun: bool = False
+    created_at: int = 0
+    started_at: int | None = None
+    finished_at: int | None = None
+    steps: dict[str, StepState] = {}
+    left: dict[str, int] = {}
+    ready: list[str] = []
+    asks: dict[str, Ask] = {}
+    authorized: bool = False
+    cancel: CancelRequested | None = None
+    cancel_at: int | None = None
+    active: int = 0
+    active_ms: int = 0
+    active_since: int | None = None
+    failed_step: str | None = None
+    error: ErrorInfo | None = None
+    outputs: Raw = NULL
+    late: list[str] = []
+    steps_done: int = 0
+
+
+class Run:
+    """A run as the decider sees it: what it remembers, its plan, and the scratch-pad."""
+
+    __slots__ = ("_graph", "checked", "data", "decoded", "opened", "orders", "stopped", "unchecked")
+
+    def __init__(self, data: RunData, graph: Graph | None = None) -> None:
+        self.data = data
+        self._graph = graph
+        self.opened: list[Instance] = []
+        self.stopped: list[tuple[Instance, int]] = []
+        self.unchecked: list[Instance] = []
+        self.checked: list[Instance] = []
+        self.decoded: dict[Any, Any] = {}
+        self.orders: dict[Any, Any] = {}
+
+    @property
+    def graph(self) -> Graph:
+        """Give the plan, which every run that exists has."""
+        assert self._graph is not None, "the run has no events yet"
+        return self._graph
+
+    @graph.setter
+    def graph(self, graph: Graph) -> None:
+        self._graph = graph
+
+    @property
+    def queued(self) -> RunQueued:
+        """Give the event that made the run."""
+        assert self.data.queued is not None, "the run has no events yet"
+        return self.data.queued
+
+    @property
+    def exists(self) -> bool:
+        """Tell whether the run has any event."""
+        return self.data.queued is not None
+
+    @property
+    def final(self) -> bool:
+        """Tell whether the run is over."""
+        return self.data.status in RUN_FINAL
+
+    @property
+    def halted(self) -> bool:
+        """Tell whether nothing new may begin: the run is over, failing, or asked to cancel."""
+        return self.final or self.data.failed_step is not None or self.data.cancel is not None
+
+    def step(self, step_id: str) -> StepState:
+        """Give a step's state; one that has not begun is pending."""
+        known = self.data.steps.get(step_id)
+        if known is None:
+            known = self.data.steps[step_id] = StepState()
+        return known
+
+    def status_of(self, step_id: str) -> StepStatus:
+        """Give a step's status without making a state for it."""
+        known = self.data.steps.get(step_id)
+        return known.status if known else StepStatus.PENDING
+
+    def over(self, step_id: str) -> bool:
+        """Tell whether a step is over."""
+        return self.status_of(step_id) in STEP_FINAL
+
+    def trial(self, instance: Instance) -> Try | None:
+        """Give the try of an instance that is under way."""
+        step_id, index = instance
+        known = self.data.steps.get(step_id)
+        if known is None:
+            return None
+        if index is None:
+            return known.open
+        return known.map.open.get(index) if known.map else None
+
+    def under_way(self) -> list[Instance]:
+        """Give every instance that is under way, in the order of the plan (those that wait for a retry too)."""
+        found: list[Instance] = []
+        for step_id, known in self.data.steps.items():
+            if known.open is not None:
+                found.append((step_id, None))
+            elif known.map is not None:
+                found.extend((step_id, index) for index in known.map.open)
+        return found
+
+    def openable(self, step_id: str) -> bool:
+        """Tell whether a worker may be asked to perform a step now."""
+        step = self.graph.index[step_id]
+        known = self.data.steps.get(step_id) or StepState()
+        return (
+            step_id in self.graph.calls
+            and (step.when is None or known.go)
+            and (not step.confirm or known.confirmed)
+            and not self.halted
+            and not self.all_skipped(step_id)
+            and self.permitted(step_id)
+        )
+
+    def permitted(self, step_id: str) -> bool:
+        """Tell whether a step's tool may be used now: it needs no approval, or an approval covers it."""
+        if not self.graph.gated(step_id) or self.data.authorized:
+            return True
+        covered_by = self.graph.index[step_id].covered_by
+        return any(self.status_of(approval) == StepStatus.SUCCEEDED for approval in covered_by)
+
+    def all_skipped(self, step_id: str) -> bool:
+        """Tell whether everything a step needs was skipped, so that it is skipped too."""
+        needs = self.graph.index[step_id].needs
+        return bool(needs) and all(self.status_of(need) == StepStatus.SKIPPED for need in needs)
+
+    def attempt_id(self, instance: Instance, attempt: int) -> str:
+        """Give the id of an attempt: the same parts always give the same id."""
+        step_id, index = instance
+        created = ids.millis_of(self.data.id)
+        partition = ids.partition_of(self.data.id)
+        return ids.derive(ids.ATTEMPT, created, partition, self.data.id, ids.instance(step_id, index), str(attempt))

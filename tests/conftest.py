@@ -1,0 +1,75 @@
+"""Real servers for tests: one embedded PostgreSQL and one nats-server a session, a fresh database a test."""
+
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from headrace.dev.embedded import EmbeddedNats, EmbeddedPostgres
+
+_databases = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """Give the session's PostgreSQL."""
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture
+async def empty_postgres_url(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
+    """Give the URL of a fresh database without our schema."""
+    async for url in fresh_database(postgres_server):
+        yield url
+
+
+@pytest.fixture
+async def postgres_url(empty_postgres_url: str) -> str:
+    """Give the URL of a fresh, migrated database."""
+    from headrace.log.migrate import migrate
+
+    await migrate(empty_postgres_url)
+    return empty_postgres_url
+
+
+async def fresh_database(server: EmbeddedPostgres) -> AsyncIterator[str]:
+    """Make a database, and drop it afterwards."""
+    name = f"test_{next(_databases)}"
+    admin = await asyncpg.connect(server.url_of("postgres"))
+    try:
+        await admin.execute(f"create database {name}")
+        yield server.url_of(name)
+        await admin.execute(f"drop database {name} with (force)")
+    finally:
+        await admin.close()
+
+
+@pytest.fixture(scope="session")
+def session_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedNats]:
+    """Give the session's nats-server, with JetStream."""
+    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
+@pytest.fixture
+def nats_url(session_nats: EmbeddedNats) -> str:
+    """Give the URL of the session's nats-server; streams of other tests may be on it."""
+    return session_nats.url
+
+
+@pytest.fixture
+def nats_server(tmp_path: Path) -> Iterator[Callable[[], EmbeddedNats]]:
+    """Give a function that starts a nats-server of the test's own, to be killed, wiped and started again."""
+    servers: list[EmbeddedNats] = []
+
+    def start() -> EmbeddedNats:
+        server = EmbeddedNats(tmp_path / f"nats-{len(servers)}")
+        servers.append(server.start())
+        return server
+
+    yield start
+    for server in servers:
+        server.stop()

@@ -1,0 +1,1 @@
+"""The catalogue: workflows, plans and who authorised them, tools, tokens, connections."""

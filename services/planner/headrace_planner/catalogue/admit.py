@@ -1,0 +1,143 @@
+"""The shell beside runs: may this plan run now, by its authorisation, its connections and its workflow."""
+
+from collections.abc import Collection
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from headrace import codec
+from headrace.decider import Context
+from headrace.errors import ConflictError, NotAuthorizedError, NotConnectedError, NotFoundError
+from headrace.messages import CreateRun, RunCommand
+from headrace.plans.model import CallStep, GateStep, Plan
+from headrace.vocabulary import POOL_GATES, WaitingFor
+from headrace_planner.catalogue.decide import TOOL_PLAN
+from headrace_planner.catalogue.reading import Plans, Store, all_rows
+from headrace_planner.catalogue.state import APPROVED, PLAN, UNASKED, WORKFLOW, stream_of
+from headrace_planner.catalogue.views import ACTIVE
+
+BEFORE_ANY_RUN: Final = "plan"
+NO_TOOLS: Final = "none"
+WHY: Final = {
+    UNASKED: "nobody asked for its authorisation",
+    "pending": "its authorisation is pending: nobody has decided yet",
+    "rejected": "its authorisation was rejected",
+    "expired": "its authorisation expired undecided, which counts as rejected",
+    "superseded": "its authorisation was withdrawn",
+}
+
+
+class Presence(Protocol):
+    """Who lives, as the owner host hears it."""
+
+    def pools(self) -> Collection[str]:
+        """Give the pools that a live worker serves."""
+        ...
+
+
+class RunPreparer:
+    """Brings what a new run needs to know from outside: its plan's standing, connections, and whether workers live."""
+
+    prepares: Final = (CreateRun,)
+
+    def __init__(self, log: Store, presence: Presence) -> None:
+        self._log, self._presence = log, presence
+        self._plans = Plans(log)
+
+    async def prepare(self, command: RunCommand, context: Context) -> RunCommand:
+        """Give the command with the planner's findings.
+
+        Raises NotFoundError (no such plan or workflow), NotAuthorizedError, NotConnectedError naming every integration
+        that is missing, ConflictError when the workflow has moved on to another plan.
+        """
+        if not isinstance(command, CreateRun):
+            return command
+        workflow = await self._workflow(command, context)
+        plan, standing = await self._plan(command, context, workflow)
+        authorized = standing == APPROVED
+        if not authorized and (plan.kind == TOOL_PLAN or plan.authorization == BEFORE_ANY_RUN):
+            raise _not_authorized(command.plan_digest, standing)
+        connections = await self._connections(plan, context.workspace)
+        return msgspec.structs.replace(
+            command,
+            authorized=authorized,
+            connections=codec.raw(connections),
+            workers_active=pools_of(plan) <= set(self._presence.pools()),
+            workflow_version=command.workflow_version or (workflow["version"] if workflow else None),
+        )
+
+    async def _workflow(self, command: CreateRun, context: Context) -> dict[str, Any] | None:
+        if command.workflow is None:
+            return None
+        stream = stream_of(WORKFLOW, context.workspace, command.workflow)
+        row = await self._log.row("workflows", {"id": stream})
+        if row is None:
+            message = f"there is no workflow {command.workflow!r}"
+            raise NotFoundError(message)
+        version = command.workflow_version or row["version"]
+        if version > row["version"]:
+            message = f"workflow {command.workflow!r} has no version {version}; the newest is {row['version']}"
+            raise NotFoundError(message)
+        if version == row["version"] and command.retry_of is None and command.plan_digest != row["plan_digest"]:
+            message = (
+                f"version {version} of workflow {command.workflow!r} now means plan {row['plan_digest']}, "
+                f"not {command.plan_digest}"
+            )
+            raise ConflictError(message, details={"problems": row["problems"]})
+        return row
+
+    async def _plan(self, command: CreateRun, context: Context, workflow: dict[str, Any] | None) -> tuple[Plan, str]:
+        """Give the plan and where its authorisation stands. A workflow's own plan may not be recorded by itself yet."""
+        digest = command.plan_digest
+        row = await self._log.row("plans", {"id": stream_of(PLAN, context.workspace, digest)})
+        if row is None and workflow is None:
+            message = f"there is no plan {digest}"
+            raise NotFoundError(message)
+        return await self._plans.get(digest), row["authorization"] if row else UNASKED
+
+    async def _connections(self, plan: Plan, workspace: str) -> dict[str, Any]:
+        """Give the connection of each integration, and each that a step names as `integration/name`."""
+        wanted = _wanted(plan)
+        if not wanted:
+            return {}
+        integrations = sorted({integration for integration, _ in wanted})
+        rows = await all_rows(
+            self._log, "connections", {"workspace": workspace, "integration": integrations, "deleted": False}
+        )
+        usable = sorted((row for row in rows if row["status"] == ACTIVE), key=lambda row: str(row["name"]))
+        found: dict[str, Any] = {}
+        missing: list[str] = []
+        for integration, name in wanted:
+            fitting = [row for row in usable if row["integration"] == integration and name in {None, row["name"]}]
+            if not fitting:
+                missing.append(integration if name is None else f"{integration} ({name})")
+                continue
+            chosen = next((row for row in fitting if row["name"] == integration), fitting[0])
+            key = integration if name is None else f"{integration}/{name}"
+            found[key] = {part: chosen[part] for part in ("name", "settings", "secrets")}
+        if missing:
+            message = f"not connected: {', '.join(missing)}"
+            raise NotConnectedError(message, details={"integrations": missing, "waiting_for": WaitingFor.CONNECTION})
+        return found
+
+
+def pools_of(plan: Plan) -> set[str]:
+    """Give the pools that a plan's steps need."""
+    pools = {plan.tools[step.body.tool].pool for step in plan.steps if isinstance(step.body, CallStep)}
+    return pools | ({POOL_GATES} if any(isinstance(step.body, GateStep) for step in plan.steps) else set())
+
+
+def _wanted(plan: Plan) -> list[tuple[str, str | None]]:
+    """Give (integration, connection) as the steps name them; no name means the integration's own connection."""
+    wanted: dict[tuple[str, str | None], None] = {}
+    for step in plan.steps:
+        if isinstance(step.body, CallStep):
+            integration = plan.tools[step.body.tool].requires_connection
+            if integration is not None:
+                wanted[integration, step.body.connection] = None
+    return sorted(wanted, key=lambda pair: (pair[0], pair[1] or ""))
+
+
+def _not_authorized(digest: str, standing: str) -> NotAuthorizedError:
+    message = f"plan {digest} may not run: {WHY.get(standing, standing)}"
+    return NotAuthorizedError(message, details={"plan_digest": digest, "authorization": standing})

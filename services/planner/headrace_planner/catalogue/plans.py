@@ -1,0 +1,62 @@
+"""What the catalogue makes of plans: reading a compiled one, and what an approver is shown of it (pure)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from headrace import codec
+from headrace.codec import NULL, Raw
+from headrace.errors import ValidationError
+from headrace.messages import RequestAuthorization
+from headrace.plans.model import CallStep, GateStep, Plan, PlanStep, parse
+
+SUBJECT = "plan"
+"""The subject of an approval that authorises a plan for every run of it."""
+
+
+def compiled(body: Raw) -> tuple[Plan, str]:
+    """Read the plan that the planner's compile put into a command, and its digest; raises ValidationError."""
+    if body == NULL:
+        message = "the command brings no plan: it was not compiled"
+        raise ValidationError(message)
+    data = bytes(body)
+    return parse(data), codec.sha256(data)
+
+
+def refuse_problems(problems: Sequence[dict[str, Any]]) -> None:
+    """Raise ValidationError that lists all problems of a document (`details.problems`), if there are any."""
+    if not problems:
+        return
+    first = str(problems[0].get("message", ""))
+    rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    raise ValidationError(first + rest, details={"problems": list(problems)})
+
+
+def shown(plan: Plan, digest: str, command: RequestAuthorization) -> dict[str, Any]:
+    """Give what an approver sees and decides on: the plan in short, its digest, and what they decide."""
+    return {
+        "subject": SUBJECT,
+        "plan_digest": digest,
+        "name": plan.name,
+        "kind": plan.kind,
+        "prompt": f"May every run of {plan.name} with this digest use its tools?",
+        "roles": list(command.roles),
+        "quorum": command.quorum,
+        "steps": [_step(step, plan) for step in plan.steps],
+        "tools": {
+            name: {"version": pin.version, "digest": pin.digest, "effect": pin.effect, "access": pin.access}
+            for name, pin in plan.tools.items()
+        },
+    }
+
+
+def _step(step: PlanStep, plan: Plan) -> dict[str, Any]:
+    about: dict[str, Any] = {"id": step.id, "kind": step.kind, "needs": list(step.needs)}
+    if isinstance(step.body, CallStep):
+        pin = plan.tools.get(step.body.tool)
+        about |= {"tool": step.body.tool, "arguments": step.body.arguments}
+        about |= {"effect": pin.effect, "access": pin.access} if pin is not None else {}
+    elif isinstance(step.body, GateStep):
+        about |= {"gate": step.body.gate, "config": step.body.config}
+    if step.is_map:
+        about["map"] = step.items
+    return about

@@ -59,7 +59,7 @@ def advance(run: Run, context: Context, library: Library) -> Sequence[RunEvent]:
 
 
 def _failure(run: Run, step_id: str) -> ErrorInfo:
-    error = run.step(step_id).error or ErrorInfo(type="execution_error", message="it failed")
+    error = run.peek(step_id).error or ErrorInfo(type="execution_error", message="it failed")
     details = {**error.details, "step": step_id}
     return ErrorInfo(
         type=error.type, message=f"step {step_id!r} failed: {error.message}", details=details, plugin=error.plugin
@@ -113,7 +113,7 @@ def _told(problem: HeadraceError) -> ErrorInfo:
 
 def _begin(run: Run, step: PlanStep, context: Context, library: Library) -> Sequence[RunEvent]:
     """Begin a step whose needs are over, or give nothing when it must wait for a person first."""
-    known = run.step(step.id)
+    known = run.peek(step.id)
     if run.all_skipped(step.id):
         return (StepSkipped(step=step.id, reason="everything it needs was skipped"),)
     if step.when is not None and not known.go:

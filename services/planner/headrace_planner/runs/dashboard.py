@@ -20,7 +20,7 @@ def dashboard_result(run: Run, library: Library) -> dict[str, Any]:
 
 def _view(run: Run, scope: RunScope, view: dict[str, Any]) -> dict[str, Any]:
     step_id = str(view["step"])
-    known = run.step(step_id)
+    known = run.peek(step_id)
     if known.status != StepStatus.SUCCEEDED:
         error = (
             None

@@ -71,7 +71,7 @@ class RunScope:
                 raise KeyError(name)
 
     def _view(self, step_id: str) -> dict[str, Any]:
-        known = self._run.data.steps.get(step_id) or StepState()
+        known = self._run.peek(step_id)
         view: dict[str, Any] = {
             "output": self._output(known),
             "status": str(known.status),

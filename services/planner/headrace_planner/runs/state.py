@@ -156,8 +156,12 @@ class Run:
         """Tell whether nothing new may begin: the run is over, failing, or asked to cancel."""
         return self.final or self.data.failed_step is not None or self.data.cancel is not None
 
+    def peek(self, step_id: str) -> StepState:
+        """Give a step's state to read; one that has not begun is pending, and is not remembered for being read."""
+        return self.data.steps.get(step_id) or StepState()
+
     def step(self, step_id: str) -> StepState:
-        """Give a step's state; one that has not begun is pending."""
+        """Give a step's state to change it: for `evolve` alone."""
         known = self.data.steps.get(step_id)
         if known is None:
             known = self.data.steps[step_id] = StepState()
@@ -195,7 +199,7 @@ class Run:
     def openable(self, step_id: str) -> bool:
         """Tell whether a worker may be asked to perform a step now."""
         step = self.graph.index[step_id]
-        known = self.data.steps.get(step_id) or StepState()
+        known = self.peek(step_id)
         return (
             step_id in self.graph.calls
             and (step.when is None or known.go)

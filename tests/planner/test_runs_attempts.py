@@ -1,0 +1,180 @@
+"""Attempts: retries, timeouts, losses, claims of writes, late and repeated results."""
+
+import pytest
+
+from headrace.codec import dumps, raw, sha256
+from headrace.decider import MissingError
+from headrace.events.base import ArtifactInfo, BlobRef
+from headrace.messages import LoseAttempt, Wake
+from headrace.plans.model import ArtifactSpec, Plan, Retry, ToolPin, TransformStep
+from tests.planner.runs_kit import Sim, call, plan, step
+
+IDEMPOTENT = ToolPin(version="1", digest="sha256:i", effect="write", access="auto", pool="runner", idempotent=True)
+AUTO_WRITE = ToolPin(version="1", digest="sha256:a", effect="write", access="auto", pool="runner", idempotent=False)
+
+
+def writing(pin: ToolPin, arguments: dict[str, object] | None = None) -> Plan:
+    return Plan(name="d", kind="Workflow", steps=(call("w", tool="w", arguments=arguments),), tools={"w": pin})
+
+
+def lose(sim: Sim, instance: str) -> Sim:
+    order = sim.orders[instance]
+    return sim.do(
+        LoseAttempt(
+            step=order.step, index=order.index, attempt=order.attempt, attempt_id=order.attempt_id, worker="wrk_1"
+        )
+    )
+
+
+def test_a_failing_step_is_tried_as_often_as_it_asks_with_growing_delays() -> None:
+    sim = Sim(plan(call("a", retry=Retry(max_attempts=3, initial_s=10, factor=2, jitter=0)))).create()
+    first = sim.orders["a"]
+    sim.fail("a", "flaky")
+    assert (sim.status, sim.row()["waiting_for"]) == ("waiting", "retry")
+    assert sim.room.wake_at(sim.run) == sim.now + 10_000
+    assert sim.later(9).do(Wake()).made() == []
+    assert sim.later(1).do(Wake()).made() == ["step.retried"]
+    second = sim.orders["a"]
+    assert (second.attempt, second.idempotency_key) == (2, first.idempotency_key)
+    assert second.attempt_id != first.attempt_id
+    sim.fail("a", "flaky")
+    assert sim.room.wake_at(sim.run) == sim.now + 20_000
+    sim.later(20).do(Wake()).fail("a", "flaky for good")
+    assert sim.status == "failed"
+    assert sim.row("steps", step="a")["attempt"] == 3
+
+
+def test_jitter_is_the_same_on_every_fold_and_retry_after_is_honoured() -> None:
+    sim = Sim(plan(call("a", retry=Retry(max_attempts=2, initial_s=1)))).create()
+    sim.fail("a", "slow down", "rate_limited", retry_after_s=90)
+    assert sim.room.wake_at(sim.run) == sim.now + 90_000
+
+
+@pytest.mark.parametrize("type", ["validation_error", "confirmation_denied", "precondition_failed", "tool_not_found"])
+def test_what_would_fail_again_is_not_tried_again(type: str) -> None:
+    sim = Sim(plan(call("a", retry=Retry(max_attempts=3)))).create()
+    assert sim.fail("a", "no", type).status == "failed"
+
+
+def test_only_the_named_error_types_are_retried() -> None:
+    sim = Sim(plan(call("a", retry=Retry(max_attempts=3, on=("upstream_error",))))).create()
+    assert sim.fail("a", "other", "tool_error").status == "failed"
+
+
+def test_a_step_over_its_timeout_is_timed_out_and_the_message_names_it() -> None:
+    """Row 59."""
+    sim = Sim(plan(call("slow"))).create()
+    sim.fail("slow", "timed out after 30 s", "timeout", status="timed_out")
+    assert sim.status == "failed"
+    assert "'slow'" in sim.why()
+    assert sim.names[-2:] == ["step.failed", "run.failed"]
+
+
+def test_a_lost_read_is_tried_again_at_once_and_three_losses_are_too_many() -> None:
+    sim = Sim(plan(call("a"))).create()
+    for attempt in (2, 3):
+        assert "attempt.failed" in lose(sim, "a").made()
+        assert sim.orders["a"].attempt == attempt
+    lose(sim, "a")
+    assert sim.run.data.error is not None
+    assert (sim.status, sim.run.data.error.type) == ("failed", "worker_lost")
+
+
+def test_lose_delivered_twice_changes_nothing() -> None:
+    sim = Sim(plan(call("a"))).create()
+    order = sim.orders["a"]
+    lose(sim, "a")
+    sim.orders["a"] = order
+    assert lose(sim, "a").made() == []
+
+
+def test_a_result_delivered_twice_changes_nothing() -> None:
+    sim = Sim(plan(call("a"), call("b", "a"))).create()
+    assert sim.report("a").made() == ["step.succeeded"]
+    assert sim.report("a").made() == []
+
+
+def test_a_late_result_of_an_older_attempt_is_kept_and_changes_nothing() -> None:
+    sim = Sim(plan(call("a"))).create()
+    old = sim.orders["a"]
+    lose(sim, "a")
+    newer, sim.orders["a"] = sim.orders["a"], old
+    assert sim.report("a", "late").made() == ["attempt.late"]
+    assert sim.report("a", "late").made() == []
+    sim.orders["a"] = newer
+    assert sim.report("a", "good").status == "succeeded"
+    assert sim.output("a") == "good"
+
+
+def test_a_result_for_an_unknown_attempt_id_is_refused() -> None:
+    sim = Sim(plan(call("a"))).create()
+    real = sim.orders["a"]
+    sim.orders["a"] = type(real)(
+        **{**{f: getattr(real, f) for f in real.__struct_fields__}, "attempt_id": "att_forged"}
+    )
+    sim.report("a", "forged")
+    assert "is not the attempt" in sim.refused()
+    assert sim.status == "running"
+
+
+def test_a_write_is_claimed_before_it_counts() -> None:
+    sim = Sim(writing(AUTO_WRITE)).create()
+    sim.report("w", {})
+    assert "never claimed" in sim.refused()
+    assert sim.claim("w").made() == ["write.claimed"]
+    assert sim.claim("w").made() == []
+    sim.claim("w", nonce="other")
+    assert "already claimed" in sim.refused()
+    assert sim.report("w", {}).status == "succeeded"
+
+
+def test_a_claim_for_other_arguments_is_refused() -> None:
+    sim = Sim(writing(AUTO_WRITE, {"path": "x"})).create()
+    sim.claim("w", arguments_digest=sha256(b'{"path":"y"}'))
+    assert "other arguments" in sim.refused()
+
+
+def test_a_lost_claimed_write_that_is_not_idempotent_is_not_repeated() -> None:
+    sim = Sim(writing(AUTO_WRITE)).create()
+    sim.claim("w")
+    lose(sim, "w")
+    assert sim.status == "failed"
+    assert sim.run.data.error is not None
+    assert sim.run.data.error.details["outcome"] == "unknown"
+
+
+def test_a_lost_claimed_write_that_is_idempotent_is_tried_again_under_the_same_key() -> None:
+    sim = Sim(writing(IDEMPOTENT)).create()
+    key = sim.orders["w"].idempotency_key
+    sim.claim("w")
+    lose(sim, "w")
+    assert (sim.orders["w"].attempt, sim.orders["w"].idempotency_key) == (2, key)
+
+
+def test_artifacts_of_worker_and_plan_are_kept_and_listed_for_run_and_subject() -> None:
+    """Row 13."""
+    sim = Sim(
+        plan(call("a", artifacts=(ArtifactSpec(type="file", label="report", value="{{ output.path }}"),)))
+    ).create(subject="card-7")
+    worker = ArtifactInfo(type="file", label="report.md", value=raw("report.md"), body=raw("# Hello"))
+    sim.report("a", {"path": "report.md"}, artifacts=(worker,))
+    row = sim.row("artifacts", type="file")
+    assert (row["label"], row["value"], row["body"], row["subject"]) == ("report", "report.md", "# Hello", "card-7")
+    assert len([1 for row in sim.room.rows(sim.run, None) if row.table == "artifacts"]) == 1
+
+
+def test_a_large_output_is_fetched_only_when_an_expression_needs_it() -> None:
+    """Row 51: the event carries digest and size, the row a preview marked as such."""
+    body = dumps({"text": "x" * 100_000})
+    digest = sha256(body)
+    sim = Sim(plan(call("a"), step("b", TransformStep(value="{{ size(steps.a.output.text) }}"), "a"))).create()
+    sim.shelf.bodies[digest] = body
+    sim.shelf.missing.add(digest)
+    with pytest.raises(MissingError):
+        sim.report("a", None, blob=BlobRef(digest=digest, size_bytes=len(body), preview="{…"))
+    sim.shelf.missing.clear()
+    sim.do(Wake())
+    assert sim.status == "succeeded"
+    assert sim.output("b") == 100_000
+    row = sim.row("steps", step="a")
+    assert (row["blob"], row["output"]["truncated"], row["output_bytes"]) == (digest, True, len(body))

@@ -1,10 +1,20 @@
 """A plan, made ready to be interpreted: who follows whom, which tool a step uses, its templates parsed (pure)."""
 
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from headrace.errors import ValidationError
 from headrace.expressions.template import Template, template
-from headrace.plans.model import CallStep, GateStep, Plan, PlanStep, ToolPin
+from headrace.plans.model import (
+    ApprovalStep,
+    CallStep,
+    ConditionStep,
+    GateStep,
+    Plan,
+    PlanStep,
+    ToolPin,
+    TransformStep,
+    WaitStep,
+)
 from headrace.vocabulary import Access, Effect
 
 GATE_PREFIX: Final = "gate."
@@ -61,5 +71,7 @@ def tool_name(step: PlanStep) -> str:
             return tool
         case GateStep(gate=gate):
             return GATE_PREFIX + gate
-        case _:
+        case TransformStep() | ConditionStep() | ApprovalStep() | WaitStep():
             return ""
+        case _:
+            assert_never(step.body)

@@ -1,6 +1,6 @@
 """Work orders: what a worker is asked to perform for an instance, with its arguments resolved (pure)."""
 
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from headrace import codec, ids
 from headrace.codec import NULL, Raw
@@ -8,7 +8,15 @@ from headrace.decider import Library
 from headrace.errors import StepError
 from headrace.expressions.expression import parse
 from headrace.messages import WorkOrder
-from headrace.plans.model import CallStep, GateStep, PlanStep
+from headrace.plans.model import (
+    ApprovalStep,
+    CallStep,
+    ConditionStep,
+    GateStep,
+    PlanStep,
+    TransformStep,
+    WaitStep,
+)
 from headrace_planner.runs.graph import tool_name
 from headrace_planner.runs.scope import RunScope, items_of
 from headrace_planner.runs.state import Instance, Run
@@ -76,9 +84,11 @@ def _arguments(run: Run, step: PlanStep, scope: RunScope) -> Any:
             return config  # its expression is for the gate to evaluate, not to expand
         case GateStep(config=config):
             return run.graph.template(step.id, "config", config).resolve(scope)
-        case _:
+        case TransformStep() | ConditionStep() | ApprovalStep() | WaitStep():
             message = f"step {step.id!r} is not performed by a worker"
             raise StepError(message)
+        case _:
+            assert_never(step.body)
 
 
 def _precondition(run: Run, step: PlanStep, scope: RunScope) -> Raw:
@@ -91,7 +101,8 @@ def _connection(run: Run, step: PlanStep, integration: str | None) -> Raw:
     if integration is None:
         return NULL
     known = codec.loads(run.queued.connections) or {}
-    connection = known.get(integration)
+    named = step.body.connection if isinstance(step.body, CallStep) else None
+    connection = known.get(f"{integration}/{named}" if named else integration)
     if connection is None:
         message = f"step {step.id!r} needs a connection to {integration}, and the run was created without one"
         raise StepError(message, type="integration_not_connected", details={"integration": integration})

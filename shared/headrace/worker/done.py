@@ -1,0 +1,40 @@
+"""What a worker did lately: an order that comes again is answered with the report it got, not performed again."""
+
+from collections import OrderedDict
+from typing import Final
+
+import msgspec
+
+from headrace.messages import ReportAttempt
+
+BYTES_MAX: Final = 16 * 1024 * 1024
+COUNT_MAX: Final = 20_000
+
+
+class Done(msgspec.Struct, frozen=True):
+    """A finished attempt: its arguments' digest and its report."""
+
+    arguments_digest: str
+    report: ReportAttempt
+    packed: bytes
+
+
+class Recent:
+    """Finished attempts by id, the oldest forgotten first, bounded in number and bytes."""
+
+    def __init__(self) -> None:
+        self._done: OrderedDict[str, Done] = OrderedDict()
+        self._bytes = 0
+
+    def keep(self, done: Done) -> None:
+        """Remember a finished attempt."""
+        before = self._done.pop(done.report.attempt_id, None)
+        self._bytes += len(done.packed) - (len(before.packed) if before else 0)
+        self._done[done.report.attempt_id] = done
+        while self._bytes > BYTES_MAX or len(self._done) > COUNT_MAX:
+            _, oldest = self._done.popitem(last=False)
+            self._bytes -= len(oldest.packed)
+
+    def get(self, attempt_id: str) -> Done | None:
+        """Give what became of an attempt, as far as remembered."""
+        return self._done.get(attempt_id)

@@ -1,0 +1,257 @@
+"""ToolRunner: the one place where anything is performed.
+
+What must hold before a tool is called, in this order: the arguments are those whose digest the order carries; the tool
+is here, is the one the plan pins, and is not forbidden; the connection brings what it must; the input fits; the
+precondition holds on the real thing; and for a write or notification the run's owner granted the claim. What comes
+back is an object of the tool's output model or an error envelope: never a traceback, never a guess.
+"""
+
+import asyncio
+import inspect
+import logging
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from pydantic import BaseModel
+
+from headrace import codec, telemetry
+from headrace.clock import Clock
+from headrace.errors import ForbiddenError, StepError, UnauthorizedError, UnavailableError
+from headrace.events.base import Evidence
+from headrace.messages import ReportAttempt, WorkOrder
+from headrace.ports.tool import Tool
+from headrace.vocabulary import Access, AttemptStatus, Effect
+from headrace.worker import preconditions, results
+from headrace.worker.blobs import BlobClient
+from headrace.worker.claims import Claimer, Permission
+from headrace.worker.context import AttemptContext
+from headrace.worker.evidence import with_bodies
+from headrace.worker.file_root import FileRoot
+from headrace.worker.lines import LineSink
+from headrace.worker.registry import Registry, ToolRecord
+from headrace.worker.threads import in_thread
+
+TIMEOUT_S_MAX: Final = 24 * 3_600.0
+ACTS: Final = frozenset({Effect.WRITE, Effect.NOTIFY})
+
+log = logging.getLogger(__name__)
+
+
+class Secrets(Protocol):
+    """Resolves the secret references of a connection; only the integrations service has one."""
+
+    async def resolve(self, references: dict[str, str]) -> dict[str, str]:
+        """Give the secrets by name; raises NotFoundError or StepError, never quoting one."""
+        ...
+
+
+class Performance:
+    """One attempt while it is performed: its order, and its context once the tool is about to be called."""
+
+    def __init__(self, order: WorkOrder, started_at: int) -> None:
+        self.order = order
+        self.started_at = started_at
+        self.context: AttemptContext | None = None
+        self.called = False
+
+    def cancel(self) -> None:
+        """Let the tool know that it should stop."""
+        if self.context is not None:
+            self.context.cancel()
+
+
+class ToolRunner:
+    """Performs attempts and says what came of them. One serves a worker; any number of attempts at a time."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        clock: Clock,
+        blobs: BlobClient,
+        claimer: Claimer,
+        lines: LineSink,
+        root: Path,
+        worker: str,
+        secrets: Secrets | None = None,
+    ) -> None:
+        self.registry = registry
+        self._clock, self._blobs, self._claimer, self._lines = clock, blobs, claimer, lines
+        self._root, self._worker, self._secrets = root, worker, secrets
+
+    def begin(self, order: WorkOrder) -> Performance:
+        """Take up an attempt."""
+        return Performance(order, self._clock.now_ms())
+
+    async def run(self, performance: Performance) -> ReportAttempt:
+        """Perform an attempt and give its report; raises nothing but CancelledError."""
+        order = performance.order
+        started_s = self._clock.monotonic()
+        try:
+            async with asyncio.timeout(min(order.timeout_s, TIMEOUT_S_MAX)) as limit:
+                report = await self._performed(performance)
+        except TimeoutError as problem:
+            performance.cancel()
+            timed_out = limit.expired()
+            report = self._over_time(performance) if timed_out else self.failed(performance, problem)
+        except (Exception, SystemExit) as problem:  # noqa: BLE001  (a tool may raise anything: it becomes an envelope)
+            report = self.failed(performance, problem)
+        telemetry.attempt_finished(order.tool, report.status, self._clock.monotonic() - started_s)
+        return report
+
+    def ended(self, performance: Performance, status: AttemptStatus, reason: str) -> ReportAttempt:
+        """Give the report of an attempt that was stopped from outside (cancelled, or lost as the worker ends)."""
+        performance.cancel()
+        kind = "worker_lost" if status == AttemptStatus.LOST else "cancelled"
+        problem = StepError(reason, type=kind)
+        return self._report(performance, status, problem)
+
+    def failed(self, performance: Performance, problem: BaseException) -> ReportAttempt:
+        """Give the report of an attempt that ended with an exception."""
+        order = performance.order
+        info = results.error_info(problem, order.tool, performance.context)
+        # A traceback may quote arguments: it stays at debug, and off where secrets were in play.
+        shown = problem if performance.context is None or not performance.context.scrubber else None
+        log.info("%s of %s failed: %s: %s", order.attempt_id, order.tool, info.type, info.message)
+        log.debug("traceback of %s", order.attempt_id, exc_info=shown)
+        return self._report(performance, AttemptStatus.FAILED, problem)
+
+    async def _performed(self, performance: Performance) -> ReportAttempt:
+        order = performance.order
+        record = self._permitted(order)
+        arguments = await self._arguments(order)
+        context = await self._context(order, record.tool)
+        performance.context = context
+        given_input = results.checked_input(record.tool.input, arguments, order.tool)
+        preconditions.check(
+            None if order.precondition == codec.NULL else codec.loads(order.precondition), FileRoot(self._root)
+        )
+        permission = await self._claimer.claim(order) if order.effect in ACTS else None
+        output = await self._call(record, performance, context, given_input, permission)
+        found_at = context.found_at or Evidence(source=order.tool, fetched_at=self._clock.now_ms())
+        artifacts = await results.kept_artifacts(context, self._blobs, order.blob_token)
+        written, blob = await results.kept_output(output, self._blobs, order.blob_token)
+        return results.report(
+            order,
+            self._worker,
+            AttemptStatus.SUCCEEDED,
+            output=written,
+            blob=blob,
+            artifacts=artifacts,
+            evidence=found_at,
+            started_at=performance.started_at,
+            finished_at=self._clock.now_ms(),
+        )
+
+    def _permitted(self, order: WorkOrder) -> ToolRecord:
+        """Give the tool that the order names; raises when it is not here, not the pinned one, or forbidden."""
+        record = self.registry.get(order.tool)
+        if record.manifest.access == Access.FORBIDDEN:
+            message = f"{order.tool} is forbidden"
+            raise ForbiddenError(message, plugin=order.tool)
+        if record.digest != order.manifest_digest:
+            message = f"this worker has another {order.tool} than the plan pins; apply the workflow again, or update it"
+            raise UnavailableError(message, details={"pinned": order.manifest_digest, "here": record.digest})
+        if record.manifest.effect != order.effect or record.manifest.pool != order.pool:
+            message = f"the order for {order.tool} says {order.effect} in {order.pool}, which the tool is not"
+            raise ForbiddenError(message, plugin=order.tool)
+        return record
+
+    async def _arguments(self, order: WorkOrder) -> Any:
+        body = bytes(order.arguments)
+        if order.arguments_blob is not None:
+            body = await self._blobs.get(order.arguments_blob, order.blob_token)
+        if codec.sha256(body) != order.arguments_digest:
+            message = f"the arguments of {order.tool} are not those that its order was made for"
+            telemetry.message_refused("work", "arguments")
+            raise UnauthorizedError(message)
+        return codec.loads(body)
+
+    async def _context(self, order: WorkOrder, tool: Tool) -> AttemptContext:
+        connection = codec.loads(order.connection) or {}
+        references = dict(connection.get("secrets") or {})
+        if references and self._secrets is None:
+            message = "this service resolves no secrets: connections are the integrations service's alone"
+            raise ForbiddenError(message, plugin=order.tool)
+        secrets = await self._secrets.resolve(references) if self._secrets is not None and references else {}
+        settings = dict(connection.get("settings") or {})
+        check = getattr(tool, "check_connection", None)
+        if check is not None:
+            settings = check(settings, secrets)
+        body = bytes(order.evidence)
+        if order.evidence_blob is not None:
+            body = await self._blobs.get(order.evidence_blob, order.blob_token)
+        evidence = await with_bodies(codec.loads(body) or {}, self._blobs, order.blob_token)
+        return AttemptContext(
+            order,
+            root=self._root,
+            clock=self._clock,
+            lines=self._lines,
+            settings=settings,
+            secrets=secrets,
+            evidence=evidence,
+        )
+
+    async def _call(
+        self,
+        record: ToolRecord,
+        performance: Performance,
+        context: AttemptContext,
+        given_input: BaseModel,
+        permission: Permission | None,
+    ) -> dict[str, Any]:
+        """Call the tool, and keep its record."""
+        name = record.manifest.name
+        record.started(self._clock.now_ms())
+        began_s = self._clock.monotonic()
+        error: str | None = f"{name} was stopped"
+        counted = True
+        try:
+            if permission is not None:
+                permission.check(self._clock)
+            performance.called = True
+            given = await _given(record.tool, context, given_input)
+            output = results.checked_output(record.tool.output, given, name)
+            error = None
+        except asyncio.CancelledError:
+            counted = False
+            record.abandoned()
+            raise
+        except (Exception, SystemExit) as problem:
+            error = results.error_info(problem, name, context).message
+            raise
+        finally:
+            if counted:
+                record.ended((self._clock.monotonic() - began_s) * 1_000, error=error)
+        scrubbed: dict[str, Any] = context.scrubber.value(output)
+        return scrubbed
+
+    def _over_time(self, performance: Performance) -> ReportAttempt:
+        order = performance.order
+        message = f"step {order.step!r} was over its time: {order.tool} took more than {order.timeout_s:g} s"
+        problem = StepError(message, type="timeout", details={"step": order.step, "timeout_s": order.timeout_s})
+        if performance.called:
+            self.registry.get(order.tool).timed_out(message)
+        return self._report(performance, AttemptStatus.TIMED_OUT, problem)
+
+    def _report(self, performance: Performance, status: AttemptStatus, problem: BaseException) -> ReportAttempt:
+        order = performance.order
+        error = results.error_info(problem, order.tool, performance.context)
+        return results.report(
+            order,
+            self._worker,
+            status,
+            error=error,
+            started_at=performance.started_at,
+            finished_at=self._clock.now_ms(),
+            retryable=results.retryable(error, problem),
+            retry_after_s=results.retry_after_s(problem),
+        )
+
+
+async def _given(tool: Tool, context: AttemptContext, given_input: BaseModel) -> Any:
+    """Call `perform`: on the loop when it is asynchronous, in a thread of its own when it is not."""
+    if inspect.iscoroutinefunction(tool.perform):
+        return await tool.perform(context, given_input)
+    given: Any = await in_thread(lambda: tool.perform(context, given_input), context.attempt_id)
+    return await given if inspect.isawaitable(given) else given

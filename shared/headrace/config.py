@@ -44,6 +44,11 @@ def from_env() -> Config:
     return read(dict(os.environ))
 
 
+def environment() -> dict[str, str]:
+    """Give a copy of the process's environment, for those who build a child's."""
+    return dict(os.environ)
+
+
 def read(env: dict[str, str]) -> Config:
     """Read a configuration from a mapping of environment variables; raises ValidationError naming the wrong one."""
     data_dir = Path(env.get("HEADRACE_DATA_DIR", ".headrace"))

@@ -1,0 +1,134 @@
+"""Everything on one machine: servers, migrations, one process a service, and the first access token."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from headrace.clock import Clock
+from headrace.config import Config, environment
+from headrace.dev import children, first_token
+from headrace.dev.embedded import EmbeddedNats, EmbeddedPostgres, free_port, refuse_taken
+from headrace.dev.home import Home, Servers
+from headrace.dev.supervisor import Supervisor
+from headrace.errors import UnavailableError
+from headrace.log.migrate import migrate
+from headrace.service import installed
+
+READY_S: Final = 60.0
+LOOK_S: Final = 0.02
+PROBE_S: Final = 2.0
+READY_PATH: Final = "/readyz"
+LOOPBACK: Final = "127.0.0.1"
+ANYWHERE: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104  (recognised here, bound elsewhere)
+STOP_ORDER: Final = (("api",), ("runner", "integrations"), ("gatekeeper", "planner"))
+"""First nobody comes in, then workers finish what they hold, then owners take their results and let go."""
+
+
+class Stack:
+    """An installation that runs: where it is, and its programs."""
+
+    def __init__(self, config: Config, clock: Clock, say: Callable[[str], None]) -> None:
+        self.config, self._clock = config, clock
+        self.home = Home(config.data_dir)
+        self.supervisor = Supervisor(self.home.logs, clock, say)
+        self.programs: dict[str, children.Program] = {}
+        self.postgres = None if config.database_url else EmbeddedPostgres(self.home.folder / "postgres")
+        self.nats = None if config.nats_url else EmbeddedNats(self.home.folder / "nats")
+
+    async def start(self, group: asyncio.TaskGroup) -> None:
+        """Start all, and come back when every service says that it is ready and a token is there."""
+        _refuse_taken_port(self.config)
+        servers = await self._start_servers()
+        await migrate(servers.database_url)
+        place = children.Place(
+            database_url=servers.database_url,
+            nats_url=servers.nats_url,
+            secret_file=self.home.secret_file,
+            keys=self.home.keys(),
+        )
+        env = environment()
+        for name in sorted(installed()):
+            program = children.service(name, self.config, place, env, free_port())
+            self.programs[name] = program
+            group.create_task(self.supervisor.keep(program))
+        for name in self.programs:
+            await self.until_ready(name)
+        await first_token.ensure(self.home, place, self.config.workspace, self._clock)
+        self.home.tell(self.config.base_url, servers)
+
+    async def until_ready(self, name: str) -> None:
+        """Wait until a service says that it is ready; raises UnavailableError naming its log."""
+        program = self.programs[name]
+        host = LOOPBACK if name != children.API or self.config.api_host in ANYWHERE else self.config.api_host
+        try:
+            async with asyncio.timeout(READY_S):
+                while not await _says_ready(host, program.ready_port):
+                    await self._clock.sleep(LOOK_S)
+        except TimeoutError as problem:
+            message = f"{name} is not ready after {READY_S:g} s; see {self.home.logs / name}.log"
+            raise UnavailableError(message) from problem
+
+    async def stop(self) -> None:
+        """Stop services in order, then the servers beneath them."""
+        await self.supervisor.stop((*STOP_ORDER, tuple(self.programs)))
+        await asyncio.to_thread(self.supervisor.close)
+        for server in (self.nats, self.postgres):
+            if server is not None:
+                await asyncio.to_thread(server.stop)
+        self.home.untell()
+
+    async def _start_servers(self) -> Servers:
+        """Start those servers that are not given, side by side."""
+        steps = [asyncio.to_thread(server.start) for server in (self.postgres, self.nats) if server is not None]
+        async with asyncio.TaskGroup() as group:
+            for step in steps:
+                group.create_task(step)
+        database_url = self.postgres.url if self.postgres else self.config.database_url
+        nats_url = self.nats.url if self.nats else self.config.nats_url
+        return Servers(database_url or "", nats_url or "")
+
+
+@asynccontextmanager
+async def running(config: Config, clock: Clock, say: Callable[[str], None]) -> AsyncIterator[Stack]:
+    """Run an installation for as long as the block lasts; raises HeadraceError for what its user can mend."""
+    stack = Stack(config, clock, say)
+    stack.home.lock()
+    try:
+        async with asyncio.TaskGroup() as group:
+            try:
+                await stack.start(group)
+                yield stack
+            finally:
+                await stack.stop()
+    except BaseExceptionGroup as many:
+        raise _first_of(many) from many
+    finally:
+        stack.home.unlock()
+
+
+def _first_of(many: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Give the error itself where task groups wrapped just one."""
+    first = many.exceptions[0]
+    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _refuse_taken_port(config: Config) -> None:
+    try:
+        refuse_taken(config.api_port)
+    except UnavailableError as problem:
+        message = f"{problem.message} (HEADRACE_API_PORT)"
+        raise UnavailableError(message) from problem
+
+
+async def _says_ready(host: str, port: int) -> bool:
+    try:
+        async with asyncio.timeout(PROBE_S):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(f"GET {READY_PATH} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+                return b" 200 " in await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return False

@@ -1,0 +1,54 @@
+"""`headrace up`: everything on this machine, until Ctrl-C."""
+
+import asyncio
+import sys
+
+from headrace.clock import SystemClock
+from headrace.config import Config
+from headrace.dev.stack import Stack, running
+from headrace.dev.until_stopped import until_stopped
+
+
+async def up(config: Config) -> int:
+    """Start everything, say where it is, and keep it running until a signal; gives the exit code.
+
+    Raises HeadraceError for what the user can mend: the folder is in use, the port is taken, a service does not start.
+    """
+    return await until_stopped(_up(config), code=0)
+
+
+async def _up(config: Config) -> int:
+    clock = SystemClock()
+    began = clock.monotonic()
+    _say("starting …")
+    async with running(config, clock, _say) as stack:
+        _say(_banner(stack, clock.monotonic() - began))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            _say("stopping …")
+    return 0
+
+
+def _banner(stack: Stack, seconds: float) -> str:
+    home = stack.home.folder
+    return f"""headrace is ready ({seconds:.1f} s)
+
+  API     {stack.config.base_url}/api
+  token   {stack.home.token_file}
+  logs    {stack.home.logs}
+  data    {home}  (stays when this stops; a run goes on where it was)
+
+Try, in another terminal:
+
+  headrace run examples/repo-report.yaml
+  headrace approvals list
+  headrace runs list
+
+Ctrl-C stops everything.
+"""
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

@@ -7,15 +7,21 @@ Nothing here is random and nothing reads a clock but the loop's own, so that a t
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import msgspec
 
 from headrace.bus.limits import INBOX_UNSETTLED_MAX
 from headrace.bus.port import Delivery
 
-if TYPE_CHECKING:
-    from headrace.bus.memory import MemoryBus
+
+class Client(Protocol):
+    """What the broker has to know of a client: whether anything reaches it."""
+
+    @property
+    def connected(self) -> bool:
+        """Tell whether it is reached."""
+        ...
 
 
 class Fate(msgspec.Struct, frozen=True):
@@ -38,7 +44,7 @@ def late(seconds: float) -> Fate:
 class Listener(msgspec.Struct, eq=False):
     """A core subscription of one client."""
 
-    bus: "MemoryBus"
+    bus: Client
     hear: Callable[[bytes, Callable[[bytes], None]], None]
 
 
@@ -50,7 +56,7 @@ class InboxStream(msgspec.Struct, eq=False):
     settled: int = 0
     handed: int = 0
     epoch: int = -1
-    owner: "MemoryBus | None" = None
+    owner: Client | None = None
     deliver: Callable[[Delivery], None] | None = None
 
     def add(self, data: bytes, at: int) -> None:
@@ -94,7 +100,7 @@ class InboxStream(msgspec.Struct, eq=False):
 class Credit(msgspec.Struct, eq=False):
     """What one worker still wants from a pool."""
 
-    bus: "MemoryBus"
+    bus: Client
     deliver: Callable[[Delivery], None]
     wanted: int = 0
 

@@ -1,0 +1,344 @@
+"""One connection to NATS that never gives up: publishing without waiting, requests with one reply subscription.
+
+nats-py beneath gives up after 60 attempts by default and closes for good on some errors; here neither happens. What is
+published while there is no connection is dropped: nothing on the bus is a promise, and a beat or an order that waited
+through an outage would only mislead.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription as NatsSubscription
+from nats.errors import Error as NatsError
+
+from headrace.bus.background import Background
+from headrace.bus.limits import REQUEST_TIMEOUT_S
+from headrace.clock import Clock
+from headrace.errors import HeadraceError, UnavailableError, ValidationError
+from headrace.vocabulary import MESSAGE_BYTES_MAX
+
+logger = logging.getLogger(__name__)
+
+Dial = Callable[[dict[str, Any]], Awaitable[Client]]
+RECONNECT_WAIT_S: Final = 1
+CONNECT_TIMEOUT_S: Final = 3
+PING_INTERVAL_S: Final = 10
+PINGS_OUTSTANDING_MAX: Final = 2
+FLUSH_TIMEOUT_S: Final = 5
+SAY_AGAIN_S: Final = 30.0
+"""How often the same trouble is said again."""
+NO_RESPONDERS: Final = "503"
+STATUS: Final = "Status"
+
+_loads = msgspec.json.Decoder().decode
+
+
+class ApiError(HeadraceError):
+    """JetStream refused a request; `code` is the `err_code` of its answer."""
+
+    type = "upstream_error"
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NobodyError(UnavailableError):
+    """Nobody listens on a subject: no owner, no consumer, or no stream."""
+
+
+class Listening:
+    """A core subscription that outlives the client it was made with."""
+
+    def __init__(self, connection: "Connection", subject: str, queue: str, hear: Callable[[Msg], None]) -> None:
+        self.subject = subject
+        self._connection = connection
+        self._queue = queue
+        self._hear = hear
+        self._held: NatsSubscription | None = None
+
+    async def begin(self, client: Client) -> None:
+        """Subscribe with a client; also with the next one, if a client was closed for good."""
+        self._held = await client.subscribe(self.subject, queue=self._queue, cb=self._on_message)
+
+    async def close(self) -> None:
+        """Stop listening."""
+        await self._end(drain=False)
+
+    async def drain(self) -> None:
+        """Stop listening once everything was heard that is on its way."""
+        await self._end(drain=True)
+
+    async def _end(self, *, drain: bool) -> None:
+        self._connection.forget(self)
+        held, self._held = self._held, None
+        if held is None or self._connection.gone:
+            return
+        try:
+            async with asyncio.timeout(FLUSH_TIMEOUT_S):
+                if drain:
+                    await held.drain()  # type: ignore[no-untyped-call]  # nats-py types all but this
+                else:
+                    await held.unsubscribe()
+        except (NatsError, OSError, TimeoutError) as problem:
+            logger.debug("unsubscribing from %s: %s", self.subject, problem)
+
+    async def _on_message(self, message: Msg) -> None:
+        self._hear(message)
+
+
+class Connection:
+    """A connection; `on_connect` is called after each connect and reconnect."""
+
+    def __init__(self, url: str, clock: Clock, *, name: str = "headrace", dial: Dial | None = None) -> None:
+        self.url = url
+        self.on_connect: list[Callable[[], None]] = []
+        self.dropped = 0
+        self._clock = clock
+        self._name = name
+        self._dial: Dial = dial or _dial
+        self._client: Client | None = None
+        self._background = Background()
+        self._outbox: deque[tuple[str, bytes, str]] = deque()
+        self._wake = asyncio.Event()
+        self._up = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._closing = False
+        self._listening: list[Listening] = []
+        self._asked: dict[str, asyncio.Future[Msg]] = {}
+        self._count = 0
+        self._inbox = f"_INBOX.headrace{clock.entropy().hex()}"
+        self._said: tuple[str, float] = ("", 0.0)
+
+    @property
+    def connected(self) -> bool:
+        """Tell whether the server answers now."""
+        return self._client is not None and self._client.is_connected and self._up.is_set()
+
+    @property
+    def gone(self) -> bool:
+        """Tell whether there is no client to speak to."""
+        return self._client is None or self._client.is_closed
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Give the server's version."""
+        client = self._client
+        return (
+            (0, 0) if client is None else (client.connected_server_version.major, client.connected_server_version.minor)
+        )
+
+    async def open(self) -> None:
+        """Begin to connect; `wait` tells when it is done."""
+        await self._background.open()
+        self._background.start(self._stay_connected(), "NATS connection")
+        self._background.start(self._drain_outbox(), "NATS outbox")
+
+    async def wait(self) -> None:
+        """Wait until the server answers, however long that takes."""
+        await self._up.wait()
+
+    async def close(self) -> None:
+        """Send what waits to be sent, then let go."""
+        if self._closing:
+            return
+        self._closing = True
+        client = self._client
+        if client is not None and client.is_connected:
+            try:
+                async with asyncio.timeout(FLUSH_TIMEOUT_S):
+                    while self._outbox:
+                        await client.publish(*self._outbox.popleft())
+                    await client.flush(FLUSH_TIMEOUT_S)
+            except (NatsError, OSError, TimeoutError) as problem:
+                logger.warning("NATS: not everything was sent before closing: %s", problem)
+        await self._background.close()
+        if client is not None and not client.is_closed:
+            await client.close()
+
+    def send(self, subject: str, data: bytes, reply: str = "") -> None:
+        """Publish without waiting; raises ValidationError when the body is over the limit."""
+        self.check_size(data)
+        if self.connected:
+            self._outbox.append((subject, data, reply))
+            self._wake.set()
+        else:
+            self.dropped += 1
+
+    async def ask(self, subject: str, data: bytes, timeout_s: float, headers: dict[str, str] | None = None) -> Msg:
+        """Send a request and wait for its answer.
+
+        Raises NobodyError when nobody listens, UnavailableError when there is no connection or no answer in time.
+        """
+        self.check_size(data)
+        client = self._client
+        if client is None or not self.connected:
+            message = f"NATS at {self.url} does not answer"
+            raise UnavailableError(message)
+        self._count += 1
+        number = str(self._count)
+        answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        self._asked[number] = answer
+        try:
+            async with asyncio.timeout(timeout_s):
+                await client.publish(subject, data, f"{self._inbox}.{number}", headers)
+                reply = await answer
+        except TimeoutError:
+            message = f"no answer on {subject} within {timeout_s:g} s"
+            raise UnavailableError(message) from None
+        except (NatsError, OSError) as problem:
+            message = f"NATS: {problem}"
+            raise UnavailableError(message) from problem
+        finally:
+            self._asked.pop(number, None)
+        if reply.headers and not reply.data and reply.headers.get(STATUS) == NO_RESPONDERS:
+            message = f"nobody answers on {subject}"
+            raise NobodyError(message)
+        return reply
+
+    async def api(self, subject: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Ask JetStream's API; raises ApiError when it refuses, UnavailableError when it does not answer."""
+        data = msgspec.json.encode(body) if body is not None else b""
+        reply = await self.ask(subject, data, REQUEST_TIMEOUT_S)
+        answer: dict[str, Any] = _loads(reply.data)
+        raise_refusal(answer, subject)
+        return answer
+
+    async def listen(self, subject: str, hear: Callable[[Msg], None], *, queue: str = "") -> Listening:
+        """Subscribe, as soon as there is a connection; the server knows of it on return. Raises UnavailableError."""
+        await self.wait()
+        listening = Listening(self, subject, queue, hear)
+        self._listening.append(listening)
+        client = self._client
+        assert client is not None
+        try:
+            await listening.begin(client)
+            await client.flush(FLUSH_TIMEOUT_S)
+        except (NatsError, OSError, TimeoutError) as problem:
+            message = f"NATS: cannot subscribe to {subject}: {problem}"
+            raise UnavailableError(message) from problem
+        return listening
+
+    def forget(self, listening: Listening) -> None:
+        """Do not subscribe again."""
+        if listening in self._listening:
+            self._listening.remove(listening)
+
+    def check_size(self, data: bytes) -> None:
+        """Raise ValidationError when a body is over what we or the server allow."""
+        limit = MESSAGE_BYTES_MAX
+        if self._client is not None and self._client.is_connected:
+            limit = min(limit, self._client.max_payload)
+        if len(data) > limit:
+            message = f"a message of {len(data)} bytes is over the limit of {limit} bytes"
+            raise ValidationError(message)
+
+    async def _stay_connected(self) -> None:
+        """Dial, and dial again with a new client whenever one was closed for good."""
+        while True:
+            self._ended.clear()
+            try:
+                client = await self._dial(self._options())
+            except (NatsError, OSError, TimeoutError) as problem:
+                await self._on_error(problem)
+                await asyncio.sleep(RECONNECT_WAIT_S)
+                continue
+            self._client = client
+            await client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+            for listening in list(self._listening):
+                await listening.begin(client)
+            await self._on_up()
+            await self._ended.wait()
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "servers": self.url.split(","),
+            "name": self._name,
+            "error_cb": self._on_error,
+            "disconnected_cb": self._on_down,
+            "reconnected_cb": self._on_up,
+            "closed_cb": self._on_closed,
+            "max_reconnect_attempts": -1,
+            "reconnect_time_wait": RECONNECT_WAIT_S,
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "ping_interval": PING_INTERVAL_S,
+            "max_outstanding_pings": PINGS_OUTSTANDING_MAX,
+            "flush_timeout": FLUSH_TIMEOUT_S,
+        }
+
+    async def _drain_outbox(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._outbox:
+                subject, data, reply = self._outbox.popleft()
+                client = self._client
+                if client is None or not client.is_connected:
+                    self.dropped += 1
+                    continue
+                try:
+                    await client.publish(subject, data, reply)
+                except (NatsError, OSError) as problem:
+                    self.dropped += 1
+                    await self._on_error(problem)
+
+    async def _on_answer(self, message: Msg) -> None:
+        answer = self._asked.get(message.subject.rpartition(".")[2])
+        if answer is not None and not answer.done():
+            answer.set_result(message)
+
+    async def _on_up(self) -> None:
+        logger.info("NATS: connected to %s", self.url)
+        self._said = ("", 0.0)
+        self._up.set()
+        for tell in self.on_connect:
+            tell()
+
+    async def _on_down(self) -> None:
+        self._up.clear()
+        self.dropped += len(self._outbox)
+        self._outbox.clear()
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_exception(UnavailableError("the connection to NATS was lost before the answer came"))
+        if not self._closing:
+            logger.warning("NATS: lost the connection to %s; trying again until it is back", self.url)
+
+    async def _on_closed(self) -> None:
+        self._up.clear()
+        self._ended.set()
+
+    async def _on_error(self, problem: Exception) -> None:
+        """Say what went wrong, and the same thing again only after a while."""
+        text = f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
+        now = self._clock.monotonic()
+        said, at = self._said
+        if self._closing or (text == said and now - at < SAY_AGAIN_S):
+            return
+        self._said = (text, now)
+        if isinstance(problem, OSError) or not self._up.is_set():
+            logger.warning("NATS at %s does not answer (%s); trying again until it does", self.url, text)
+        else:
+            logger.error("NATS: %s", text)
+
+
+def raise_refusal(answer: dict[str, Any], subject: str) -> None:
+    """Raise what an answer of JetStream refuses with: UnavailableError when it may go away, else ApiError."""
+    error = answer.get("error")
+    if error is None:
+        return
+    message = f"JetStream refused {subject}: {error.get('description')}"
+    if error.get("code") == int(NO_RESPONDERS):
+        raise UnavailableError(message)
+    raise ApiError(message, int(error.get("err_code", 0)))
+
+
+async def _dial(options: dict[str, Any]) -> Client:
+    return await nats.connect(**options)

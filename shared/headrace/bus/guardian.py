@@ -1,0 +1,169 @@
+"""The topology guardian: declares streams and consumers until they stand, and again whenever they do not.
+
+It works on start, on each reconnect, every few seconds (one request that lists the names of all streams) and at once
+when somebody reports that a stream or consumer is missing. So a NATS that lost its disk heals without a restart.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from headrace.bus import subjects, topology
+from headrace.bus.background import Background
+from headrace.bus.connection import ApiError, Connection
+from headrace.errors import HeadraceError, UnavailableError
+
+logger = logging.getLogger(__name__)
+CHECK_EVERY_S: Final = 5.0
+RETRY_WAIT_S: Final = 0.5
+"""How long after a check that failed, or after the last report, it is tried again."""
+
+
+class Kept(Protocol):
+    """A consumer that the guardian declares together with its stream."""
+
+    stream: str
+
+    async def declare(self) -> None:
+        """Make it stand. Again: nothing but a request."""
+        ...
+
+
+class Guardian:
+    """Keeps what was given to it standing."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.declared = 0
+        """Streams and consumers that had to be declared, since the start."""
+        self.on_made: list[Callable[[str], None]] = []
+        """Told the name of each stream that was made anew."""
+        self._connection = connection
+        self._streams: dict[str, topology.Body] = {}
+        self._kept: list[Kept] = []
+        self._missing: set[str] = set()
+        self._all = True
+        self._wake = asyncio.Event()
+        self._background = Background()
+        self._one_at_a_time = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Begin to watch."""
+        await self._background.open()
+        self._connection.on_connect.append(self.check_all)
+        self._background.start(self._watch(), "topology guardian")
+
+    async def close(self) -> None:
+        """Stop watching; everything stays as it is."""
+        if self.check_all in self._connection.on_connect:
+            self._connection.on_connect.remove(self.check_all)
+        await self._background.close()
+
+    def keep_stream(self, body: topology.Body) -> None:
+        """Keep a stream standing from the next check on; known streams cost nothing."""
+        if body["name"] not in self._streams:
+            self._streams[body["name"]] = body
+            self.missing(body["name"])
+
+    async def keep(self, kept: Kept) -> None:
+        """Declare a consumer now and keep it standing; raises UnavailableError."""
+        self._kept.append(kept)
+        async with self._one_at_a_time:
+            await self._declare_stream(kept.stream)
+            await kept.declare()
+            self.declared += 1
+
+    def keep_soon(self, kept: Kept) -> None:
+        """Declare a consumer with the next check and keep it standing."""
+        self._kept.append(kept)
+        self.missing(kept.stream)
+
+    def release(self, kept: Kept) -> None:
+        """Keep a consumer no more."""
+        if kept in self._kept:
+            self._kept.remove(kept)
+
+    def missing(self, stream: str) -> None:
+        """Take note that a stream, or a consumer of it, does not stand; it is mended soon."""
+        self._missing.add(stream)
+        self._wake.set()
+
+    def check_all(self) -> None:
+        """Declare everything again soon."""
+        self._all = True
+        self._wake.set()
+
+    async def ensure(self) -> None:
+        """Check once: declare the streams that are not there, and their consumers. Raises UnavailableError, ApiError."""
+        async with self._one_at_a_time:
+            everything, reported = self._all, self._missing
+            self._all, self._missing = False, set()
+            try:
+                await self._ensure(reported, everything=everything)
+            except BaseException:
+                self._all, self._missing = self._all or everything, self._missing | reported
+                raise
+
+    async def _ensure(self, reported: set[str], *, everything: bool) -> None:
+        there = await self._stream_names()
+        made = set()
+        for name in [name for name in self._streams if everything or name not in there]:
+            if await self._declare_stream(name):
+                made.add(name)
+        for kept in list(self._kept):
+            if everything or kept.stream in made or kept.stream in reported:
+                await kept.declare()
+                self.declared += 1
+        for name in made:
+            for tell in self.on_made:
+                tell(name)
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(CHECK_EVERY_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            if not self._connection.connected:
+                continue
+            try:
+                await self.ensure()
+            except UnavailableError as problem:
+                logger.warning("the topology on NATS could not be checked: %s", problem)
+                self._wake.set()
+            except HeadraceError as problem:
+                logger.error("the topology on NATS cannot be declared: %s", problem)  # noqa: TRY400  (no traceback)
+            await asyncio.sleep(RETRY_WAIT_S)
+
+    async def _stream_names(self) -> set[str]:
+        names: set[str] = set()
+        while True:
+            answer = await self._connection.api(subjects.api("STREAM.NAMES"), {"offset": len(names)})
+            page = answer.get("streams") or []
+            names.update(page)
+            if not page or len(names) >= answer.get("total", 0):
+                return names
+
+    async def _declare_stream(self, name: str) -> bool:
+        """Make a stream stand; True when it was not there."""
+        body = topology.fit(self._streams[name], self._connection.version)
+        try:
+            answer = await self._connection.api(subjects.api("STREAM.CREATE", name), body)
+        except ApiError as problem:
+            if problem.code != topology.STREAM_NAME_IN_USE:
+                raise
+            await self._change_stream(name, body)
+            return False
+        made = answer.get("did_create", True) is True
+        if made:
+            self.declared += 1
+            logger.info("stream %s was made", name)
+        return made
+
+    async def _change_stream(self, name: str, body: topology.Body) -> None:
+        try:
+            await self._connection.api(subjects.api("STREAM.UPDATE", name), body)
+        except ApiError as problem:
+            logger.warning("stream %s stays as it is: %s", name, problem)

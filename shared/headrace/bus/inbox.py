@@ -1,0 +1,130 @@
+"""The inbox of a partition in the hands of one epoch's owner.
+
+Each epoch reads with a consumer of its own, which starts behind what the epochs before settled; making it deletes
+theirs, so that an owner that was overtaken gets nothing more. Sequences that leave this room never go back, also when
+the stream was made anew and counts from one again.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from nats.aio.msg import Msg
+
+from headrace.bus import subjects, topology
+from headrace.bus.connection import ApiError, Connection
+from headrace.bus.guardian import Guardian
+from headrace.bus.limits import INBOX_BYTES_MAX, INBOX_UNSETTLED_MAX
+from headrace.bus.port import Delivery
+from headrace.bus.pull import PullHub
+
+logger = logging.getLogger(__name__)
+CREDIT: Final = INBOX_UNSETTLED_MAX // 2
+PURGE_BYTES: Final = INBOX_BYTES_MAX // 8
+"""Settled messages are deleted once they take up so much room that the inbox would soon look full."""
+
+
+class JetStreamInbox:
+    """An open inbox; kept standing by the guardian."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        guardian: Guardian,
+        hub: PullHub,
+        stream: str,
+        epoch: int,
+        deliver: Callable[[Delivery], None],
+    ) -> None:
+        self.stream = stream
+        self._connection = connection
+        self._guardian = guardian
+        self._epoch = epoch
+        self._deliver = deliver
+        self._lane = hub.lane(stream, subjects.epoch_consumer(epoch), self._on_message, standing=True)
+        self._lane.credit = CREDIT
+        self._made = ""
+        self._base = 0
+        """What is added to the stream's sequences: as far as we were when it was made anew."""
+        self._last = 0
+        self._settled = 0
+        self._unsettled: deque[tuple[int, str, int]] = deque()
+        self._settled_bytes = 0
+
+    async def declare(self) -> None:
+        """Make this epoch's consumer stand, behind what is settled, unless a newer epoch has taken over."""
+        self._lane.pause()
+        consumers = await self._consumers()
+        if any(epoch > self._epoch for epoch in consumers):
+            logger.warning("inbox %s: epoch %d was overtaken", self.stream, self._epoch)
+            self._guardian.release(self)
+            return
+        info = await self._connection.api(subjects.api("STREAM.INFO", self.stream))
+        first, last = int(info["state"]["first_seq"]), int(info["state"]["last_seq"])
+        if self._made != info["created"]:
+            self._made, self._base, self._settled = info["created"], self._last, self._last
+        floor = max((self._floor(consumer) for consumer in consumers.values()), default=0)
+        floor = max(min(floor, last), self._settled - self._base, first - 1, 0)
+        for epoch in consumers:
+            await self._delete(epoch)
+        body = topology.epoch_consumer(self._epoch, floor + 1)
+        await self._connection.api(
+            subjects.api("CONSUMER.CREATE", self.stream, body["name"]), {"stream_name": self.stream, "config": body}
+        )
+        self._unsettled.clear()
+        self._settled = max(self._settled, self._base + floor)
+        self._lane.resume()
+
+    def settle(self, sequence: int) -> None:
+        """Say that this message and all before it are committed: one ack for all of them."""
+        reply = ""
+        while self._unsettled and self._unsettled[0][0] <= sequence:
+            self._settled, reply, size = self._unsettled.popleft()
+            self._settled_bytes += size
+        if not reply:
+            return
+        self._connection.send(reply, b"")
+        if self._settled_bytes >= PURGE_BYTES:
+            self._settled_bytes = 0
+            purge = b'{"seq":%d}' % (self._settled - self._base + 1)
+            self._connection.send(subjects.api("STREAM.PURGE", self.stream), purge)
+
+    async def close(self) -> None:
+        """Stop delivering; what is not settled waits for the next epoch."""
+        self._guardian.release(self)
+        self._lane.close()
+
+    def _on_message(self, delivery: Delivery, message: Msg) -> None:
+        sequence = self._base + delivery.sequence
+        if sequence <= self._settled:
+            return
+        self._last = max(self._last, sequence)
+        self._unsettled.append((sequence, message.reply, len(delivery.data)))
+        self._deliver(Delivery(delivery.data, sequence, delivery.subject, delivery.message_id, delivery.at))
+
+    async def _consumers(self) -> dict[int, dict[str, Any]]:
+        """Read the consumers of all epochs."""
+        found: dict[int, dict[str, Any]] = {}
+        offset = 0
+        while True:
+            answer = await self._connection.api(subjects.api("CONSUMER.LIST", self.stream), {"offset": offset})
+            page = answer.get("consumers") or []
+            offset += len(page)
+            for info in page:
+                epoch = subjects.epoch_of(info["name"])
+                if epoch is not None:
+                    found[epoch] = info
+            if not page or offset >= answer.get("total", 0):
+                return found
+
+    async def _delete(self, epoch: int) -> None:
+        try:
+            await self._connection.api(subjects.api("CONSUMER.DELETE", self.stream, subjects.epoch_consumer(epoch)))
+        except ApiError as problem:
+            if problem.code != topology.CONSUMER_NOT_FOUND:
+                raise
+
+    @staticmethod
+    def _floor(consumer: dict[str, Any]) -> int:
+        return int(consumer["ack_floor"]["stream_seq"])

@@ -1,0 +1,125 @@
+"""Which streams and consumers stand on NATS, as the bodies of JetStream's own API (pure).
+
+Retention is by limits everywhere: work-queue retention has old defects (nats-server #5638, #7680, #5526). Triggers
+alone are promised to users, so they alone are synced to disk before the ack (`sync_interval: always` of the server);
+every other stream may lose its tail and says so by `persist_mode: async` (nats-server 2.12 and later, one replica).
+"""
+
+from typing import Any, Final
+
+from headrace.bus import limits, subjects
+from headrace.vocabulary import LOG_PARTITIONS
+
+ASYNC_SINCE: Final = (2, 12)
+NANOSECONDS: Final = 1_000_000_000
+WAITING_MAX: Final = 8_192
+"""Pull requests that may wait at one consumer: each worker of a pool has a few."""
+STREAM_NAME_IN_USE: Final = 10058
+CONSUMER_NOT_FOUND: Final = 10014
+STREAM_NOT_FOUND: Final = 10059
+
+Body = dict[str, Any]
+
+
+def stream(
+    name: str,
+    subject: str,
+    *,
+    age_s: float,
+    size: int,
+    full: str = "old",
+    synced: bool = False,
+    more: Body | None = None,
+) -> Body:
+    """Describe a stream; `full` says whether a full one drops the `old` or refuses the `new`."""
+    body: Body = {
+        "name": name,
+        "subjects": [subject],
+        "retention": "limits",
+        "storage": "file",
+        "discard": full,
+        "max_age": int(age_s * NANOSECONDS),
+        "max_bytes": size,
+        "num_replicas": 1,
+        **(more or {}),
+    }
+    if not synced:
+        body["persist_mode"] = "async"
+    return body
+
+
+def fit(body: Body, version: tuple[int, int]) -> Body:
+    """Leave out what a server of this version does not know."""
+    return body if version >= ASYNC_SINCE else {key: value for key, value in body.items() if key != "persist_mode"}
+
+
+def work_stream(names: subjects.Names, pool: str) -> Body:
+    """Describe the stream of a pool's work: full, it drops the oldest, which owners publish again."""
+    return stream(names.work_stream(pool), names.work(pool), age_s=limits.WORK_AGE_MAX_S, size=limits.WORK_BYTES_MAX)
+
+
+def inbox_stream(names: subjects.Names, log: str, partition: int) -> Body:
+    """Describe the inbox of a partition: full, it refuses."""
+    return stream(
+        names.inbox_stream(log, partition),
+        names.inbox(log, partition),
+        age_s=limits.INBOX_AGE_MAX_S,
+        size=limits.INBOX_BYTES_MAX,
+        full="new",
+    )
+
+
+def standing_streams(names: subjects.Names) -> list[Body]:
+    """Describe the streams that every installation has."""
+    return [
+        stream(
+            subjects.TRIGGER_STREAM,
+            subjects.TRIGGERS,
+            age_s=limits.TRIGGER_AGE_MAX_S,
+            size=limits.TRIGGER_BYTES_MAX,
+            full="new",
+            synced=True,
+            more={"duplicate_window": limits.TRIGGER_DUPLICATES_S * NANOSECONDS},
+        ),
+        stream(subjects.FEED_STREAM, subjects.FEEDS, age_s=limits.FEED_AGE_MAX_S, size=limits.FEED_BYTES_MAX),
+        stream(names.lines_stream, names.lines, age_s=limits.LINES_AGE_MAX_S, size=limits.LINES_BYTES_MAX),
+        *(inbox_stream(names, log, partition) for log, count in LOG_PARTITIONS.items() for partition in range(count)),
+    ]
+
+
+def shared_consumer(name: str) -> Body:
+    """Describe a consumer whose readers settle each message by itself."""
+    return _consumer(
+        name,
+        ack_policy="explicit",
+        deliver_policy="all",
+        ack_wait=int(limits.ACK_WAIT_S * NANOSECONDS),
+        max_deliver=-1,
+        max_ack_pending=-1,
+    )
+
+
+def work_consumer() -> Body:
+    """Describe the consumer of a pool: an order is handed out once.
+
+    Made anew beside a stream that stands, it begins behind what is there: what it skips counts as passed and is
+    published again by the owner if nobody holds it, whereas old orders delivered again would flood the workers.
+    """
+    return _consumer(subjects.READERS, ack_policy="none", deliver_policy="new")
+
+
+def epoch_consumer(epoch: int, first: int) -> Body:
+    """Describe the consumer with which the owner of an epoch reads its inbox from sequence `first` on."""
+    return _consumer(
+        subjects.epoch_consumer(epoch),
+        ack_policy="all",
+        deliver_policy="by_start_sequence",
+        opt_start_seq=first,
+        ack_wait=int(limits.ACK_WAIT_S * NANOSECONDS),
+        max_deliver=-1,
+        max_ack_pending=limits.INBOX_UNSETTLED_MAX,
+    )
+
+
+def _consumer(name: str, **more: Any) -> Body:
+    return {"name": name, "durable_name": name, "max_waiting": WAITING_MAX, "replay_policy": "instant", **more}

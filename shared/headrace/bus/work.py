@@ -1,0 +1,61 @@
+"""Work of one pool, taken by credit from the consumer that all its workers share."""
+
+from collections.abc import Callable
+
+from nats.aio.msg import Msg
+
+from headrace.bus import subjects, topology
+from headrace.bus.connection import Connection
+from headrace.bus.guardian import Guardian
+from headrace.bus.port import Delivery
+from headrace.bus.pull import PullHub
+
+
+class WorkConsumer:
+    """A pool's consumer; also processes that only publish keep it, so that orders wait for the first worker."""
+
+    def __init__(self, connection: Connection, stream: str) -> None:
+        self.stream = stream
+        self._connection = connection
+
+    async def declare(self) -> None:
+        """Make it stand."""
+        body = topology.work_consumer()
+        await self._connection.api(
+            subjects.api("CONSUMER.CREATE", self.stream, body["name"]), {"stream_name": self.stream, "config": body}
+        )
+
+
+class JetStreamWork:
+    """One worker's credit at its pool; kept standing by the guardian."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        guardian: Guardian,
+        hub: PullHub,
+        stream: str,
+        deliver: Callable[[Delivery], None],
+    ) -> None:
+        self.stream = stream
+        self._consumer = WorkConsumer(connection, stream)
+        self._guardian = guardian
+        self._deliver = deliver
+        self._lane = hub.lane(stream, subjects.READERS, self._on_message)
+
+    async def declare(self) -> None:
+        """Make the pool's consumer stand and ask for what is wanted."""
+        await self._consumer.declare()
+        self._lane.resume()
+
+    def want(self, count: int) -> None:
+        """Let `count` more orders come."""
+        self._lane.want(count)
+
+    async def close(self) -> None:
+        """Want nothing any more."""
+        self._guardian.release(self)
+        await self._lane.end()
+
+    def _on_message(self, delivery: Delivery, _message: Msg) -> None:
+        self._deliver(delivery)

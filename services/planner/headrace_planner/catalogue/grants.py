@@ -36,11 +36,12 @@ def belongs(context: Context, kind: str, name: str) -> None:
 
 def check_manifest(manifest: ToolManifest) -> None:
     """Refuse a tool whose manifest says what no tool can be; raises ValidationError naming the field."""
-    allowed = {"effect": set(Effect), "access": set(Access)}
-    for field, values in allowed.items():
-        if getattr(manifest, field) not in values:
-            message = f"tool {manifest.name!r}: {field} must be one of {', '.join(sorted(values))}"
-            raise ValidationError(message)
+    if manifest.effect not in set(Effect) or manifest.access not in set(Access):
+        message = (
+            f"tool {manifest.name!r}: effect must be one of {', '.join(Effect)} and access one of {', '.join(Access)}, "
+            f"not {manifest.effect!r} and {manifest.access!r}"
+        )
+        raise ValidationError(message)
     if not manifest.name or not manifest.pool:
         message = "a tool needs a name and a pool"
         raise ValidationError(message)

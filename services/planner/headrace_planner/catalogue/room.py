@@ -58,7 +58,7 @@ class CatalogueRoom:
         """Say what a command earns whether or not it made events."""
         return react.receipts(state, command, context)
 
-    def outstanding(self, state: Definition, now: int) -> Iterable[Effect]:  # noqa: ARG002  (the port's signature)
+    def outstanding(self, state: Definition, now: int) -> Iterable[Effect]:
         """Say what should be under way now."""
         return react.outstanding(state)
 
@@ -70,11 +70,11 @@ class CatalogueRoom:
         """Give the earliest time at which it wants a wake-up."""
         return react.wake_at(state)
 
-    def finished(self, state: Definition) -> bool:  # noqa: ARG002  (the port's signature)
+    def finished(self, state: Definition) -> bool:
         """Tell that a definition never ends."""
         return False
 
-    def rows(self, state: Definition, events: Sequence[CatalogueEvent] | None) -> Iterable[Row]:  # noqa: ARG002  (one row, whatever changed)
+    def rows(self, state: Definition, events: Sequence[CatalogueEvent] | None) -> Iterable[Row]:
         """Give its one row."""
         row = views.row(state)
         return () if row is None else (row,)
@@ -86,7 +86,7 @@ class CatalogueRoom:
             return {codec.sha256(body): body}
         return {}
 
-    def answer(self, state: Definition, command: CatalogueCommand) -> object:  # noqa: ARG002  (the port's signature)
+    def answer(self, state: Definition, command: CatalogueCommand) -> object:
         """Give what the definition says now."""
         return views.answer(state)
 

@@ -1,0 +1,1 @@
+"""Triggers: messages that start runs."""

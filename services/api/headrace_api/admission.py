@@ -1,0 +1,116 @@
+"""Who is let in: bearer tokens, their roles, and what each role may do.
+
+A token reads `hr_<suffix of its id>_<secret>`; the catalogue keeps only a hash of the secret. The deciders check roles
+again: what stands here spares a round trip and gives a clear refusal.
+"""
+
+import hmac
+from collections import OrderedDict
+from typing import Final
+
+import msgspec
+
+from headrace.client.tokens import parse
+from headrace.clock import Clock
+from headrace.errors import ForbiddenError, UnauthorizedError
+from headrace.events.base import Actor
+from headrace.keys import secret_hash
+from headrace.log.port import Log
+from headrace.messages import FeedEvent
+from headrace.vocabulary import Role
+
+CACHE_S: Final = 5.0
+CACHED_TOKENS_MAX: Final = 10_000
+
+ANY: Final = frozenset(Role)
+OPERATORS: Final = frozenset({Role.OPERATOR, Role.ADMIN})
+DECIDERS: Final = frozenset({Role.APPROVER, Role.OPERATOR, Role.ADMIN})
+ADMINS: Final = frozenset({Role.ADMIN})
+
+MAY: Final[dict[str, frozenset[Role]]] = {
+    "create_run": OPERATORS,
+    "act_on_run": DECIDERS,
+    "record_plan": OPERATORS,
+    "request_authorization": OPERATORS,
+    "decide_approval": DECIDERS,
+    "apply_workflow": OPERATORS,
+    "put_workflow": OPERATORS,
+    "trigger_workflow": OPERATORS,
+    "publish_trigger": OPERATORS,
+    "run_tool": OPERATORS,
+    "run_dashboard": OPERATORS,
+    "save_connection": ADMINS,
+    "delete_connection": ADMINS,
+    "create_token": ADMINS,
+    "list_tokens": ADMINS,
+    "revoke_token": ADMINS,
+    "doctor": OPERATORS,
+}
+"""Which roles a route needs, by its name; reading routes that are not listed are for every role.
+
+Whether somebody is one of an approval's own roles is the gatekeeper's to say, so operators come that far too.
+"""
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who makes a request, for which workspace, within which trace."""
+
+    actor: Actor
+    workspace: str
+    traceparent: str | None = None
+
+    def require(self, route: str) -> None:
+        """Refuse a caller whose roles do not reach; raises ForbiddenError naming the roles that do."""
+        needed = MAY.get(route, ANY)
+        if needed.isdisjoint(self.actor.roles):
+            wanted = ", ".join(sorted(role.value for role in needed))
+            held = ", ".join(self.actor.roles) or "no role"
+            message = f"token {self.actor.name!r} has {held}; this needs one of: {wanted}"
+            raise ForbiddenError(message, details={"needed": sorted(needed), "held": list(self.actor.roles)})
+
+
+class Held(msgspec.Struct):
+    """A token as the catalogue last said, and when that was read (monotonic seconds)."""
+
+    actor: Actor
+    workspace: str
+    hash: str
+    read_at: float
+
+
+class Tokens:
+    """Access tokens, cached for seconds and dropped when the feed says that one changed."""
+
+    def __init__(self, log: Log, clock: Clock) -> None:
+        self._log, self._clock = log, clock
+        self._held: OrderedDict[str, Held] = OrderedDict()
+
+    def forget(self, event: FeedEvent) -> None:
+        """Drop a token that a committed event changed."""
+        self._held.pop(event.subject, None)
+
+    async def caller(self, text: str | None, traceparent: str | None) -> Caller:
+        """Give who a token stands for; raises UnauthorizedError for none, an unknown or a revoked one."""
+        if not text:
+            message = "no access token was given: send `Authorization: Bearer hr_…` or `X-API-Key: hr_…`"
+            raise UnauthorizedError(message)
+        token_id, secret = parse(text)
+        held = self._held.get(token_id)
+        if held is None or self._clock.monotonic() - held.read_at > CACHE_S:
+            held = await self._read(token_id)
+        if held is None or not hmac.compare_digest(held.hash, secret_hash(secret)):
+            message = "the access token is unknown or revoked"
+            raise UnauthorizedError(message)
+        return Caller(held.actor, held.workspace, traceparent)
+
+    async def _read(self, token_id: str) -> Held | None:
+        self._held.pop(token_id, None)
+        row = await self._log.row("tokens", {"id": token_id})
+        if row is None or row["revoked_at"] is not None:
+            return None
+        actor = Actor(id=row["id"], name=row["name"], roles=tuple(row["roles"] or ()))
+        held = Held(actor, row["workspace"], row["secret_hash"], self._clock.monotonic())
+        self._held[token_id] = held
+        while len(self._held) > CACHED_TOKENS_MAX:
+            self._held.popitem(last=False)
+        return held

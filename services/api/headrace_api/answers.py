@@ -1,0 +1,85 @@
+"""What every answer shares: JSON bodies by our own codec, the error envelope, and who may be told what."""
+
+import re
+from http import HTTPStatus
+from typing import Any, Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from headrace import codec, errors
+from headrace_api import views
+
+JSON: Final = "application/json"
+KIND_BY_STATUS: Final[dict[int, type[errors.HeadraceError]]] = {
+    400: errors.ValidationError,
+    401: errors.UnauthorizedError,
+    403: errors.ForbiddenError,
+    404: errors.NotFoundError,
+    409: errors.ConflictError,
+    413: errors.TooLargeError,
+    422: errors.UnprocessableError,
+    503: errors.UnavailableError,
+}
+REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+def answer(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Give a body as JSON."""
+    return Response(codec.dumps(body), status, headers, JSON)
+
+
+def envelope(error: errors.HeadraceError, status: int, request_id: str, now_ms: int) -> Response:
+    """Give an error as users meet it, with `Retry-After` where it makes sense to try again."""
+    body = {"error": {**error.envelope(), "timestamp": views.at(now_ms), "request_id": request_id}}
+    headers = {}
+    if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
+        headers["Retry-After"] = str(error.details.get("retry_after_s", 2))
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="headrace"'
+    return Response(codec.dumps(body), status, headers, JSON)
+
+
+def of_http(problem: HTTPException, path: str, method: str) -> errors.HeadraceError:
+    """Say what the framework refused (no such route, no such method, a body that is too large) in our words."""
+    if problem.status_code == HTTPStatus.NOT_FOUND:
+        return errors.NotFoundError(f"there is no route {method} {path}")
+    if problem.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (problem.headers or {}).get("Allow") or (problem.headers or {}).get("allow") or ""
+        message = f"{method} is not possible on {path}" + (f"; possible: {allowed}" if allowed else "")
+        return errors.ValidationError(message, details={"allowed": [each for each in allowed.split(", ") if each]})
+    kind = KIND_BY_STATUS.get(problem.status_code, errors.HeadraceError)
+    return kind(str(problem.detail))
+
+
+def of_validation(problems: list[dict[str, Any]]) -> errors.HeadraceError:
+    """Say what is wrong with a request's body, path or query: each problem with its place."""
+    told = [_told(problem) for problem in problems]
+    where_json = next((problem for problem in problems if problem.get("type") == "json_invalid"), None)
+    if where_json is not None:
+        offset = where_json["loc"][-1] if where_json.get("loc") else 0
+        reason = (where_json.get("ctx") or {}).get("error", "not JSON")
+        message = f"the body is not JSON: {reason} at character {offset}"
+        return errors.ValidationError(message, details={"position": offset})
+    message = "; ".join(f"{each['field']}: {each['message']}" if each["field"] else each["message"] for each in told)
+    missing = [each["field"] for each in told if each["kind"] == "missing"]
+    details = {"problems": [{"field": each["field"], "message": each["message"]} for each in told]}
+    if missing and len(missing) == len(told):
+        return errors.MissingArgumentError(message, details=details)
+    return errors.ValidationError(message, details=details)
+
+
+def _told(problem: dict[str, Any]) -> dict[str, str]:
+    place = [str(part) for part in problem.get("loc", ()) if part not in {"body", "query", "path", "header"}]
+    message = str(problem.get("msg", "is not valid")).removeprefix("Value error, ")
+    if problem.get("type") == "missing":
+        message = "is required"
+    if problem.get("type") == "model_attributes_type" or (problem.get("type") == "dict_type" and not place):
+        message = "the body must be a JSON object, sent with Content-Type: application/json"
+    return {"field": ".".join(place), "message": message, "kind": str(problem.get("type"))}
+
+
+def request_id(request: Request) -> str:
+    """Give the id of the request, which its answer and every log line of it carry."""
+    return str(getattr(request.state, "request_id", ""))

@@ -1,0 +1,107 @@
+"""The application: routes by noun behind one front door, and its OpenAPI document."""
+
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from headrace.errors import HeadraceError
+from headrace_api.answers import envelope, of_http, of_validation, request_id
+from headrace_api.desk import Desk
+from headrace_api.front import Front
+from headrace_api.routes import (
+    approvals,
+    blobs,
+    connections,
+    dashboards,
+    health,
+    later,
+    plans,
+    run_streams,
+    runs,
+    tokens,
+    tools,
+    workflows,
+)
+
+PREFIX: Final = "/api"
+VERSION: Final = "1"
+ABOUT: Final = """\
+Specs become plans, plans become runs. Every answer comes from the log; every write is answered after its commit.
+
+- Lists are `{"items", "next_cursor"}`; go on with `?cursor=`.
+- Every POST takes an `Idempotency-Key` (1 to 255 characters, kept for 7 days): the same key and body meet the same
+  answer, another body under the key is 422.
+- Errors are `{"error": {"type", "message", "details", "plugin", "timestamp", "request_id"}}`.
+- `Prefer: wait=30` on a POST that makes a run waits for its end.
+"""
+ROUTERS: Final = (
+    runs.router,
+    run_streams.router,
+    plans.router,
+    approvals.router,
+    workflows.router,
+    tools.router,
+    connections.router,
+    dashboards.router,
+    blobs.router,
+    tokens.router,
+    health.router,
+    later.router,
+)
+
+
+def create_app(desk: Desk) -> ASGIApp:
+    """Make the application over a desk."""
+    app = make_routes(desk)
+    return Front(app, desk)
+
+
+def make_routes(desk: Desk) -> FastAPI:
+    """Make the routes without the front door: what the OpenAPI document describes."""
+    app = FastAPI(
+        title="headrace",
+        version=VERSION,
+        description=ABOUT,
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+        strict_content_type=False,
+    )
+    app.state.desk = desk
+    for router in ROUTERS:
+        app.include_router(router, prefix=PREFIX)
+    app.include_router(health.public, prefix=PREFIX)
+    app.include_router(health.public, include_in_schema=False)
+    app.add_exception_handler(HeadraceError, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _framework)
+    return app
+
+
+def _refused(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, HeadraceError)
+    return envelope(problem, problem.status, request_id(request), _now(request))
+
+
+def _invalid(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, RequestValidationError)
+    error = of_validation([dict(each) for each in problem.errors()])
+    return envelope(error, error.status, request_id(request), _now(request))
+
+
+def _framework(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, HTTPException)
+    error = of_http(problem, request.url.path, request.method)
+    response = envelope(error, problem.status_code, request_id(request), _now(request))
+    for name, value in (problem.headers or {}).items():
+        response.headers[name] = value
+    return response
+
+
+def _now(request: Request) -> int:
+    now: Any = request.app.state.desk.clock.now_ms()
+    return int(now)

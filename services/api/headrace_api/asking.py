@@ -1,0 +1,137 @@
+"""One request, as routes see it: who asks, under which key, and what it works with."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+import msgspec
+from fastapi import Depends, Query, Request, Response, Security, params
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.routing import APIRoute
+from fastapi.security import APIKeyHeader, HTTPBearer
+
+from headrace.clock import mint
+from headrace.errors import NotFoundError, ValidationError
+from headrace.ids import REQUEST
+from headrace.log.tables import TABLES
+from headrace.messages import Answer, Message
+from headrace.vocabulary import IDEMPOTENCY_KEY_CHARS_MAX, PAGE_DEFAULT, PAGE_MAX
+from headrace_api import shapes, views
+from headrace_api.admission import Caller
+from headrace_api.answers import answer
+from headrace_api.bodies import idempotency_key
+from headrace_api.desk import Desk
+
+WAIT_MAX_S: Final = 60.0
+WAIT: Final = re.compile(r"(?:^|[,;\s])wait=(\d{1,4})(?:$|[,;\s])")
+
+_bearer = HTTPBearer(auto_error=False, description="hr_<id>_<secret>, made by `headrace tokens create`")
+_api_key = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same token, for tools that send keys so")
+
+
+class Asking(msgspec.Struct, frozen=True):
+    """A request that was let in."""
+
+    desk: Desk
+    caller: Caller
+    key: str
+    wait_s: float
+
+    @property
+    def workspace(self) -> str:
+        """Give the caller's workspace."""
+        return self.caller.workspace
+
+    async def send(self, log: str, body: Message, *, stream_id: str | None = None, keyed: bool = True) -> Answer:
+        """Send a command as this caller; `keyed` puts it under the request's idempotency key."""
+        return await self.desk.commander.send(
+            log, body, self.caller, stream_id=stream_id, key=self.key if keyed else None
+        )
+
+    async def row(self, table: str, key: dict[str, Any], what: str) -> dict[str, Any]:
+        """Read one of the workspace's own rows; raises NotFoundError naming `what`."""
+        row = await self.desk.own_row(table, key, self.workspace)
+        if row is None:
+            message = f"there is no {what}"
+            raise NotFoundError(message)
+        return row
+
+    async def page(
+        self,
+        table: str,
+        where: dict[str, Any],
+        paging: "Paging",
+        view: Any,
+        *,
+        order: str = "id",
+        descending: bool = True,
+    ) -> Response:
+        """Read a page of the workspace's own rows, as `view` shows them."""
+        rows = await self.desk.log.rows(
+            table,
+            {"workspace": self.workspace, **where},
+            order=order,
+            descending=descending,
+            after=paging.cursor,
+            limit=paging.limit + 1,
+        )
+        key = TABLES[table].key[-1]
+        return answer(views.page([{**view(row), views.AFTER: row[key]} for row in rows], paging.limit))
+
+
+class Paging(msgspec.Struct, frozen=True):
+    """Which page of a list."""
+
+    cursor: str | None
+    limit: int
+
+
+def paging(
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before", max_length=500)] = None,
+    limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
+) -> Paging:
+    """Read which page is asked for."""
+    return Paging(cursor or None, limit)
+
+
+def asking(
+    request: Request, _bearer: Annotated[object, Security(_bearer)], _key: Annotated[object, Security(_api_key)]
+) -> Asking:
+    """Check the caller's roles for this route, its idempotency key, and that no query parameter is unknown."""
+    route, desk, caller = request.scope["route"], request.app.state.desk, request.state.caller
+    assert isinstance(route, APIRoute)
+    caller.require(route.name)
+    known = {field.alias for field in get_flat_params(route.dependant) if isinstance(field.field_info, params.Query)}
+    for name in request.query_params:
+        if name not in known:
+            told = f"known are: {', '.join(sorted(known))}" if known else "this route has none"
+            message = f"unknown query parameter {name!r}; {told}"
+            raise ValidationError(message)
+    given = idempotency_key(request.headers.get("idempotency-key"), IDEMPOTENCY_KEY_CHARS_MAX)
+    key = given or (mint(desk.clock, REQUEST) if request.method == "POST" else "")
+    wanted = WAIT.search(request.headers.get("prefer", ""))
+    return Asking(desk, caller, key, min(float(wanted[1]), WAIT_MAX_S) if wanted else 0.0)
+
+
+Asked = Annotated[Asking, Depends(asking)]
+Paged = Annotated[Paging, Depends(paging)]
+
+
+def says(model: type[Any], status: int = 200, also: Sequence[int] = ()) -> dict[int | str, dict[str, Any]]:
+    """Document a route's answers: `model` on success, the error envelope else."""
+    good: dict[int | str, dict[str, Any]] = {code: {"model": model, "description": "ok"} for code in (status, *also)}
+    return {**good, **refusals()}
+
+
+def refusals() -> dict[int | str, dict[str, Any]]:
+    """Document what every route may answer with: the error envelope."""
+    return {"default": {"model": shapes.ErrorEnvelope, "description": "refused, or failed"}}
+
+
+def raw_answers(media_type: str, status: int = 200) -> dict[int | str, dict[str, Any]]:
+    """Document a route that answers with bytes."""
+    schema = {"type": "string", "format": "binary"}
+    return {
+        status: {"description": "ok", "content": {media_type: {"schema": schema}}},
+        **refusals(),
+    }

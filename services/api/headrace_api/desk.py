@@ -1,0 +1,90 @@
+"""What the routes work with: log, bus, feed, presence, tokens and the way to owners, wired once."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from headrace.bus.port import Bus, Delivery, Subscription
+from headrace.clock import Clock
+from headrace.keys import Keys
+from headrace.log.port import DataError, Log, Parked
+from headrace.messages import Line
+from headrace.plans import model
+from headrace.vocabulary import LOG_CATALOGUE
+from headrace_api.admission import Tokens
+from headrace_api.commands import Commander
+from headrace_api.feed import Feed, lines_of
+from headrace_api.presence import Presence
+
+PLANS_CACHED_MAX: Final = 256
+
+_log = logging.getLogger(__name__)
+_lines = msgspec.json.Decoder(list[Line])
+
+
+class Desk:
+    """The api's working parts. It keeps nothing that is not in the log, but what makes answers fast."""
+
+    def __init__(
+        self,
+        log: Log,
+        bus: Bus,
+        keys: Keys,
+        clock: Clock,
+        *,
+        commander: Commander | None = None,
+        checks: Callable[[], dict[str, bool]] | None = None,
+    ) -> None:
+        self.log, self.bus, self.keys, self.clock = log, bus, keys, clock
+        self.checks = checks
+        self.commander = commander or Commander(bus, keys, clock)
+        self.tokens = Tokens(log, clock)
+        self.presence = Presence(clock, keys)
+        self.feed = Feed()
+        self.feed.each(lambda event: self.tokens.forget(event) if event.log == LOG_CATALOGUE else None)
+        self._plans: dict[str, model.Plan] = {}
+
+    async def open(self) -> Sequence[Subscription]:
+        """Begin to listen: feed, presence, lines. Reads work before this, and while the bus is away."""
+        counts: dict[str, int] = {}
+        for row in await self.log.partitions():
+            counts[row["log"]] = counts.get(row["log"], 0) + 1
+        self.commander.partitions.update(counts)
+        return [
+            *await self.feed.open(self.bus),
+            await self.bus.open_presence(self.presence.deliver),
+            await self.bus.open_lines(self._keep_lines),
+        ]
+
+    async def _keep_lines(self, delivery: Delivery) -> None:
+        """Store lines; what is none is parked, and a store that is away makes the message come again."""
+        try:
+            lines = _lines.decode(delivery.data)
+            await self.log.put_lines(lines)
+        except (msgspec.ValidationError, msgspec.DecodeError, DataError) as problem:
+            _log.warning("lines that cannot be kept are parked: %s", problem)
+            parked = Parked(source="lines", error=str(problem), body=delivery.data, at=self.clock.now_ms())
+            await self.log.park(parked)
+            return
+        for run_id in {line.run_id for line in lines}:
+            self.feed.notify(lines_of(run_id))
+
+    async def plan(self, digest: str) -> model.Plan | None:
+        """Give a plan by its digest; plans never change, so they are kept."""
+        known = self._plans.get(digest)
+        if known is None:
+            body = (await self.log.get_blobs([digest])).get(digest)
+            if body is None:
+                return None
+            known = model.parse(body)
+            if len(self._plans) >= PLANS_CACHED_MAX:
+                self._plans.pop(next(iter(self._plans)))
+            self._plans[digest] = known
+        return known
+
+    async def own_row(self, table: str, key: dict[str, Any], workspace: str) -> dict[str, Any] | None:
+        """Read a projection row, if it is the workspace's own."""
+        row = await self.log.row(table, key)
+        return row if row is not None and row["workspace"] == workspace else None

@@ -1,0 +1,97 @@
+"""The feed as wake-ups: who waits for a stream is woken when something was committed to it.
+
+The feed may lose messages, so a waiter reads the log again on every wake and after `REPAIR_S` without one. What is
+shown always comes from the log, never from the feed itself.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import msgspec
+
+from headrace.bus.port import Bus, Subscription
+from headrace.messages import FeedEvent
+from headrace.vocabulary import LOG_APPROVALS, LOG_CATALOGUE, LOG_RUNS
+
+REPAIR_S: Final = 5.0
+LOGS: Final = (LOG_RUNS, LOG_CATALOGUE, LOG_APPROVALS)
+
+_log = logging.getLogger(__name__)
+_decoder = msgspec.json.Decoder(list[FeedEvent])
+
+
+class Watcher:
+    """One waiter's wake-up."""
+
+    def __init__(self) -> None:
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Wake the waiter."""
+        self._woken.set()
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait until woken, at most `seconds`; tells whether it was."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        except TimeoutError:
+            return False
+        self._woken.clear()
+        return True
+
+
+class Feed:
+    """The feed of all logs, and who waits for which subject."""
+
+    def __init__(self) -> None:
+        self._watchers: dict[str, set[Watcher]] = {}
+        self._hooks: list[Callable[[FeedEvent], None]] = []
+
+    async def open(self, bus: Bus) -> list[Subscription]:
+        """Begin to receive."""
+        return [await bus.open_feed(log, self.deliver) for log in LOGS]
+
+    def each(self, hook: Callable[[FeedEvent], None]) -> None:
+        """Call `hook` for every event; it must not block."""
+        self._hooks.append(hook)
+
+    def deliver(self, data: bytes) -> None:
+        """Take a message of the feed."""
+        try:
+            events = _decoder.decode(data)
+        except (msgspec.ValidationError, msgspec.DecodeError) as problem:
+            _log.warning("a message on the feed is no list of events: %s", problem)
+            return
+        for event in events:
+            self.notify(event.subject)
+            for hook in self._hooks:
+                hook(event)
+
+    def notify(self, subject: str) -> None:
+        """Wake everybody who waits for a subject."""
+        for watcher in self._watchers.get(subject, ()):
+            watcher.wake()
+
+    @contextmanager
+    def watch(self, *subjects: str) -> Iterator[Watcher]:
+        """Wait for subjects: begin to watch before reading, so that nothing falls between."""
+        watcher = Watcher()
+        for subject in subjects:
+            self._watchers.setdefault(subject, set()).add(watcher)
+        try:
+            yield watcher
+        finally:
+            for subject in subjects:
+                watchers = self._watchers[subject]
+                watchers.discard(watcher)
+                if not watchers:
+                    del self._watchers[subject]
+
+
+def lines_of(run_id: str) -> str:
+    """Name the lines of a run as a subject to wait for."""
+    return f"lines/{run_id}"

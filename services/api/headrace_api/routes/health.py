@@ -1,0 +1,93 @@
+"""Health, readiness, metrics, and what an operator looks at first."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from headrace.errors import UnavailableError
+from headrace.vocabulary import LOG_PARTITIONS, PREVIEW_CHARS
+from headrace_api import shapes, views
+from headrace_api.answers import answer
+from headrace_api.asking import Asked, raw_answers, says
+from headrace_api.desk import Desk
+
+router = APIRouter(tags=["health"])
+public = APIRouter(tags=["health"])
+
+
+async def checks(desk: Desk) -> dict[str, bool]:
+    """Ask each part that the api needs; what cannot be asked is not well."""
+    try:
+        await desk.log.row("tokens", {"id": ""})
+        database = True
+    except UnavailableError:
+        database = False
+    return {"database": database, "bus": desk.bus.connected, **(desk.checks() if desk.checks else {})}
+
+
+@public.get("/healthz", name="healthz", responses=says(shapes.Health))
+async def healthz() -> Response:
+    """Say that the process lives."""
+    return answer({"status": "ok", "checks": {}})
+
+
+@public.get("/readyz", name="readyz", responses=says(shapes.Health, 200, [503]))
+async def readyz(request: Request) -> Response:
+    """Say whether everything it needs answers. While the bus is away reads still work, and this says 503."""
+    found = await checks(request.app.state.desk)
+    ready = all(found.values())
+    return answer({"status": "ready" if ready else "not ready", "checks": found}, 200 if ready else 503)
+
+
+@public.get("/metrics", name="metrics", responses=raw_answers("text/plain"))
+async def metrics() -> Response:
+    """Give this process's metrics, in the text format of Prometheus."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/doctor", name="doctor", responses=says(shapes.Doctor))
+async def doctor(asked: Asked) -> Response:
+    """Look over everything: parts that do not answer, partitions without an owner, messages that were parked."""
+    desk = asked.desk
+    found = await checks(desk)
+    partitions = await desk.log.partitions()
+    parked = [
+        {
+            "id": each.id,
+            "source": each.source,
+            "stream_id": each.stream_id,
+            "error": each.error,
+            "at": views.at(each.at),
+            "body_preview": each.body[:PREVIEW_CHARS].decode("utf-8", "replace"),
+            "body_bytes": len(each.body),
+        }
+        for each in await desk.log.parked()
+    ]
+    now = desk.clock.now_ms()
+    problems = [f"{name} does not answer" for name, well in found.items() if not well]
+    problems.extend(_unowned(partitions, now))
+    if not desk.presence.active():
+        problems.append("no worker lives: runs stay queued until one joins")
+    if parked:
+        problems.append(f"{len(parked)} messages are parked: they could not be processed, see `parked`")
+    told = [{**row, "lease_until": views.at(row.get("lease_until"))} for row in partitions]
+    return answer(
+        {
+            "healthy": not problems,
+            "checks": found,
+            "problems": problems,
+            "incarnation": desk.log.incarnation,
+            "workers_active": desk.presence.active(),
+            "partitions": told,
+            "parked": parked,
+        }
+    )
+
+
+def _unowned(partitions: list[dict[str, Any]], now: int) -> list[str]:
+    counts = {
+        log: sum(1 for row in partitions if row["log"] == log and (row.get("lease_until") or 0) < now)
+        for log in LOG_PARTITIONS
+    }
+    return [f"{count} partitions of {log} have no owner" for log, count in counts.items() if count]

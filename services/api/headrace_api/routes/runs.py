@@ -1,0 +1,209 @@
+"""Runs: create, list, show, act on, and what came of them."""
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query, Response
+
+from headrace import codec, errors
+from headrace.events.registry import decode
+from headrace.events.runs import RunQueued
+from headrace.messages import CancelRun, CreateRun, DecideApproval, StartRun
+from headrace.vocabulary import LOG_APPROVALS, LOG_RUNS, RUN_FINAL, RUN_STATUS_ALIASES, RunStatus
+from headrace_api import shapes, starting, views
+from headrace_api.answers import answer
+from headrace_api.asking import Asked, Asking, Paged, says
+from headrace_api.bodies import ActionBody, RunBody
+from headrace_api.explaining import explain
+
+router = APIRouter(tags=["runs"])
+LATER: Final = ("rerun", "pause", "resume", "signal")
+ACTIONS: Final = ("cancel", "start", "retry", "approve", "reject")
+
+
+@router.post("/runs", name="create_run", status_code=202, responses=says(shapes.WholeRun, 202, [200]))
+async def create_run(asked: Asked, body: RunBody) -> Response:
+    """Create a run. It is recorded before this answers 202; `Prefer: wait=30` waits for its end and answers 200."""
+    source = await starting.source(asked, body)
+    labels = {**body.labels, **({"triggered_by": body.triggered_by} if body.triggered_by else {})}
+    command = CreateRun(
+        plan_digest=source.plan_digest,
+        inputs=codec.raw(body.inputs),
+        workflow=source.workflow,
+        workflow_version=source.version,
+        subject=body.subject,
+        stage=body.stage,
+        labels=labels,
+    )
+    return await created(asked, command)
+
+
+async def created(asked: Asking, command: CreateRun) -> Response:
+    """Create a run and answer with it, waiting for its end when the caller prefers to."""
+    told = await starting.create(asked, command)
+    headers = {"Location": f"/api/runs/{told['id']}"}
+    row = await starting.until_final(asked, told["id"], asked.wait_s)
+    if not asked.wait_s:
+        # What was asked for was queued, whatever has happened since (row 1); a repeat under the key says the same.
+        fresh = {"status": told["status"], "waiting_for": None, "workers_active": told["workers_active"]}
+        return answer({**views.run_whole({**row, "started_at": None}, []), **fresh}, 202, headers)
+    headers["Preference-Applied"] = f"wait={asked.wait_s:g}"
+    whole = views.run_whole(row, await starting.steps_of(asked, row["id"]))
+    return answer(whole, 200 if row["status"] in RUN_FINAL else 202, headers)
+
+
+@router.get("/runs", name="list_runs", responses=says(shapes.Page[shapes.Run]))
+async def list_runs(
+    asked: Asked,
+    paged: Paged,
+    status: Annotated[list[str] | None, Query(description="Statuses; older spellings in any case are read")] = None,
+    workflow: str | None = None,
+    subject: str | None = None,
+    stage: str | None = None,
+    plan_digest: str | None = None,
+    retry_of: str | None = None,
+) -> Response:
+    """List runs, the newest first."""
+    where: dict[str, Any] = {
+        "workflow": workflow,
+        "subject": subject,
+        "stage": stage,
+        "plan_digest": plan_digest,
+        "retry_of": retry_of,
+        "status": statuses(status),
+    }
+    return await asked.page("runs", {name: value for name, value in where.items() if value}, paged, views.run)
+
+
+def statuses(given: list[str] | None) -> list[str]:
+    """Read statuses in any case and older spellings; raises ValidationError naming the known ones."""
+    found = []
+    for text in (part.strip() for each in given or [] for part in each.split(",")):
+        word = text.lower().replace("-", "_")
+        word = RUN_STATUS_ALIASES.get(word, word)
+        if word not in set(RunStatus):
+            message = f"unknown status {text!r}; known are: {', '.join(RunStatus)}"
+            raise errors.ValidationError(message)
+        found.append(word)
+    return found
+
+
+async def run_row(asked: Asking, run_id: str) -> dict[str, Any]:
+    """Read a run of the caller's workspace; raises NotFoundError."""
+    return await asked.row("runs", {"id": run_id}, f"run {run_id!r}")
+
+
+@router.get("/runs/{run_id}", name="get_run", responses=says(shapes.WholeRun))
+async def get_run(asked: Asked, run_id: str) -> Response:
+    """Show a run with its steps; those that have not begun are `pending`."""
+    row = await run_row(asked, run_id)
+    plan = await asked.desk.plan(row["plan_digest"])
+    steps = await starting.steps_of(asked, run_id)
+    whole = views.run_whole(row, views.with_pending(steps, plan, run_over=row["status"] in RUN_FINAL))
+    if whole["inputs"] is None:
+        whole["inputs"] = (await queued(asked, run_id))[1]
+    return answer(whole)
+
+
+async def queued(asked: Asking, run_id: str) -> tuple[RunQueued, Any]:
+    """Read how a run began, with its inputs."""
+    first = await asked.desk.log.stream(LOG_RUNS, run_id, limit=1)
+    event = decode(first[0].type, first[0].data) if first else None
+    if not isinstance(event, RunQueued):
+        message = f"run {run_id} has no beginning in the log"
+        raise errors.NotFoundError(message)
+    return event, codec.loads(event.inputs)
+
+
+@router.get("/runs/{run_id}/result", name="get_result", responses=says(shapes.Result))
+async def get_result(asked: Asked, run_id: str) -> Response:
+    """Give the result of a finished run; 409 while it is under way."""
+    row = await run_row(asked, run_id)
+    if row["status"] not in RUN_FINAL:
+        message = f"run {run_id} is {row['status']}: it has no result yet"
+        raise errors.ConflictError(message, details={"status": row["status"], "waiting_for": row["waiting_for"]})
+    return answer(await starting.result(asked, row))
+
+
+@router.get("/runs/{run_id}/plan", name="get_run_plan", responses=says(shapes.RunPlan))
+async def get_run_plan(asked: Asked, run_id: str) -> Response:
+    """Give the plan that the run pins."""
+    row = await run_row(asked, run_id)
+    body = (await asked.desk.log.get_blobs([row["plan_digest"]])).get(row["plan_digest"])
+    if body is None:
+        message = f"the body of plan {row['plan_digest']} is not there"
+        raise errors.NotFoundError(message)
+    return answer({"digest": row["plan_digest"], "plan": codec.Raw(body)})
+
+
+@router.get("/runs/{run_id}/explain", name="explain_run", responses=says(shapes.Explained))
+async def explain_run(asked: Asked, run_id: str) -> Response:
+    """Say why the run is not moving, and what would move it."""
+    row = await run_row(asked, run_id)
+    plan = await asked.desk.plan(row["plan_digest"])
+    reasons = explain(row, await starting.steps_of(asked, run_id), plan, asked.desk.presence.pools())
+    return answer({"id": run_id, "status": row["status"], "reasons": reasons})
+
+
+@router.get("/runs/{run_id}/artifacts", name="list_run_artifacts", responses=says(shapes.Page[shapes.Artifact]))
+async def list_run_artifacts(asked: Asked, paged: Paged, run_id: str) -> Response:
+    """List what a run kept."""
+    await run_row(asked, run_id)
+    return await asked.page("artifacts", {"run_id": run_id}, paged, views.artifact, descending=False)
+
+
+@router.post("/runs/{run_id}", name="act_on_run", responses=says(shapes.WholeRun, 200, [202]))
+async def act_on_run(asked: Asked, run_id: str, body: ActionBody) -> Response:
+    """Act on a run: cancel, start, retry (a new run), approve or reject what it waits for."""
+    action = body.action.lower()
+    if action in LATER:
+        message = f"the action {action!r} is not built yet; built are: {', '.join(ACTIONS)}"
+        raise errors.ValidationError(message)
+    if action not in ACTIONS:
+        message = f"unknown action {body.action!r}; known are: {', '.join(ACTIONS)}"
+        raise errors.ValidationError(message)
+    row = await run_row(asked, run_id)
+    if action in {"approve", "reject"}:
+        return await _decide(asked, row, body, action)
+    asked.caller.require("create_run")
+    if action == "retry":
+        return await _retry(asked, row)
+    command = CancelRun(reason=body.reason) if action == "cancel" else StartRun()
+    await asked.send(LOG_RUNS, command, stream_id=run_id)
+    now = await run_row(asked, run_id)
+    return answer(views.run_whole(now, await starting.steps_of(asked, run_id)))
+
+
+async def _retry(asked: Asking, row: dict[str, Any]) -> Response:
+    if row["status"] not in {RunStatus.FAILED, RunStatus.CANCELLED}:
+        message = f"Can only retry failed or cancelled runs; {row['id']} is {row['status']}"
+        raise errors.ConflictError(message, details={"status": row["status"]})
+    first, _ = await queued(asked, row["id"])
+    command = CreateRun(
+        plan_digest=first.plan_digest,
+        inputs=first.inputs,
+        workflow=first.workflow,
+        workflow_version=first.workflow_version,
+        trigger=first.trigger,
+        subject=first.subject,
+        stage=first.stage,
+        labels=first.labels,
+        attempt=row["attempt"] + 1,
+        retry_of=row["id"],
+    )
+    return await created(asked, command)
+
+
+async def _decide(asked: Asking, row: dict[str, Any], body: ActionBody, action: str) -> Response:
+    """Decide on the one approval that a run waits for (row 55: a run that waits for none says how it stands)."""
+    where = {"workspace": asked.workspace, "subject": row["id"], "status": "pending"}
+    open_ones = await asked.desk.log.rows("approvals", where, limit=2)
+    if not open_ones:
+        message = f"run {row['id']} is {row['status']}, not waiting for an approval"
+        raise errors.ConflictError(message, details={"status": row["status"], "waiting_for": row["waiting_for"]})
+    if len(open_ones) > 1 or body.digest is None:
+        message = f"decide by POST /api/approvals/{open_ones[0]['id']} with the digest of what it shows"
+        raise errors.MissingArgumentError(message, details={"approvals": [each["id"] for each in open_ones]})
+    command = DecideApproval(action=action, digest=body.digest, reason=body.reason)
+    await asked.send(LOG_APPROVALS, command, stream_id=open_ones[0]["id"])
+    now = await run_row(asked, row["id"])
+    return answer(views.run_whole(now, await starting.steps_of(asked, row["id"])))

@@ -1,0 +1,59 @@
+"""Workers and tools: who lives, what can be performed, how it has done, and one call of a tool."""
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from headrace.errors import ToolNotFoundError
+from headrace.messages import CreateRun
+from headrace_api import shapes, starting
+from headrace_api.answers import answer
+from headrace_api.asking import Asked, Paged, says
+from headrace_api.bodies import ToolRunBody
+from headrace_api.routes.runs import created
+from headrace_api.tooling import as_spec, tool
+
+router = APIRouter(tags=["tools"])
+
+
+@router.get("/workers", name="list_workers", responses=says(shapes.Workers))
+async def list_workers(asked: Asked) -> Response:
+    """List the workers heard of in the last 120 s; `workers_active` is false 61 s after the last sign of life."""
+    presence = asked.desk.presence
+    return answer({"items": presence.workers(), "next_cursor": None, "workers_active": presence.active()})
+
+
+@router.get("/tools", name="list_tools", responses=says(shapes.Page[shapes.Tool]))
+async def list_tools(asked: Asked, paged: Paged, pool: str | None = None, effect: str | None = None) -> Response:
+    """List tools by name, with how they have done on the workers that live."""
+    stats = asked.desk.presence.tool_stats()
+    where = {key: value for key, value in {"pool": pool, "effect": effect}.items() if value}
+
+    def view(row: dict[str, Any]) -> dict[str, Any]:
+        return tool(row, stats.get(row["name"], []))
+
+    return await asked.page("tools", where, paged, view, order="name", descending=False)
+
+
+async def _tool_row(asked: Asked, name: str) -> dict[str, Any]:
+    rows = await asked.desk.log.rows("tools", {"workspace": asked.workspace, "name": name}, limit=1)
+    if not rows:
+        message = f"no tool {name!r} is known; a tool is known once a worker announced it"
+        raise ToolNotFoundError(message)
+    return rows[0]
+
+
+@router.get("/tools/{name}", name="get_tool", responses=says(shapes.Tool))
+async def get_tool(asked: Asked, name: str) -> Response:
+    """Show a tool with its schemas."""
+    row = await _tool_row(asked, name)
+    return answer(tool(row, asked.desk.presence.tool_stats().get(name, [])))
+
+
+@router.post("/tools/{name}/run", name="run_tool", status_code=202, responses=says(shapes.WholeRun, 202, [200]))
+async def run_tool(asked: Asked, name: str, body: ToolRunBody) -> Response:
+    """Call a tool, as a ToolPlan of one step: like any, it runs only when its plan is authorised."""
+    await _tool_row(asked, name)
+    told = await starting.record(asked, as_spec(name, body.arguments))
+    command = CreateRun(plan_digest=told["digest"], subject=body.subject, stage=body.stage, labels=body.labels)
+    return await created(asked, command)

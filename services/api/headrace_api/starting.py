@@ -1,0 +1,141 @@
+"""Runs on their way: which plan is meant, the command that creates the run, and waiting for its end by the feed."""
+
+from typing import Any, Final
+
+import msgspec
+
+from headrace import codec, errors, ids
+from headrace.events.catalogue import WorkflowApplied
+from headrace.events.registry import decode
+from headrace.events.runs import RunSucceeded
+from headrace.messages import CreateRun, RecordPlan
+from headrace.specs.source import read_sources
+from headrace.vocabulary import LOG_CATALOGUE, LOG_RUNS, RUN_FINAL, RunStatus
+from headrace_api import views
+from headrace_api.asking import Asking
+from headrace_api.bodies import RunBody
+from headrace_api.feed import REPAIR_S
+
+WORKFLOW: Final = "wfl"
+PLAN: Final = "pln"
+VERSIONS_MAX: Final = 1_000
+STEPS_PAGE: Final = 500
+ENDING_EVENTS: Final = 50
+"""How far back from its last version a run's closing event is looked for: late results may follow it."""
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Which plan a run is of, and by which version of which workflow."""
+
+    plan_digest: str
+    workflow: str | None = None
+    version: int | None = None
+
+
+async def source(asking: Asking, body: RunBody) -> Source:
+    """Find the plan that a request means, compiling it first when it brings a spec."""
+    if body.workspace is not None and body.workspace != asking.workspace:
+        message = f"there is no workspace {body.workspace!r} for this token"
+        raise errors.NotFoundError(message)
+    if body.plan_digest is not None:
+        return Source(body.plan_digest)
+    if body.spec is not None:
+        return Source((await record(asking, body.spec))["digest"])
+    assert body.workflow is not None
+    return await of_workflow(asking, body.workflow, body.workflow_version)
+
+
+async def of_workflow(asking: Asking, name: str, version: int | None = None) -> Source:
+    """Find a workflow's plan; raises NotFoundError, and ConflictError when it no longer compiles."""
+    row = await workflow_row(asking, name)
+    if version is not None and version != row["version"]:
+        for told in await versions(asking, row["id"]):
+            if told[1].version == version:
+                return Source(told[1].plan_digest, row["name"], version)
+        message = f"workflow {name!r} has no version {version}; the newest is {row['version']}"
+        raise errors.NotFoundError(message)
+    if row["problems"] or not row["plan_digest"]:
+        message = f"workflow {name!r} does not compile any more since a tool it uses changed: {row['problems']}"
+        raise errors.ConflictError(message, details={"problems": row["problems"]})
+    return Source(row["plan_digest"], row["name"], row["version"])
+
+
+async def workflow_row(asking: Asking, name: str) -> dict[str, Any]:
+    """Read a workflow by its name or its id."""
+    stream = name if name.startswith(f"{WORKFLOW}_") else ids.definition(WORKFLOW, asking.workspace, name)
+    return await asking.row("workflows", {"id": stream}, f"workflow {name!r}")
+
+
+async def versions(asking: Asking, stream_id: str) -> list[tuple[int, WorkflowApplied]]:
+    """Read a workflow's versions from its own events, with the time of each."""
+    found = []
+    for recorded in await asking.desk.log.stream(LOG_CATALOGUE, stream_id, limit=VERSIONS_MAX):
+        event = decode(recorded.type, recorded.data) if recorded.type == WorkflowApplied.type_name() else None
+        if isinstance(event, WorkflowApplied):
+            found.append((recorded.at, event))
+    return found
+
+
+def document(spec: dict[str, Any] | str) -> dict[str, Any]:
+    """Give a document that came as an object or as text; raises ValidationError with line and column."""
+    if not isinstance(spec, str):
+        return spec
+    sources = read_sources(spec)
+    if len(sources) != 1 or not isinstance(sources[0].value, dict):
+        message = "one document is expected, with apiVersion, kind, metadata and spec"
+        raise errors.ValidationError(message)
+    return dict(sources[0].value)
+
+
+async def record(asking: Asking, spec: dict[str, Any] | str) -> dict[str, Any]:
+    """Compile a spec in the planner and give what it recorded: at least the plan's `digest`."""
+    # The same document meets the same plan, so this needs no key of its own.
+    reply = await asking.send(LOG_CATALOGUE, RecordPlan(spec=codec.raw(document(spec))), keyed=False)
+    body: dict[str, Any] = codec.loads(reply.body)
+    return body
+
+
+async def create(asking: Asking, command: CreateRun) -> dict[str, Any]:
+    """Create a run and give its id, status and whether workers live."""
+    reply = await asking.send(LOG_RUNS, command)
+    body: dict[str, Any] = codec.loads(reply.body)
+    body.setdefault("workers_active", asking.desk.presence.active())
+    return body
+
+
+async def until_final(asking: Asking, run_id: str, wait_s: float) -> dict[str, Any]:
+    """Wait until a run is over, woken by the feed, at most `wait_s`; gives its row as it then stands."""
+    clock = asking.desk.clock
+    began = clock.monotonic()
+    with asking.desk.feed.watch(run_id) as watcher:
+        while True:
+            row = await asking.row("runs", {"id": run_id}, f"run {run_id}")
+            left = wait_s - (clock.monotonic() - began)
+            if row["status"] in RUN_FINAL or left <= 0:
+                return row
+            await watcher.wait(min(left, REPAIR_S))
+
+
+async def steps_of(asking: Asking, run_id: str) -> list[dict[str, Any]]:
+    """Read all steps of a run that have begun."""
+    rows: list[dict[str, Any]] = []
+    after: str | None = None
+    while True:
+        read = await asking.desk.log.rows(
+            "steps", {"run_id": run_id}, order="step", descending=False, after=after, limit=STEPS_PAGE
+        )
+        rows.extend(read)
+        if len(read) < STEPS_PAGE:
+            return rows
+        after = read[-1]["step"]
+
+
+async def result(asking: Asking, row: dict[str, Any]) -> dict[str, Any]:
+    """Give the result of a finished run, whole: outputs too large for its row are read from its last events."""
+    outputs = (row["detail"] or {}).get("outputs")
+    if outputs is None and row["status"] == RunStatus.SUCCEEDED:
+        after = max(row["version"] - ENDING_EVENTS, 0)
+        for recorded in await asking.desk.log.stream(LOG_RUNS, row["id"], after, ENDING_EVENTS):
+            if recorded.type == RunSucceeded.type_name():
+                outputs = codec.loads(recorded.data).get("outputs")
+    return views.result(row, await steps_of(asking, row["id"]), outputs)

@@ -18,6 +18,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 from nats.errors import Error as NatsError
 
+from headrace import telemetry
 from headrace.bus.background import Background
 from headrace.bus.limits import REQUEST_TIMEOUT_S
 from headrace.clock import Clock
@@ -170,7 +171,7 @@ class Connection:
             self._outbox.append((subject, data, reply))
             self._wake.set()
         else:
-            self.dropped += 1
+            self._drop()
 
     async def ask(self, subject: str, data: bytes, timeout_s: float, headers: dict[str, str] | None = None) -> Msg:
         """Send a request and wait for its answer.
@@ -219,8 +220,9 @@ class Connection:
         client = self._client
         assert client is not None
         try:
-            await listening.begin(client)
-            await client.flush(FLUSH_TIMEOUT_S)
+            async with asyncio.timeout(FLUSH_TIMEOUT_S):
+                await listening.begin(client)
+                await client.flush(FLUSH_TIMEOUT_S)
         except (NatsError, OSError, TimeoutError) as problem:
             message = f"NATS: cannot subscribe to {subject}: {problem}"
             raise UnavailableError(message) from problem
@@ -251,9 +253,10 @@ class Connection:
                 await asyncio.sleep(RECONNECT_WAIT_S)
                 continue
             self._client = client
-            await client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
-            for listening in list(self._listening):
-                await listening.begin(client)
+            async with asyncio.timeout(FLUSH_TIMEOUT_S):
+                await client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+                for listening in list(self._listening):
+                    await listening.begin(client)
             await self._on_up()
             await self._ended.wait()
 
@@ -281,13 +284,17 @@ class Connection:
                 subject, data, reply = self._outbox.popleft()
                 client = self._client
                 if client is None or not client.is_connected:
-                    self.dropped += 1
+                    self._drop()
                     continue
                 try:
                     await client.publish(subject, data, reply)
                 except (NatsError, OSError) as problem:
-                    self.dropped += 1
+                    self._drop()
                     await self._on_error(problem)
+
+    def _drop(self, count: int = 1) -> None:
+        self.dropped += count
+        telemetry.bus_dropped(count)
 
     async def _on_answer(self, message: Msg) -> None:
         answer = self._asked.get(message.subject.rpartition(".")[2])
@@ -298,12 +305,14 @@ class Connection:
         logger.info("NATS: connected to %s", self.url)
         self._said = ("", 0.0)
         self._up.set()
+        telemetry.bus_connected(connected=True)
         for tell in self.on_connect:
             tell()
 
     async def _on_down(self) -> None:
         self._up.clear()
-        self.dropped += len(self._outbox)
+        telemetry.bus_connected(connected=False)
+        self._drop(len(self._outbox))
         self._outbox.clear()
         for answer in self._asked.values():
             if not answer.done():

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from headrace import telemetry
 from headrace.bus import subjects, topology
 from headrace.bus.background import Background
 from headrace.bus.connection import ApiError, Connection
@@ -159,6 +160,7 @@ class Guardian:
         made = answer.get("did_create", True) is True
         if made:
             self.declared += 1
+            telemetry.bus_declared()
             logger.info("stream %s was made", name)
         return made
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from headrace import telemetry
 from headrace.bus.port import Delivery
 
 logger = logging.getLogger(__name__)
@@ -12,7 +13,7 @@ PROBLEM_CHARS_MAX: Final = 300
 
 
 async def handle(deliver: Callable[[Delivery], Awaitable[None]], message: Delivery, what: str) -> bool:
-    """Let a handler work on a message; False when it raised and the message has to come again.
+    """Let a handler work on a message; False when it raised and the message has to come again. `what` is its kind.
 
     Whatever it raised, the message stays on the bus and its neighbours go on: a handler's defect must neither lose a
     message nor end the process again and again.
@@ -23,6 +24,7 @@ async def handle(deliver: Callable[[Delivery], Awaitable[None]], message: Delive
         raise
     except Exception as problem:  # noqa: BLE001  (the boundary: the message comes again, and the log says why)
         text = f"{type(problem).__name__}: {problem}"[:PROBLEM_CHARS_MAX]
+        telemetry.message_redelivered(what)
         logger.warning("%s %d could not be handled and comes again: %s", what, message.sequence, text)
         return False
     return True

@@ -189,7 +189,7 @@ class JetStreamBus:
 
     async def open_lines(self, deliver: Callable[[Delivery], Awaitable[None]]) -> JetStreamReader:
         """Receive lines, shared among those who store them."""
-        return await self._read(self.names.lines_stream, subjects.READERS, deliver)
+        return await self._read(self.names.lines_stream, subjects.READERS, "lines", deliver)
 
     async def publish_trigger(self, name: str, data: bytes, *, message_id: str | None = None) -> int:
         """Publish a trigger event and wait until it is on disk; gives its sequence. Raises UnavailableError."""
@@ -199,7 +199,7 @@ class JetStreamBus:
 
     async def open_triggers(self, deliver: Callable[[Delivery], Awaitable[None]]) -> JetStreamReader:
         """Receive trigger events, shared among planners."""
-        return await self._read(subjects.TRIGGER_STREAM, self.names.planners, deliver)
+        return await self._read(subjects.TRIGGER_STREAM, self.names.planners, "trigger", deliver)
 
     async def _begin(self, *, wait: bool, says: bool) -> None:
         for body in topology.standing_streams(self.names):
@@ -241,10 +241,10 @@ class JetStreamBus:
             raise
 
     async def _read(
-        self, stream: str, consumer: str, deliver: Callable[[Delivery], Awaitable[None]]
+        self, stream: str, consumer: str, kind: str, deliver: Callable[[Delivery], Awaitable[None]]
     ) -> JetStreamReader:
         await self.connection.wait()
-        reader = JetStreamReader(self.connection, self.guardian, self.hub, stream, consumer, deliver)
+        reader = JetStreamReader(self.connection, self.guardian, self.hub, stream, consumer, kind, deliver)
         await self._keep_reader(reader)
         return reader
 

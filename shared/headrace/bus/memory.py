@@ -228,7 +228,7 @@ class MemoryBus:
 
     async def open_triggers(self, deliver: Callable[[Delivery], Awaitable[None]]) -> MemorySubscription:
         """Receive trigger events, shared among planners."""
-        return await self._read(self.broker.triggers, deliver, "triggers")
+        return await self._read(self.broker.triggers, deliver, "trigger")
 
     def _need_broker(self) -> None:
         if not self._connected:

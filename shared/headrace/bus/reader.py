@@ -32,12 +32,14 @@ class JetStreamReader:
         hub: PullHub,
         stream: str,
         consumer: str,
+        kind: str,
         deliver: Callable[[Delivery], Awaitable[None]],
     ) -> None:
         self.stream = stream
         self._connection = connection
         self._guardian = guardian
         self._consumer = consumer
+        self._kind = kind
         self._deliver = deliver
         self._lane = hub.lane(stream, consumer, self._on_message)
         self._lane.credit = HANDLED_AT_ONCE_MAX
@@ -76,7 +78,7 @@ class JetStreamReader:
     async def _handle(self, delivery: Delivery, reply: str) -> None:
         verdict = NOW
         try:
-            verdict = b"" if await handle(self._deliver, delivery, self.stream) else LATER
+            verdict = b"" if await handle(self._deliver, delivery, self._kind) else LATER
         except asyncio.CancelledError:
             self._connection.send(reply, NOW)
             raise

@@ -1,0 +1,225 @@
+"""Metrics and spans: the one place that names them.
+
+Metrics are prometheus_client's (its exemplars tell the trace; OpenTelemetry's exporter has none), on a registry of our
+own. Labels hold only names of a small, known set: no ids, subjects or free text. Spans are OpenTelemetry's; without an
+SDK they cost next to nothing. A run may last for days, so each attempt is a trace of its own, linked to the span that
+scheduled it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from opentelemetry import trace
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+REGISTRY: Final = CollectorRegistry()
+TRACEPARENT: Final = "traceparent"
+FAST_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+SLOW_S: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1_800, 7_200, 86_400)
+SIZES: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500)
+
+_runs = Histogram(
+    "headrace_run_duration_seconds", "From created to ended.", ["status"], registry=REGISTRY, buckets=SLOW_S
+)
+_steps = Histogram(
+    "headrace_step_duration_seconds", "From begun to ended.", ["kind", "status"], registry=REGISTRY, buckets=SLOW_S
+)
+_attempts = Histogram(
+    "headrace_attempt_duration_seconds", "As the worker saw it.", ["tool", "status"], registry=REGISTRY, buckets=SLOW_S
+)
+_starts = Histogram(
+    "headrace_schedule_to_start_seconds", "From ready to begun.", ["pool"], registry=REGISTRY, buckets=SLOW_S
+)
+_runnable = Gauge("headrace_steps_runnable", "Attempts that wait for a worker.", ["pool"], registry=REGISTRY)
+_lost = Counter("headrace_attempts_lost_total", "Attempts whose worker died.", ["pool"], registry=REGISTRY)
+_partitions = Gauge("headrace_partitions_held", "Partitions that this process owns.", ["log"], registry=REGISTRY)
+_tenures = Counter("headrace_leases_lost_total", "Tenures that ended against our will.", ["log"], registry=REGISTRY)
+_appends = Histogram(
+    "headrace_append_duration_seconds", "One append of all partitions.", registry=REGISTRY, buckets=FAST_S
+)
+_batches = Histogram("headrace_append_events", "Events in one append.", registry=REGISTRY, buckets=SIZES)
+_conflicts = Counter("headrace_append_conflicts_total", "Batches that the fence refused.", ["log"], registry=REGISTRY)
+_commands = Counter("headrace_commands_total", "Commands decided.", ["log", "outcome"], registry=REGISTRY)
+_refused = Counter(
+    "headrace_messages_refused_total", "Messages not acted upon: a bad seal, no JSON.", ["kind", "reason"],
+    registry=REGISTRY,
+)  # fmt: skip
+_parked = Counter("headrace_parked_events_total", "Messages kept aside as poison.", ["log"], registry=REGISTRY)
+_redelivered = Counter("headrace_redeliveries_total", "Messages that came again.", ["kind"], registry=REGISTRY)
+_connected = Gauge("headrace_bus_connected", "1 while NATS answers.", registry=REGISTRY)
+_declared = Counter("headrace_bus_ensure_total", "Streams made on NATS, at the start or anew.", registry=REGISTRY)
+_dropped = Counter("headrace_bus_dropped_total", "Messages dropped while NATS was away.", registry=REGISTRY)
+_workers = Gauge("headrace_workers_alive", "Workers whose beats are heard.", registry=REGISTRY)
+_http = Histogram(
+    "headrace_http_request_duration_seconds", "Answers of the api.", ["method", "route", "status"],
+    registry=REGISTRY, buckets=FAST_S,
+)  # fmt: skip
+
+ProcessCollector(registry=REGISTRY)
+PlatformCollector(registry=REGISTRY)
+GCCollector(registry=REGISTRY)
+
+_tracer = trace.get_tracer("headrace")
+_propagator = TraceContextTextMapPropagator()
+
+
+def render(accept: str) -> tuple[bytes, str]:
+    """Give all metrics in the format that a scraper accepts, and its content type."""
+    encode, content_type = choose_encoder(accept)
+    return encode(REGISTRY), content_type
+
+
+def run_finished(status: str, seconds: float) -> None:
+    """Count a run that ended."""
+    _runs.labels(status).observe(seconds, exemplar=_exemplar())
+
+
+def step_finished(kind: str, status: str, seconds: float) -> None:
+    """Count a step that ended."""
+    _steps.labels(kind, status).observe(seconds, exemplar=_exemplar())
+
+
+def attempt_finished(tool: str, status: str, seconds: float) -> None:
+    """Count an attempt that this worker performed."""
+    _attempts.labels(tool, status).observe(seconds, exemplar=_exemplar())
+
+
+def attempt_started(pool: str, waited_s: float) -> None:
+    """Note how long an attempt waited for a worker."""
+    _starts.labels(pool).observe(waited_s)
+
+
+def attempt_lost(pool: str) -> None:
+    """Count an attempt whose worker died."""
+    _lost.labels(pool).inc()
+
+
+def steps_runnable(pool: str, count: int) -> None:
+    """Tell how many attempts of a pool wait."""
+    _runnable.labels(pool).set(count)
+
+
+def partitions_held(log: str, count: int) -> None:
+    """Tell how many partitions of a log this process owns."""
+    _partitions.labels(log).set(count)
+
+
+def lease_lost(log: str) -> None:
+    """Count a tenure that ended against our will."""
+    _tenures.labels(log).inc()
+
+
+def appended(events: int, seconds: float) -> None:
+    """Count one append."""
+    _appends.observe(seconds)
+    _batches.observe(events)
+
+
+def append_refused(log: str) -> None:
+    """Count a batch that the fence refused."""
+    _conflicts.labels(log).inc()
+
+
+def command_decided(log: str, outcome: str) -> None:
+    """Count a command; `outcome` is `accepted`, `repeated` or the error's type."""
+    _commands.labels(log, outcome).inc()
+
+
+def message_refused(kind: str, reason: str) -> None:
+    """Count a message that was not acted upon."""
+    _refused.labels(kind, reason).inc()
+
+
+def message_parked(log: str) -> None:
+    """Count a message that was kept aside."""
+    _parked.labels(log).inc()
+
+
+def message_redelivered(kind: str) -> None:
+    """Count a message that has to come again."""
+    _redelivered.labels(kind).inc()
+
+
+def bus_connected(*, connected: bool) -> None:
+    """Tell whether NATS answers."""
+    _connected.set(1 if connected else 0)
+
+
+def bus_declared() -> None:
+    """Count a stream that was made."""
+    _declared.inc()
+
+
+def bus_dropped(count: int = 1) -> None:
+    """Count messages that were dropped because NATS was away."""
+    _dropped.inc(count)
+
+
+def workers_alive(count: int) -> None:
+    """Tell how many workers are heard."""
+    _workers.set(count)
+
+
+def http_answered(method: str, route: str, status: int, seconds: float) -> None:
+    """Count an answer of the api; `route` is the template of the path."""
+    _http.labels(method, route, str(status)).observe(seconds, exemplar=_exemplar())
+
+
+def traceparent() -> str | None:
+    """Give the W3C traceparent of the span we are in, to be carried along; None when nothing is traced."""
+    carrier: dict[str, str] = {}
+    _propagator.inject(carrier)
+    return carrier.get(TRACEPARENT)
+
+
+@contextmanager
+def command_span(command: str, log: str, parent: str | None = None) -> Iterator[Span]:
+    """Trace the handling of a command, as a part of the trace that it came with."""
+    context = _propagator.extract({TRACEPARENT: parent}) if parent else None
+    with _tracer.start_as_current_span(
+        f"decide {command}", context=context, kind=SpanKind.SERVER, attributes={"headrace.log": log}
+    ) as span:
+        yield span
+
+
+@contextmanager
+def attempt_span(tool: str, kind: str, run_id: str, step: str, scheduled_by: str | None = None) -> Iterator[Span]:
+    """Trace an attempt: a trace of its own, linked to the span that scheduled it."""
+    links = []
+    if scheduled_by:
+        scheduling = trace.get_current_span(_propagator.extract({TRACEPARENT: scheduled_by})).get_span_context()
+        if scheduling.is_valid:
+            links.append(Link(scheduling))
+    with _tracer.start_as_current_span(
+        f"execute_tool {tool}",
+        kind=SpanKind.INTERNAL,
+        links=links,
+        attributes={
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": tool,
+            "headrace.step.kind": kind,
+            "headrace.run.id": run_id,
+            "headrace.step.id": step,
+        },
+    ) as span:
+        yield span
+
+
+def span_failed(span: Span, reason: str) -> None:
+    """Mark a span as failed, with the type of the error."""
+    span.set_status(Status(StatusCode.ERROR, reason))
+
+
+def _exemplar() -> dict[str, str] | None:
+    """Give the trace that a measurement belongs to, when it is sampled."""
+    context = trace.get_current_span().get_span_context()
+    if not (context.is_valid and context.trace_flags.sampled):
+        return None
+    return {"trace_id": trace.format_trace_id(context.trace_id)}

@@ -57,7 +57,7 @@ class ApprovalRoom:
         """Say what a command earns whether or not it made events."""
         return react.receipts(state, command, context.now)
 
-    def outstanding(self, state: Approval, now: int) -> Iterable[Effect]:  # noqa: ARG002  (the port's signature)
+    def outstanding(self, state: Approval, now: int) -> Iterable[Effect]:
         """Say what should be under way now."""
         return react.outstanding(state)
 
@@ -73,16 +73,16 @@ class ApprovalRoom:
         """Tell whether it is closed and its asker knows."""
         return state.closed and not state.untold
 
-    def rows(self, state: Approval, events: Sequence[ApprovalEvent] | None) -> Iterable[Row]:  # noqa: ARG002  (one row, whatever changed)
+    def rows(self, state: Approval, events: Sequence[ApprovalEvent] | None) -> Iterable[Row]:
         """Give its one row."""
         row = views.row(state)
         return () if row is None else (row,)
 
-    def attachments(self, command: ApprovalCommand) -> Mapping[str, bytes]:  # noqa: ARG002  (the port's signature)
+    def attachments(self, command: ApprovalCommand) -> Mapping[str, bytes]:
         """Give no blobs: what is shown stands in the event."""
         return {}
 
-    def answer(self, state: Approval, command: ApprovalCommand) -> object:  # noqa: ARG002  (the port's signature)
+    def answer(self, state: Approval, command: ApprovalCommand) -> object:
         """Give where the approval stands now."""
         return views.answer(state)
 

@@ -213,19 +213,17 @@ def swallows(node: ast.AST, _file: File) -> bool:
         return False
     kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
     wide = any(kind is None or _dotted(kind)[1] in {"Exception", "BaseException"} for kind in kinds)
-    hands_on = {"set_exception"}
-    return wide and not any(isinstance(inner, ast.Raise) or _called(inner)[1] in hands_on for inner in ast.walk(node))
+    handed_on = (isinstance(inner, ast.Raise) or _called(inner)[1] == "set_exception" for inner in ast.walk(node))
+    return wide and not any(handed_on)
 
 
 def touches_world(node: ast.AST, file: File) -> bool:
     """Waiting, drawing or printing in a pure module."""
     if not file.pure:
         return False
-    waits = isinstance(node, ast.AsyncFor | ast.AsyncWith | ast.Await)
-    draws = (
-        isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in {"random", "secrets"}
-    )
-    return waits or draws or _called(node) in IMPURE_CALLS
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in {"random", "secrets"}:
+        return True
+    return isinstance(node, ast.AsyncFor | ast.AsyncWith | ast.Await) or _called(node) in IMPURE_CALLS
 
 
 def keeps_state(node: ast.AST, file: File) -> bool:
@@ -245,8 +243,10 @@ def leaves_match_open(node: ast.AST, file: File) -> bool:
     """A match in a pure module that a new member of its union would fall through."""
     if not (file.pure and isinstance(node, ast.Match)):
         return False
-    classes = {_dotted(pattern.cls)[1] for pattern in ast.walk(node) if isinstance(pattern, ast.MatchClass)}
-    last = node.cases[-1]
+    classes, last = (
+        {_dotted(found.cls)[1] for found in ast.walk(node) if isinstance(found, ast.MatchClass)},
+        node.cases[-1],
+    )
     catches_all = isinstance(last.pattern, ast.MatchAs) and last.pattern.pattern is None and last.guard is None
     if classes & BUILTIN_PATTERNS or (
         not classes and not any(isinstance(inner, ast.Attribute) for inner in _values(node))
@@ -262,8 +262,9 @@ def _values(node: ast.Match) -> Iterator[ast.AST]:
 
 
 def imports_in_package(node: ast.AST, file: File) -> bool:
-    """An import in an `__init__`, which every submodule would inherit."""
-    return file.path.endswith("__init__.py") and isinstance(node, ast.Import | ast.ImportFrom)
+    """An import of ours in an `__init__`, which every submodule would inherit; one in a function is only made when asked."""
+    ours = isinstance(node, ast.Import | ast.ImportFrom) and "headrace" in ast.unparse(node)
+    return file.path.endswith("__init__.py") and ours and isinstance(file.parents.get(node), ast.Module)
 
 
 def is_no_event(node: ast.AST, _file: File) -> bool:
@@ -279,7 +280,7 @@ def is_no_event(node: ast.AST, _file: File) -> bool:
 HOME = "shared/headrace/"
 APPENDERS = (HOME + "host/*", HOME + "log/*")
 TOOL_RUNNER = HOME + "worker/tool_runner.py"
-BOUNDARIES = (
+BOUNDARIES = (  # where code that is not ours, or a whole request, is called
     HOME + "serving.py",  # a service's outer boundary
     "services/api/headrace_api/front.py",  # so is this, a request each
     HOME + "bus/handling.py",  # and this, a message each: it comes again
@@ -288,7 +289,6 @@ BOUNDARIES = (
     HOME + "worker/registry.py",  # a plug-in that does not load is listed
     HOME + "worker/results.py",  # a plug-in's exception may fail at its own text
 )
-"""Where anything at all may be caught, since code that is not ours, or a whole request, is called there."""
 EVENTS = (HOME + "events/*",)
 
 RULES = (

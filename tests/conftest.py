@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from headrace.dev.embedded import EmbeddedNats, EmbeddedPostgres
+from headrace.log.migrate import migrate
 
 _databases = itertools.count(1)
 
@@ -29,8 +30,6 @@ async def empty_postgres_url(postgres_server: EmbeddedPostgres) -> AsyncIterator
 @pytest.fixture
 async def postgres_url(empty_postgres_url: str) -> str:
     """Give the URL of a fresh, migrated database."""
-    from headrace.log.migrate import migrate
-
     await migrate(empty_postgres_url)
     return empty_postgres_url
 

@@ -5,15 +5,15 @@ It lives on the given clock. Failures that a database can show are asked for by 
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
-from headrace import codec, ids
 from headrace.clock import Clock
-from headrace.errors import UnavailableError, ValidationError
+from headrace.errors import UnavailableError
 from headrace.log import rows as projection
 from headrace.log.chain import GENESIS, Link, link
+from headrace.log.checks import FUTURE_MS_MAX, check_digest, check_event
 from headrace.log.port import (
     Appended,
     Batch,
@@ -24,7 +24,6 @@ from headrace.log.port import (
     Holdings,
     KeptAnswer,
     KeptLine,
-    NewEvent,
     Parked,
     Recorded,
     Tenure,
@@ -35,8 +34,6 @@ from headrace.log.verify import verify
 from headrace.messages import Line
 from headrace.vocabulary import IDEMPOTENCY_KEPT_S, LOG_PARTITIONS
 
-FUTURE_MS_MAX: Final = 60_000
-"""How far an event may lie ahead of the log's own clock."""
 Hook = Callable[[Sequence[Batch]], Awaitable[None]]
 
 
@@ -283,6 +280,24 @@ class MemoryLog:
             found = found[start + 1 :]
         return [projection.shown(table, row) for row in found[:limit]]
 
+    async def streams(self, log: str, partition: int) -> list[str]:
+        """Name every stream of a partition."""
+        self._up()
+        return sorted({event.stream_id for event in self._parts[log, partition].events})
+
+    async def row_streams(self, table: str) -> list[str]:
+        """Name every stream that a table's rows say they are of."""
+        self._up()
+        at = list(TABLES[table].columns).index(projection.stream_column(table))
+        return sorted({row[at] for row in self._rows[table].values()})
+
+    async def drop_rows(self, tenure: Tenure, table: str, keys: Sequence[projection.Values]) -> None:
+        """Take rows away that no event accounts for, while the tenure stands."""
+        self._up()
+        if self._parts[tenure.log, tenure.partition].epoch == tenure.epoch:
+            for key in keys:
+                self._rows[table].pop(tuple(key), None)
+
     async def partitions(self) -> list[dict[str, Any]]:
         """Read who holds which partition until when."""
         self._up()
@@ -356,42 +371,6 @@ class MemoryLog:
             self._answers[batch.log, batch.partition, projection.storable(answer.key)] = (answer, now)
         for digest, body in batch.blobs.items():
             self._blobs.setdefault(digest, bytes(body))
-
-
-def check_digest(digest: str, body: bytes) -> None:
-    """Hold a body to its digest; raises ValidationError."""
-    if codec.sha256(body) != digest:
-        message = f"the body's digest is not {digest}"
-        raise ValidationError(message)
-
-
-def check_event(partition: int, event: NewEvent, latest: int) -> None:
-    """Refuse what the database refuses: another partition's stream, a time ahead, bytes that are no JSON."""
-    check_home(partition, event.stream_id)
-    if event.at > latest:
-        message = f"event {event.type} of {event.stream_id} lies in the future"
-        raise DataError(message)
-    for text in (event.stream_id, event.type, event.workspace):
-        if projection.storable(text) != text:
-            message = f"{text!r} holds what the log cannot keep in a name"
-            raise DataError(message)
-    for data in (event.data, event.meta):
-        try:
-            codec.loads(data)
-        except ValidationError as problem:
-            message = f"event {event.type} of {event.stream_id}: {problem}"
-            raise DataError(message) from problem
-
-
-def check_home(partition: int, stream_id: str) -> None:
-    """Hold a stream to the partition that its id names; raises DataError."""
-    try:
-        home = ids.partition_of(stream_id)
-    except ValidationError as problem:
-        raise DataError(problem.message) from problem
-    if home != partition:
-        message = f"{stream_id} belongs to partition {home}, not {partition}"
-        raise DataError(message)
 
 
 def _fits(value: Any, wanted: Any) -> bool:

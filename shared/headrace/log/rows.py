@@ -73,12 +73,20 @@ def newest(rows: list[Row]) -> dict[str, dict[tuple[Any, ...], Values]]:
     return tables
 
 
+def stream_column(name: str) -> str:
+    """Name the column that holds the stream a row belongs to."""
+    return "run_id" if "run_id" in TABLES[name].columns else TABLES[name].key[0]
+
+
 def filtered(name: str, where: Mapping[str, Any], order: str) -> Table:
     """Check the columns that a reader names; raises ValidationError."""
     table = table_of(name)
     for column in (*where, order):
         if column not in table.columns:
             message = f"table {name!r} has no column {column!r}"
+            raise ValidationError(message)
+        if table.columns[column] == "json":
+            message = f"column {column!r} of table {name!r} holds documents: rows cannot be found or ordered by it"
             raise ValidationError(message)
     return table
 

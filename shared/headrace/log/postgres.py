@@ -1,0 +1,296 @@
+"""The log in Postgres. Owners write by one function call a batch; readers read in order; nothing polls."""
+
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final, Self
+
+import asyncpg
+
+from headrace import ids
+from headrace.clock import Clock
+from headrace.errors import DatabaseVersionError, HeadraceError, ValidationError
+from headrace.log import rows as projection
+from headrace.log.chain import Link
+from headrace.log.checks import check_digest
+from headrace.log.connections import STATEMENT_S, Connections
+from headrace.log.migrate import check
+from headrace.log.port import (
+    Appended,
+    Batch,
+    Break,
+    DataError,
+    Due,
+    History,
+    Holdings,
+    KeptAnswer,
+    KeptLine,
+    Parked,
+    Recorded,
+    Tenure,
+)
+from headrace.log.queries import QUERIES
+from headrace.log.select import drop_query, rows_query
+from headrace.log.tables import MAIN
+from headrace.log.verify import verify
+from headrace.log.wire import append_arguments, months_of
+from headrace.messages import Line
+from headrace.vocabulary import IDEMPOTENCY_KEPT_S, LEASE_S
+
+OWNER_CONNECTIONS: Final = 4
+READER_CONNECTIONS: Final = 6
+HOUSEKEEPING_S: Final = 1_800.0
+FORGET_ROWS_MAX: Final = 10_000
+OWNERS_KEPT_S: Final = 86_400.0
+BODY_BYTES_PER_S_MIN: Final = 4 * 1024 * 1024
+"""The slowest transfer of a large body that is waited for."""
+logger = logging.getLogger(__name__)
+
+
+class PostgresLog:
+    """A log in Postgres. Make one by `open`."""
+
+    def __init__(self, url: str, clock: Clock, incarnation: str) -> None:
+        self.incarnation = incarnation
+        self._clock = clock
+        self._owner = Connections(url, OWNER_CONNECTIONS)
+        self._reader = Connections(url, READER_CONNECTIONS)
+        self._kept_house = -HOUSEKEEPING_S
+
+    @classmethod
+    async def open(cls, url: str, clock: Clock) -> Self:
+        """Check the database and open it.
+
+        Raises UnavailableError while it does not answer, and DatabaseVersionError when its schema is missing, older or
+        newer than this code, or when it is a copy that nobody adopted.
+        """
+        log = cls(url, clock, await check(url))
+        await log._owner.open()
+        await log._reader.open()
+        return log
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._owner.close()
+        await self._reader.close()
+
+    # owners
+
+    async def heartbeat(self, owner: str, formats: Mapping[str, int], *, lease_s: float) -> Holdings:
+        """Renew, and claim a fair share; as OwnerLog says."""
+        logs = sorted(formats)
+        arguments = (owner, logs, [formats[log] for log in logs], int(lease_s * 1000))
+        first, *held = await self._owner.fetch(QUERIES["heartbeat"], *arguments, timeout_s=LEASE_S)
+        if first["incarnation"] != self.incarnation:
+            message = f"the database was adopted as {first['incarnation']} since this process opened it; start again"
+            raise DatabaseVersionError(message)
+        await self._keep_house(int(first["now_ms"]))
+        return Holdings(
+            tenures=tuple(Tenure(row["log"], row["partition"], row["epoch"], row["last_position"]) for row in held),
+            database_now=first["now_ms"],
+            owners=first["owners"],
+            surplus=tuple((row["log"], row["partition"]) for row in held if row["surplus"]),
+        )
+
+    async def release(self, owner: str, partitions: Sequence[tuple[str, int]]) -> None:
+        """Give partitions back at once."""
+        logs, numbers = [log for log, _ in partitions], [number for _, number in partitions]
+        await self._owner.fetch(QUERIES["release"], owner, logs, numbers, timeout_s=LEASE_S)
+
+    async def append_events(self, batches: Sequence[Batch]) -> Appended:
+        """Commit all batches in one round trip; as OwnerLog says."""
+        arguments = append_arguments(self.incarnation, batches)
+        body_bytes = sum(len(body) for batch in batches for body in batch.blobs.values())
+        timeout_s = STATEMENT_S + body_bytes / BODY_BYTES_PER_S_MIN
+        try:
+            good = await self._append(arguments, timeout_s)
+        except DataError as problem:
+            if not isinstance(problem.__cause__, asyncpg.CheckViolationError) or problem.__cause__.constraint_name:
+                raise
+            for month in months_of(batches):  # a month without a table: restored, or of a stream from long ago
+                await self._owner.fetch(QUERIES["attach_month"], month)
+            good = await self._append(arguments, timeout_s)
+        fits = list(zip(batches, good, strict=True))
+        return Appended(
+            {(one.log, one.partition): one.expected_position + len(one.events) for one, stands in fits if stands},
+            tuple((one.log, one.partition) for one, stands in fits if not stands),
+        )
+
+    async def histories(self, log: str, fingerprint: str, stream_ids: Sequence[str]) -> dict[str, History]:
+        """Read what makes the state of streams."""
+        known = [stream_id for stream_id in stream_ids if _month(stream_id) is not None]
+        snapshots = await self._owner.fetch(QUERIES["snapshots"], log, fingerprint, known)
+        kept = {row["stream_id"]: (row["body"], row["version"]) for row in snapshots}
+        versions = [kept[stream_id][1] if stream_id in kept else 0 for stream_id in known]
+        months = [_month(stream_id) for stream_id in known]
+        events: dict[str, list[Recorded]] = {stream_id: [] for stream_id in stream_ids}
+        for row in await self._owner.fetch(QUERIES["histories"], log, months, known, versions):
+            events[row["stream_id"]].append(Recorded(*row))
+        return {
+            stream_id: History(tuple(found), *kept.get(stream_id, (None, 0))) for stream_id, found in events.items()
+        }
+
+    async def answers(self, log: str, partition: int, keys: Sequence[str]) -> dict[str, KeptAnswer]:
+        """Read what was answered under keys, as far as kept."""
+        asked = {projection.storable(key): key for key in keys}
+        kept_ms = int(IDEMPOTENCY_KEPT_S * 1000)
+        rows = await self._owner.fetch(QUERIES["answers"], log, partition, list(asked), kept_ms)
+        found = [(asked[row["key"]], row) for row in rows]
+        return {key: KeptAnswer(key, row["request_digest"], row["stream_id"], row["answer"]) for key, row in found}
+
+    async def due(self, log: str, partitions: Sequence[int], until: int, limit: int) -> list[Due]:
+        """Read streams with `wake_at` up to `until`, the earliest first."""
+        sql = QUERIES["due"].format(table=MAIN[log])
+        return [Due(*row) for row in await self._owner.fetch(sql, list(partitions), until, limit)]
+
+    async def busy(self, log: str, partition: int) -> list[str]:
+        """Read the streams of a partition that have something outstanding."""
+        return [row["id"] for row in await self._owner.fetch(QUERIES["busy"].format(table=MAIN[log]), partition)]
+
+    async def keep_snapshots(self, log: str, fingerprint: str, snapshots: Mapping[str, tuple[int, bytes]]) -> None:
+        """Write snapshots to the disposable cache."""
+        versions = [version for version, _ in snapshots.values()]
+        bodies = [body for _, body in snapshots.values()]
+        await self._reader.fetch(QUERIES["keep_snapshots"], log, fingerprint, list(snapshots), versions, bodies)
+
+    async def park(self, parked: Parked) -> None:
+        """Keep a message that could not be processed."""
+        shown = (projection.storable(parked.source), projection.storable(parked.error))
+        stream_id = None if parked.stream_id is None else projection.storable(parked.stream_id)
+        await self._owner.fetch(QUERIES["park"], *shown, parked.body, parked.at, stream_id)
+
+    # blobs and lines
+
+    async def put_blob(self, digest: str, body: bytes) -> None:
+        """Keep a body; raises ValidationError when the digest is not the body's."""
+        check_digest(digest, body)
+        timeout_s = STATEMENT_S + len(body) / BODY_BYTES_PER_S_MIN
+        await self._reader.fetch(QUERIES["put_blob"], digest, body, timeout_s=timeout_s)
+
+    async def get_blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
+        """Give the bodies that are known."""
+        rows = await self._reader.fetch(QUERIES["get_blobs"], list(digests), timeout_s=STATEMENT_S * 6)
+        return {row["digest"]: row["body"] for row in rows}
+
+    async def put_lines(self, lines: Sequence[Line]) -> int:
+        """Keep lines, unique by attempt and sequence; tells how many were new."""
+        columns = [
+            [projection.storable(value) if isinstance(value, str) else value for value in column]
+            for column in zip(
+                *(
+                    (
+                        line.run_id,
+                        line.attempt_id,
+                        line.sequence,
+                        line.step,
+                        line.at,
+                        line.text,
+                        line.workspace,
+                        line.index,
+                        line.stream,
+                        line.level,
+                    )
+                    for line in lines
+                ),
+                strict=True,
+            )
+        ]
+        return int(await self._reader.value(QUERIES["keep_lines"], *columns)) if columns else 0
+
+    async def read_lines(self, run_id: str, after: int = 0, limit: int = 1_000) -> list[KeptLine]:
+        """Read a run's lines after a `KeptLine.id`."""
+        rows = await self._reader.fetch(QUERIES["read_lines"], projection.storable(run_id), after, limit)
+        return [KeptLine(row["id"], Line(**{name: row[name] for name in row.keys() if name != "id"})) for row in rows]  # noqa: SIM118  (a driver's record iterates over values)
+
+    # readers
+
+    async def read(self, log: str, partition: int, after: int, limit: int) -> list[Recorded]:
+        """Read a partition's events after a position."""
+        return [Recorded(*row) for row in await self._reader.fetch(QUERIES["read"], log, partition, after, limit)]
+
+    async def links(self, log: str, partition: int, after: int, limit: int) -> list[Link]:
+        """Read a partition's links that begin after a position."""
+        return [Link(*row) for row in await self._reader.fetch(QUERIES["links"], log, partition, after, limit)]
+
+    async def stream(self, log: str, stream_id: str, after_version: int = 0, limit: int = 1_000) -> list[Recorded]:
+        """Read one stream's events after a version."""
+        month = _month(stream_id)
+        if month is None:
+            return []
+        arguments = (month, stream_id, after_version, log, limit)
+        return [Recorded(*row) for row in await self._reader.fetch(QUERIES["stream"], *arguments)]
+
+    async def row(self, table: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Read one projection row by its key."""
+        found = await self.rows(table, key, order=projection.table_of(table).key[-1], limit=1)
+        return found[0] if found else None
+
+    async def rows(
+        self,
+        table: str,
+        where: Mapping[str, Any],
+        *,
+        order: str = "id",
+        descending: bool = True,
+        after: str | None = None,
+        limit: int = 20,
+    ) -> list[dict[str, Any]]:
+        """Read projection rows; as ReadLog says."""
+        sql, values = rows_query(table, where, order=order, descending=descending, after=after, limit=limit)
+        return [projection.shown(table, tuple(row)) for row in await self._reader.fetch(sql, *values)]
+
+    async def partitions(self) -> list[dict[str, Any]]:
+        """Read who holds which partition until when."""
+        return [dict(row) for row in await self._reader.fetch(QUERIES["partitions"])]
+
+    async def parked(self, limit: int = 100) -> list[Parked]:
+        """Read what was parked, the newest first."""
+        rows = await self._reader.fetch(QUERIES["parked"], limit)
+        return [Parked(**dict(row)) for row in rows]
+
+    def verify(self) -> AsyncIterator[Break | tuple[str, int, int]]:
+        """Walk every chain."""
+        return verify(self)
+
+    # for a rebuild
+
+    async def streams(self, log: str, partition: int) -> list[str]:
+        """Name every stream of a partition."""
+        rows = await self._reader.fetch(QUERIES["streams"], log, partition, timeout_s=STATEMENT_S * 6)
+        return [row["stream_id"] for row in rows]
+
+    async def row_streams(self, table: str) -> list[str]:
+        """Name every stream that a table's rows say they are of."""
+        sql = QUERIES["row_streams"].format(stream=projection.stream_column(table), table=table)
+        return sorted(row[0] for row in await self._reader.fetch(sql, timeout_s=STATEMENT_S * 6))
+
+    async def drop_rows(self, tenure: Tenure, table: str, keys: Sequence[projection.Values]) -> None:
+        """Take rows away that no event accounts for, while the tenure stands."""
+        if keys:
+            sql, columns = drop_query(table, keys)
+            await self._owner.fetch(sql, tenure.log, tenure.partition, tenure.epoch, *columns)
+
+    # inside
+
+    async def _append(self, arguments: Sequence[Any], timeout_s: float) -> list[bool]:
+        return list(await self._owner.value(QUERIES["append"], *arguments, timeout_s=timeout_s))
+
+    async def _keep_house(self, now: int) -> None:
+        """Attach months ahead and forget old answers, now and then; that it failed ends no tenure."""
+        if self._clock.monotonic() - self._kept_house < HOUSEKEEPING_S:
+            return
+        self._kept_house = self._clock.monotonic()
+        oldest = now - int(IDEMPOTENCY_KEPT_S * 1000)
+        try:
+            await self._reader.fetch(QUERIES["attach_months"])
+            await self._reader.fetch(QUERIES["forget_answers"], oldest, FORGET_ROWS_MAX)
+            await self._reader.fetch(QUERIES["forget_owners"], now - int(OWNERS_KEPT_S * 1000))
+        except HeadraceError as problem:
+            logger.warning("housekeeping of the log failed, again in %s s: %s", HOUSEKEEPING_S, problem)
+
+
+def _month(stream_id: str) -> int | None:
+    """Give the month of a stream; None for what is no id, of which no event can exist."""
+    try:
+        return ids.month_of(stream_id)
+    except ValidationError:
+        return None

@@ -1,0 +1,134 @@
+-- Every query of the log, by name. What owners call to write stands as functions in the migrations.
+
+-- append --
+select headrace.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+  $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41)
+
+-- heartbeat --
+select log, partition, epoch, last_position, surplus, now_ms, owners, incarnation
+  from headrace.heartbeat($1, $2, $3, $4)
+
+-- release --
+select headrace.release($1, $2, $3)
+
+-- attach_month --
+select headrace.attach_month($1)
+
+-- attach_months --
+select headrace.attach_months()
+
+-- forget_answers --
+-- In slices, so that no call is long.
+delete from headrace.answers where ctid in (select ctid from headrace.answers where at < $1 order by at limit $2)
+
+-- forget_owners --
+delete from headrace.owners where lease_until < $1
+
+-- now --
+select headrace.now_ms()
+
+-- read --
+select log, partition, position, stream_id, version, type, schema, workspace, at, data, meta
+  from headrace.events where log = $1 and partition = $2 and position > $3 order by position limit $4
+
+-- stream --
+select log, partition, position, stream_id, version, type, schema, workspace, at, data, meta
+  from headrace.events where month = $1 and stream_id = $2 and version > $3 and log = $4 order by version limit $5
+
+-- histories --
+select e.log, e.partition, e.position, e.stream_id, e.version, e.type, e.schema, e.workspace, e.at, e.data, e.meta
+  from unnest($2::int[], $3::text[], $4::int[]) as w(month, stream_id, version)
+  join headrace.events e on e.month = w.month and e.stream_id = w.stream_id and e.version > w.version
+  where e.log = $1 order by e.stream_id, e.version
+
+-- snapshots --
+select stream_id, version, body from headrace.snapshots where log = $1 and fingerprint = $2 and stream_id = any($3)
+
+-- keep_snapshots --
+insert into headrace.snapshots (log, stream_id, fingerprint, version, body)
+  select $1, stream_id, $2, version, body from unnest($3::text[], $4::int[], $5::bytea[]) as s(stream_id, version, body)
+  on conflict (log, stream_id) do update set
+    fingerprint = excluded.fingerprint, version = excluded.version, body = excluded.body
+
+-- answers --
+select key, request_digest, stream_id, answer
+  from headrace.answers where log = $1 and partition = $2 and key = any($3) and at > headrace.now_ms() - $4
+
+-- due --
+select id, wake_at from headrace.{table} where partition = any($1) and wake_at <= $2 order by wake_at, id limit $3
+
+-- busy --
+select id from headrace.{table} where partition = $1 and busy order by id
+
+-- park --
+insert into headrace.parked (source, error, body, at, stream_id) values ($1, $2, $3, $4, $5)
+
+-- parked --
+select source, error, body, at, id, stream_id from headrace.parked order by id desc limit $1
+
+-- put_blob --
+insert into headrace.blobs (digest, body, at) values ($1, $2, headrace.now_ms()) on conflict do nothing
+
+-- get_blobs --
+select digest, body from headrace.blobs where digest = any($1)
+
+-- keep_lines --
+select headrace.keep_lines($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+
+-- read_lines --
+select id, run_id, attempt_id, step, sequence, at, text, workspace, index, stream, level
+  from headrace.lines where run_id = $1 and id > $2 order by id limit $3
+
+-- rows --
+select {columns} from headrace.{table} where {conditions} order by {order} limit {limit}
+
+-- row_streams --
+select distinct {stream} from headrace.{table}
+
+-- drop_rows --
+delete from headrace.{table} t using headrace.partitions p
+  where {conditions} and p.log = $1 and p.partition = $2 and p.epoch = $3
+
+-- place --
+select {place} from headrace.{table} where {conditions}
+
+-- partitions --
+select log, partition, epoch, owner, lease_until, format, last_position, encode(hash, 'hex') as hash
+  from headrace.partitions order by log, partition
+
+-- links --
+select first_position, last_position, leaves, hash
+  from headrace.chain where log = $1 and partition = $2 and first_position > $3 order by first_position limit $4
+
+-- streams --
+select distinct stream_id from headrace.events where log = $1 and partition = $2 order by stream_id
+
+-- meta --
+select home, incarnation, headrace.here() as here from headrace.meta
+
+-- adopt --
+select headrace.adopt()
+
+-- schema_exists --
+select to_regclass('headrace.migrations') is not null
+
+-- make_migrations --
+create schema if not exists headrace;
+create table if not exists headrace.migrations (
+  version int primary key, name text not null, checksum text not null, applied_at timestamptz not null default now()
+)
+
+-- applied_migrations --
+select version, name, checksum from headrace.migrations order by version
+
+-- record_migration --
+insert into headrace.migrations (version, name, checksum) values ($1, $2, $3)
+
+-- migration_lock --
+select pg_advisory_xact_lock(hashtext('headrace.migrate'))
+
+-- create_log --
+select headrace.create_log($1, $2)
+
+-- picked --
+select * from unnest({arrays})

@@ -1,0 +1,76 @@
+"""Queries over a projection table, put together from the templates of `queries.sql` and checked names (pure)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from headrace.errors import ValidationError
+from headrace.log import rows as projection
+from headrace.log.queries import QUERIES
+from headrace.log.tables import TABLES
+
+SQL_TYPES: Final = {"text": "text", "int": "int", "bigint": "bigint", "bool": "boolean", "json": "json"}
+LOWEST: Final = {"text": "''", "int": "0", "bigint": "0", "bool": "false"}
+
+
+def rows_query(
+    table: str,
+    where: Mapping[str, Any],
+    *,
+    order: str,
+    descending: bool,
+    after: str | None,
+    limit: int,
+) -> tuple[str, list[Any]]:
+    """Make the query of `ReadLog.rows` and its arguments; raises ValidationError for names that are none."""
+    known = projection.filtered(table, where, order)
+    values: list[Any] = []
+    conditions = [_condition(known.columns[name], name, wanted, values) for name, wanted in where.items()]
+    place = _place(known.columns[order], order, known.key[-1])
+    if after is not None:
+        if not all(isinstance(where.get(name), str) for name in known.key[:-1]):
+            message = f"a cursor over {table!r} needs {', '.join(known.key[:-1])} to be given"
+            raise ValidationError(message)
+        at = [_condition(known.columns[name], name, where[name], values) for name in known.key[:-1]]
+        at.append(_condition("text", known.key[-1], after, values))
+        seen = QUERIES["place"].format(place=", ".join(place), table=table, conditions=" and ".join(at))
+        conditions.append(f"({', '.join(place)}) {'<' if descending else '>'} ({seen})")
+    direction = "desc" if descending else "asc"
+    values.append(limit)
+    sql = QUERIES["rows"].format(
+        columns=", ".join(map(_quoted, known.columns)),
+        table=table,
+        conditions=" and ".join(conditions) or "true",
+        order=", ".join(f"{part} {direction}" for part in place),
+        limit=f"${len(values)}",
+    )
+    return sql, values
+
+
+def drop_query(table: str, keys: Sequence[projection.Values]) -> tuple[str, list[list[Any]]]:
+    """Make the query that drops rows by key; its first three arguments name the tenure, the rest are key columns."""
+    known = TABLES[table]
+    arrays = ", ".join(f"${n}::{SQL_TYPES[known.columns[name]]}[]" for n, name in enumerate(known.key, 4))
+    names = ", ".join(f"t.{_quoted(name)}" for name in known.key)
+    picked = QUERIES["picked"].format(arrays=arrays)
+    sql = QUERIES["drop_rows"].format(table=table, conditions=f"({names}) in ({picked})")
+    return sql, [list(column) for column in zip(*keys, strict=True)]
+
+
+def _condition(kind: str, name: str, wanted: Any, values: list[Any]) -> str:
+    if wanted is None:
+        return f"{_quoted(name)} is null"
+    several = isinstance(wanted, list | tuple | set | frozenset)
+    given = [projection.storable(one) if isinstance(one, str) else one for one in (wanted if several else [wanted])]
+    values.append(given if several else given[0])
+    return f"{_quoted(name)} = " + (f"any(${len(values)}::{SQL_TYPES[kind]}[])" if several else f"${len(values)}")
+
+
+def _place(kind: str, order: str, tail: str) -> list[str]:
+    """Order by a column, empty ones lowest, then by the last key column, so that the order is total."""
+    if order == tail:
+        return [_quoted(tail)]
+    return [f"({_quoted(order)} is not null)", f"coalesce({_quoted(order)}, {LOWEST[kind]})", _quoted(tail)]
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'

@@ -1,0 +1,90 @@
+"""What the models say against a canonical form, in sentences about the document (pure)."""
+
+from typing import Any, Final, get_args
+
+from pydantic import BaseModel
+from pydantic import ValidationError as ModelError
+from pydantic_core import ErrorDetails
+
+from headrace.expressions.functions import type_name
+from headrace.expressions.near import hint
+from headrace.specs.forms import Found, fields_of
+from headrace.specs.models import UNION_TAGS
+from headrace.specs.problems import Path
+
+WORDS: Final = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "int_from_float": "a whole number",
+}
+
+
+def judged[Model: BaseModel](model: type[Model], value: Any, path: Path, found: Found) -> Model | None:
+    """Give the model of a canonical form, or None when it is wrong; every mistake is noted under `path`."""
+    try:
+        return model.model_validate(value)
+    except ModelError as problem:
+        for error in problem.errors(include_url=False):
+            place = (*path, *(key for key in error["loc"] if key not in UNION_TAGS))
+            found.problem(place, _sentence(model, error))
+        return None
+
+
+def _sentence(model: type[BaseModel], error: ErrorDetails) -> str:
+    last = next((key for key in reversed(error["loc"]) if isinstance(key, str)), "")
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return f"unknown field {last!r}{hint(str(last), _fields_at(model, error['loc'][:-1]))}"
+    if kind == "missing":
+        return f"{last} is missing"
+    if kind == "literal_error":
+        allowed = _allowed(error)
+        return f"{last} must be one of {', '.join(allowed)}, not {error['input']!r}{_nearest(error['input'], allowed)}"
+    if kind in WORDS:
+        return f"{last} must be {WORDS[kind]}, not {type_name(error['input'])}"
+    if kind == "value_error":
+        return f"{last}: {error['msg'].removeprefix('Value error, ')}"
+    if kind in {"greater_than_equal", "less_than_equal"}:
+        limit = error["ctx"]["ge"] if kind == "greater_than_equal" else error["ctx"]["le"]
+        return (
+            f"{last} must be at {'least' if kind == 'greater_than_equal' else 'most'} {limit:g}, not {error['input']}"
+        )
+    if kind in {"string_too_short", "too_short"}:
+        return f"{last} must not be empty"
+    return f"{last}: {error['msg']}"
+
+
+def _allowed(error: ErrorDetails) -> list[str]:
+    expected = str(error["ctx"]["expected"])
+    return [word.strip().strip("'") for word in expected.replace(" or ", ", ").split(",")]
+
+
+def _nearest(given: Any, allowed: list[str]) -> str:
+    text = hint(str(given), allowed)
+    return text if "did you mean" in text else ""
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> frozenset[str]:
+    """Give the fields that the model at a place knows."""
+    here: Any = model
+    for key in loc:
+        if isinstance(key, int) or key in UNION_TAGS:
+            continue
+        infos = {info.alias or name: info for name, info in here.model_fields.items()}
+        below = _model_in(infos[key].annotation) if key in infos else None
+        here = below or here
+    return fields_of(here)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """Give the last model that an annotation holds (of a union of a text and a model, the model)."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    models = [found for argument in get_args(annotation) if (found := _model_in(argument)) is not None]
+    return models[-1] if models else None

@@ -1,0 +1,102 @@
+"""Every expression of a step, with what it may refer to (pure)."""
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from headrace.errors import ValidationError
+from headrace.expressions.expression import Expression, parse
+from headrace.expressions.scope import STEPS
+from headrace.expressions.template import template
+from headrace.specs.models import Step
+from headrace.specs.problems import Path
+
+BASE: Final = frozenset({"inputs", "trigger", STEPS, "variables", "run"})
+IN_MAP: Final = BASE | {"item", "index"}
+TRIGGER: Final = frozenset({"trigger", "event"})
+
+
+class Use(NamedTuple):
+    """An expression and where it stands; `error` instead of it when it cannot be read. `truth`: it must be a bool."""
+
+    path: Path
+    roots: frozenset[str]
+    expression: Expression | None = None
+    error: str = ""
+    truth: bool = False
+
+
+def uses(step: Step, path: Path) -> Iterator[Use]:
+    """Give every expression of a step."""
+    inner = IN_MAP if step.is_map else BASE
+    if step.guard is not None:
+        yield condition(step.guard, (*path, "condition"), BASE)
+    if step.choice is not None:
+        yield condition(step.choice.expression, (*path, "condition", "expression"), BASE)
+    if step.is_map:
+        yield from templates(step.map, (*path, "map"), BASE)
+    yield from templates(step.with_, (*path, "with"), inner)
+    if step.http is not None:
+        for key, value in step.http.model_dump(exclude_unset=True).items():
+            yield from templates(value, (*path, "http", key), inner)
+    if step.integration is not None:
+        yield from templates(step.integration.with_, (*path, "integration", "with"), inner)
+    yield from templates(step.transform, (*path, "transform"), inner)
+    yield from _gate(step, path)
+    if step.approval is not None:
+        yield from templates(step.approval.prompt, (*path, "approval", "prompt"), BASE)
+    yield from templates(step.precondition, (*path, "precondition"), inner)
+    for number, artifact in enumerate(step.artifacts):
+        yield from templates(artifact.value, (*path, "artifacts", number, "value"), inner | {"output"})
+    yield from templates(step.outputs, (*path, "outputs"), BASE | {"output"})
+
+
+def _gate(step: Step, path: Path) -> Iterator[Use]:
+    if step.gate is None:
+        return
+    for key, value in step.gate.config.items():
+        place = (*path, "gate", "config", key)
+        if step.gate.type == "expression" and key == "expression":
+            if isinstance(value, str):
+                yield condition(value, place, BASE)
+        else:
+            yield from templates(value, place, BASE)
+
+
+def condition(text: str, path: Path, roots: frozenset[str]) -> Use:
+    """Give the use of a bare expression that must be true or false."""
+    try:
+        return Use(path, roots, parse(text), truth=True)
+    except ValidationError as problem:
+        return Use(path, roots, error=problem.message)
+
+
+def templates(value: Any, path: Path, roots: frozenset[str]) -> Iterator[Use]:
+    """Give the use of every expression in a template, each at its own place."""
+    match value:
+        case str():
+            try:
+                for expression in template(value).expressions:
+                    yield Use(path, roots, expression)
+            except ValidationError as problem:
+                yield Use(path, roots, error=problem.message)
+        case list():
+            for number, item in enumerate(value):
+                yield from templates(item, (*path, number), roots)
+        case dict():
+            for key, item in value.items():
+                yield from templates(item, (*path, key), roots)
+        case _:
+            return
+
+
+def named_steps(step: Step) -> list[str]:
+    """Give the ids of the steps that a step's expressions refer to, sorted."""
+    return sorted(
+        {
+            step_id
+            for use in uses(step, ())
+            if use.expression is not None
+            for root, step_id in use.expression.references
+            if root == STEPS and step_id is not None
+        }
+    )

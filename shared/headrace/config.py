@@ -71,6 +71,11 @@ def read(env: dict[str, str]) -> Config:
     )
 
 
+def variable(name: str) -> str | None:
+    """Read one variable now: for references to secrets (`env:NAME`), which are never kept in a configuration."""
+    return os.environ.get(name)
+
+
 def _number(env: dict[str, str], name: str, default: int) -> int:
     text = env.get(name, "")
     if not text:

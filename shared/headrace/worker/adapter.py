@@ -64,13 +64,12 @@ def adapt(plugin: Any) -> Tool:
 
 
 def offered(loaded: Any) -> Iterable[Any]:
-    """Give the plug-ins that an entry point offers: itself, or what it gives when called or iterated."""
-    if isinstance(loaded, list | tuple):
-        return loaded
+    """Give the plug-ins that an entry point offers: itself, or what it gives when called; an integration's operations."""
     if inspect.isfunction(loaded) and not hasattr(loaded, "perform"):
-        given = loaded()
-        return given if isinstance(given, list | tuple) else list(given)
-    return [loaded]
+        loaded = loaded()
+    for plugin in loaded if isinstance(loaded, Iterable) and not isinstance(loaded, type) else [loaded]:
+        made = plugin() if isinstance(plugin, type) else plugin
+        yield from operations(made) if callable(getattr(made, "operations", None)) else [made]
 
 
 class RunTool:

@@ -87,17 +87,23 @@ class ToolRunner:
         """Perform an attempt and give its report; raises nothing but CancelledError."""
         order = performance.order
         started_s = self._clock.monotonic()
-        try:
-            async with asyncio.timeout(min(order.timeout_s, TIMEOUT_S_MAX)) as limit:
-                report = await self._performed(performance)
-        except TimeoutError as problem:
-            performance.cancel()
-            timed_out = limit.expired()
-            report = self._over_time(performance) if timed_out else self.failed(performance, problem)
-        except (Exception, SystemExit) as problem:  # noqa: BLE001  (a tool may raise anything: it becomes an envelope)
-            report = self.failed(performance, problem)
+        with telemetry.attempt_span(order.tool, order.kind, order.run_id, order.step, order.traceparent) as span:
+            report = await self._within_time(performance)
+            if report.error is not None:
+                telemetry.span_failed(span, report.error.type)
         telemetry.attempt_finished(order.tool, report.status, self._clock.monotonic() - started_s)
         return report
+
+    async def _within_time(self, performance: Performance) -> ReportAttempt:
+        order = performance.order
+        try:
+            async with asyncio.timeout(min(order.timeout_s, TIMEOUT_S_MAX)) as limit:
+                return await self._performed(performance)
+        except TimeoutError as problem:
+            performance.cancel()
+            return self._over_time(performance) if limit.expired() else self.failed(performance, problem)
+        except (Exception, SystemExit) as problem:  # noqa: BLE001  (a tool may raise anything: it becomes an envelope)
+            return self.failed(performance, problem)
 
     def ended(self, performance: Performance, status: AttemptStatus, reason: str) -> ReportAttempt:
         """Give the report of an attempt that was stopped from outside (cancelled, or lost as the worker ends)."""

@@ -1,0 +1,68 @@
+"""A least-recently-used cache bounded by entries and by weight."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Final
+
+STATES_MAX: Final = 20_000
+STATES_BYTES_MAX: Final = 256 * 1024 * 1024
+
+
+class WeightedCache[Key, Value]:
+    """Keeps what was used last. Nothing leaves by itself: `trim` lets the oldest go that may go."""
+
+    def __init__(self, *, entries_max: int, weight_max: int) -> None:
+        self._entries_max = entries_max
+        self._weight_max = weight_max
+        self._kept: OrderedDict[Key, Value] = OrderedDict()
+        self._weights: dict[Key, int] = {}
+        self._weight = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._kept
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._kept)
+
+    def get(self, key: Key) -> Value | None:
+        """Give a value and mark it as used."""
+        value = self._kept.get(key)
+        if value is not None:
+            self._kept.move_to_end(key)
+        return value
+
+    def put(self, key: Key, value: Value, weight: int) -> None:
+        """Keep a value of a weight (bytes), as the one used last."""
+        self._weight += weight - self._weights.get(key, 0)
+        self._weights[key] = weight
+        self._kept[key] = value
+        self._kept.move_to_end(key)
+
+    def pop(self, key: Key) -> Value | None:
+        """Let a value go."""
+        self._weight -= self._weights.pop(key, 0)
+        return self._kept.pop(key, None)
+
+    def drop(self, unwanted: Callable[[Value], bool]) -> None:
+        """Let all go that are unwanted."""
+        for key in [key for key, value in self._kept.items() if unwanted(value)]:
+            self.pop(key)
+
+    def trim(self, may_go: Callable[[Value], bool]) -> list[tuple[Key, Value]]:
+        """Let the oldest go until the bounds hold; gives what left. What may not go stays, over the bounds if need be."""
+        gone: list[tuple[Key, Value]] = []
+        if len(self._kept) <= self._entries_max and self._weight <= self._weight_max:
+            return gone
+        excess, weight = len(self._kept) - self._entries_max, self._weight
+        for key, value in self._kept.items():
+            if excess <= 0 and weight <= self._weight_max:
+                break
+            if may_go(value):
+                gone.append((key, value))
+                excess, weight = excess - 1, weight - self._weights[key]
+        for key, _ in gone:
+            self.pop(key)
+        return gone

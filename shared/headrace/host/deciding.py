@@ -1,0 +1,379 @@
+"""Deciding: items become events, rows, effects and answers of a draft. Nothing here lets anything out."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from headrace import codec
+from headrace.clock import Clock
+from headrace.decider import Context, Dispatch, Effect, MissingError, Rejection
+from headrace.errors import HeadraceError, NotFoundError, UnavailableError, UnprocessableError
+from headrace.events.base import Event
+from headrace.host import metrics
+from headrace.host.cadence import READ_TIMEOUT_S
+from headrace.host.draft import Draft, End, Meta, Part, Sent, printable, refused
+from headrace.host.failures import AbsentError, PoisonError, SpoiltError
+from headrace.host.items import ADVANCE, Item, Origin, advance
+from headrace.host.loading import States
+from headrace.host.tenure import Held, Stream
+from headrace.log.port import KeptAnswer, Log, NewEvent, Parked
+from headrace.messages import Answer, Wake, WorkOrder
+from headrace.vocabulary import ORDER_INLINE_BYTES_MAX
+
+_logger = logging.getLogger(__name__)
+
+
+class Deciding:
+    """Runs rooms. `knows` tells whether the dispatcher has an attempt already."""
+
+    def __init__(self, log: Log, clock: Clock, states: States, knows: Callable[[str], bool]) -> None:
+        self._log = log
+        self._clock = clock
+        self._states = states
+        self._knows = knows
+        self._kept: dict[tuple[Held, str], KeptAnswer] = {}
+
+    async def decide(self, draft: Draft, items: list[Item]) -> None:
+        """Decide items into a draft, fetching what they need.
+
+        Raises UnavailableError when the log does not answer, SpoiltError when a state must be made again: then the
+        whole draft is to be done again, one item an append.
+        """
+        draft.items.extend(items)
+        await self._states.load(items)
+        await self._read_answers(items)
+        absent: set[str] = set()
+        waiting = items
+        while waiting:
+            wanted: set[str] = set()
+            waiting = self._pass(draft, waiting, wanted, absent)
+            if waiting:
+                absent |= await self._states.fetch(wanted)
+
+    async def close(self, draft: Draft) -> None:
+        """Add the projection rows, and what follows from the states as they are now; raises as `decide`."""
+        for part in draft.parts.values():
+            for stream, events in part.changed.values():
+                part.rows.extend(await self._rows(stream, events))
+            woken = {item.stream_id for item in part.items if isinstance(item.command, Wake)}
+            for stream_id in part.changed.keys() | woken:
+                touched = part.touched.get(stream_id)
+                if touched is not None:
+                    part.ends[stream_id] = _end(touched, woken=stream_id in woken, changed=stream_id in part.changed)
+
+    async def _rows(self, stream: Stream, events: Sequence[Event]) -> list[Any]:
+        absent: set[str] = set()
+        while True:
+            try:
+                return list(stream.held.room.rows(stream.state, events))
+            except MissingError as problem:
+                if absent & set(problem.digests):
+                    raise SpoiltError(problem) from problem
+                absent |= await self._states.fetch(problem.digests)
+            except Exception as problem:
+                raise SpoiltError(problem) from problem
+
+    async def _read_answers(self, items: list[Item]) -> None:
+        self._kept.clear()
+        wanted: dict[Held, set[str]] = {}
+        for item in items:
+            if item.key is None or item.held.over:
+                continue
+            if item.key in item.held.answering:
+                self._kept[item.held, item.key] = item.held.answering[item.key]
+            else:
+                wanted.setdefault(item.held, set()).add(item.key)
+        if not wanted:
+            return
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_S), asyncio.TaskGroup() as group:
+                for held, keys in wanted.items():
+                    group.create_task(self._read_keys(held, sorted(keys)))
+        except* HeadraceError as problems:
+            message = f"the log does not tell what was answered: {problems.exceptions[0]}"
+            raise UnavailableError(message) from problems
+
+    async def _read_keys(self, held: Held, keys: list[str]) -> None:
+        for key, kept in (await self._log.answers(held.log, held.partition, keys)).items():
+            self._kept[held, key] = kept
+
+    def _pass(self, draft: Draft, items: list[Item], wanted: set[str], absent: set[str]) -> list[Item]:
+        """Decide what can be decided; gives the items whose streams must wait for bodies, in order."""
+        blocked: set[str] = set()
+        waiting: list[Item] = []
+        for item in items:
+            if item.held.over:
+                continue
+            if item.stream_id in blocked:
+                waiting.append(item)
+                continue
+            if not item.decided and draft.exhausted(item.stream_id):
+                draft.later.append(item)
+                continue
+            try:
+                self._one(draft, item)
+            except MissingError as problem:
+                if absent.isdisjoint(problem.digests):
+                    wanted.update(problem.digests)
+                    blocked.add(item.stream_id)
+                    waiting.append(item)
+                else:
+                    self.poison(draft, item, AbsentError(f"no store holds {', '.join(problem.digests)}"))
+            except PoisonError as problem:
+                self.poison(draft, item, problem)
+        return waiting
+
+    def _one(self, draft: Draft, item: Item) -> None:
+        part = draft.part(item.held)
+        stream = self._stream(item)
+        part.touched[stream.stream_id] = stream
+        if not item.decided and (refusal := self._refusal(stream, item)) is not None:
+            self._finish(part, item, refused(item, refusal))
+            return
+        kept = None if item.decided else self._answered(item)
+        if kept is not None:
+            if kept.request_digest != item.request_digest:
+                message = f"the idempotency key {item.key!r} was used with another request"
+                self._finish(part, item, refused(item, UnprocessableError(message)))
+            else:
+                metrics.count("repeats")
+                self._finish(part, item, kept.answer)
+            return
+        context = self._context(stream, item)
+        if not item.decided and not self._decided(draft, part, stream, item, context):
+            return
+        self._advance(draft, part, stream, item, context)
+        self._answer(part, stream, item)
+
+    def _stream(self, item: Item) -> Stream:
+        try:
+            return self._states.stream(item.held, item.stream_id, item.workspace or "")
+        except MissingError:
+            raise
+        except Exception as problem:
+            message = f"the state of {item.stream_id} cannot be made from its history: {problem!r}"
+            raise PoisonError(message) from problem
+
+    def _refusal(self, stream: Stream, item: Item) -> HeadraceError | None:
+        if isinstance(item.refusal, PoisonError):
+            raise item.refusal
+        if item.refusal is not None:
+            return item.refusal
+        if item.workspace is not None and item.workspace != stream.workspace and stream.version > 0:
+            return NotFoundError(f"there is no {item.stream_id}")
+        return None
+
+    def _answered(self, item: Item) -> KeptAnswer | None:
+        if item.key is None:
+            return None
+        return item.held.answering.get(item.key) or self._kept.get((item.held, item.key))
+
+    def _context(self, stream: Stream, item: Item) -> Context:
+        return Context(
+            now=self._clock.now_ms(),
+            stream_id=stream.stream_id,
+            workspace=stream.workspace,
+            actor=item.actor,
+            key=item.key,
+        )
+
+    def _decided(self, draft: Draft, part: Part, stream: Stream, item: Item, context: Context) -> bool:
+        """Decide the item's own command; False when it was refused."""
+        room, suspect = stream.held.room, stream.stream_id in stream.held.unproven
+        if not suspect and item.restart:
+            self._finish(part, item, None)
+            return False
+        new = stream.version == 0
+        events = _decision(room, stream, item.command, context)
+        if isinstance(events, Rejection):
+            self._finish(part, item, refused(item, events.error))
+            return False
+        if suspect:
+            found = _guarded(lambda: list(room.outstanding(stream.state, context.now)))
+            stream.held.unproven.discard(stream.stream_id)
+            item.restarted = True
+            self._emit(draft, part, stream, found, suspect=True)
+        self._record(draft, part, stream, item, events, context)
+        item.decided, item.created = True, new and stream.version > 0
+        if events:
+            part.blobs.update(_guarded(lambda: room.attachments(item.command)))
+        if item.command is not ADVANCE:
+            self._receipts(draft, part, stream, item.command, context, suspect=suspect)
+        return True
+
+    def _advance(self, draft: Draft, part: Part, stream: Stream, item: Item, context: Context) -> None:
+        """Let the stream go on by itself until it yields nothing, or has emitted its share of the batch."""
+        room = stream.held.room
+        while stream.version > 0:
+            if draft.exhausted(stream.stream_id):
+                draft.later.append(advance(stream.held, stream.stream_id))
+                metrics.count("continued")
+                return
+            events = _guarded(lambda: room.decide(stream.state, ADVANCE, context))
+            if isinstance(events, Rejection):
+                return
+            self._record(draft, part, stream, item, events, context)
+            self._receipts(draft, part, stream, ADVANCE, context, suspect=item.restarted)
+            if not events:
+                return
+
+    def _receipts(
+        self, draft: Draft, part: Part, stream: Stream, command: Any, context: Context, *, suspect: bool
+    ) -> None:
+        earned = _guarded(lambda: list(stream.held.room.receipts(stream.state, command, context)))
+        self._emit(draft, part, stream, earned, suspect=suspect)
+
+    def _record(
+        self, draft: Draft, part: Part, stream: Stream, item: Item, events: Sequence[Event], context: Context
+    ) -> None:
+        """Evolve, and put events and what they set going into the draft; raises SpoiltError from half way."""
+        if not events:
+            return
+        room, held = stream.held.room, stream.held
+        meta = codec.encode(Meta({"id": item.actor.id, "name": item.actor.name}, item.cause, item.key))
+        weight = 0
+        for event in events:
+            try:
+                stream.state = room.evolve(stream.state, event, context.now)
+                effects = list(room.react(stream.state, event))
+                data = codec.encode(event)
+            except Exception as problem:
+                raise SpoiltError(problem) from problem
+            stream.version += 1
+            weight += len(data)
+            part.events.append(
+                NewEvent(
+                    stream.stream_id,
+                    stream.version,
+                    event.type_name(),
+                    event.SCHEMA,
+                    stream.workspace,
+                    context.now,
+                    data,
+                    meta,
+                )
+            )
+            self._emit(draft, part, stream, effects, suspect=False)
+        stream.touched = draft.number
+        held.drafted += len(events)
+        draft.events += len(events)
+        draft.emit(stream.stream_id, len(events))
+        part.changed.setdefault(stream.stream_id, (stream, []))[1].extend(events)
+        self._states.grown(stream, weight)
+
+    def _emit(self, draft: Draft, part: Part, stream: Stream, effects: Iterable[Effect], *, suspect: bool) -> None:
+        count = 0
+        for effect in effects:
+            sent = effect
+            if isinstance(effect, Dispatch):
+                attempt_id = effect.order.attempt_id
+                if attempt_id in draft.dispatched or self._knows(attempt_id):
+                    continue
+                draft.dispatched.add(attempt_id)
+                sent = Dispatch(_light(effect.order, part), effect.priority)
+            part.effects.append(Sent(sent, suspect))
+            count += 1
+        draft.emit(stream.stream_id, count)
+
+    def _answer(self, part: Part, stream: Stream, item: Item) -> None:
+        outcome: bytes | None = None
+        if item.reply is not None:
+            body = _guarded(lambda: stream.held.room.answer(stream.state, item.command))
+            if item.origin is Origin.CLAIM:
+                outcome = codec.dumps(body)
+            else:
+                outcome = codec.encode(
+                    Answer(
+                        status=201 if item.created else 200,
+                        stream_id=item.stream_id,
+                        body=codec.raw(body),
+                        position=stream.held.drafted,
+                    )
+                )
+                if item.key is not None:
+                    kept = KeptAnswer(item.key, item.request_digest, item.stream_id, outcome)
+                    part.answers.append(kept)
+                    stream.held.answering[item.key] = kept
+        self._finish(part, item, outcome)
+
+    def _finish(self, part: Part, item: Item, outcome: bytes | None) -> None:
+        item.outcome = outcome
+        part.items.append(item)
+
+    def poison(self, draft: Draft, item: Item, problem: HeadraceError) -> None:
+        """Take a message out that cannot be processed: parked once, answered with an error, in nobody's way."""
+        part = draft.part(item.held)
+        metrics.count("poison")
+        asked = item.origin is Origin.COMMAND and isinstance(problem, AbsentError)
+        again = item.origin is Origin.HOST and item.held.poisoned.get(item.stream_id) == problem.message
+        if not asked and not again:
+            _logger.error("%s of %s was parked: %s", item.cause, item.stream_id, problem, exc_info=problem)
+            part.parked.append(parked(item, problem, self._clock.now_ms()))
+        if item.origin is Origin.HOST:
+            item.held.poisoned[item.stream_id] = problem.message
+        if item.decided and item.stream_id in part.touched:
+            try:
+                self._answer(part, part.touched[item.stream_id], item)
+            except (PoisonError, MissingError):
+                _logger.debug("%s of %s has no answer of its own", item.cause, item.stream_id)
+            else:
+                return
+        self._finish(part, item, refused(item, problem))
+
+
+def parked(item: Item, problem: BaseException, now_ms: int) -> Parked:
+    """Write down a message that cannot be processed."""
+    return Parked(
+        source=f"{item.held.log}/{item.held.partition}/{item.origin.name.lower()}/{item.cause}",
+        error=printable(str(problem)),
+        body=item.body or codec.dumps(item.command),
+        at=now_ms,
+        stream_id=item.stream_id,
+    )
+
+
+def _end(stream: Stream, *, woken: bool, changed: bool) -> End:
+    try:
+        room = stream.held.room
+        return End(stream, room.wake_at(stream.state), room.finished(stream.state), woken, changed)
+    except Exception as problem:
+        raise SpoiltError(problem) from problem
+
+
+def _decision(room: Any, stream: Stream, command: Any, context: Context) -> Sequence[Event] | Rejection:
+    """Decide; an error of ours that is raised instead of given is a refusal as well."""
+    try:
+        decision: Sequence[Event] | Rejection = _guarded(lambda: room.decide(stream.state, command, context))
+    except PoisonError as problem:
+        if isinstance(problem.__cause__, HeadraceError):
+            return Rejection(problem.__cause__)
+        raise
+    return decision
+
+
+def _light(order: WorkOrder, part: Part) -> WorkOrder:
+    """Let large arguments and evidence travel as blobs, which are stored with the events that order them."""
+    changes: dict[str, Any] = {}
+    for name in ("arguments", "evidence"):
+        body = bytes(getattr(order, name))
+        if len(body) > ORDER_INLINE_BYTES_MAX:
+            digest = codec.sha256(body)
+            part.blobs[digest] = body
+            changes |= {name: codec.NULL, f"{name}_blob": digest}
+    return msgspec.structs.replace(order, **changes) if changes else order
+
+
+def _guarded[Result](call: Callable[[], Result]) -> Result:
+    """Call into a room: a mistake in it becomes poison of this message, never of its neighbours."""
+    try:
+        return call()
+    except (MissingError, SpoiltError):
+        raise
+    except HeadraceError as problem:
+        raise PoisonError(problem.message, details=problem.details) from problem
+    except Exception as problem:
+        message = f"{type(problem).__name__}: {problem}"
+        raise PoisonError(message) from problem

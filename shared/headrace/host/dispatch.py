@@ -1,0 +1,250 @@
+"""Dispatch: from orders to published messages, and again when one was lost.
+
+An order waits here until its pool's window has room. Published, it is looked after until its result is committed: it is
+published again only when no live worker says that it holds it, and the pool's consumer has passed it or the stream was
+made anew. So a lost message is repaired and a backlog is not flooded. Orders of a new tenure that may be out already
+are suspects: their holders are asked to speak, and then they are judged by the same rule.
+"""
+
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from headrace import codec
+from headrace.bus.port import Bus, Passed
+from headrace.clock import Clock
+from headrace.decider import Dispatch, Stop
+from headrace.errors import ForbiddenError
+from headrace.events.base import ErrorInfo
+from headrace.host import metrics
+from headrace.host.cadence import SUSPECT_GRACE_S, UNHELD_GRACE_S
+from headrace.host.pools import Order, Waiting, Window
+from headrace.host.presence import Presence
+from headrace.host.tenure import Held
+from headrace.keys import POOL, Keys
+from headrace.messages import BeatNow, Interrupt, LoseAttempt, ReportAttempt, WorkOrder
+from headrace.vocabulary import MESSAGE_BYTES_MAX, POOL_GATES, POOL_INTEGRATIONS, POOL_RUNNER, AttemptStatus
+
+MARK_AFTER_S = 1.0
+"""How long after publishing the pool's last sequence is read: by then the order is counted in it."""
+BLOB_TOKEN_SPARE_MS = 3_600_000
+POOLS = (POOL_RUNNER, POOL_GATES, POOL_INTEGRATIONS)
+
+_logger = logging.getLogger(__name__)
+
+
+class Pool:
+    """The orders of one pool: waiting, out, or suspected to be out."""
+
+    def __init__(self, name: str, now: float) -> None:
+        self.name = name
+        self.waiting = Waiting()
+        self.out: dict[str, Order] = {}
+        self.suspects: dict[str, Order] = {}
+        self.window = Window(now)
+        self.asked = True
+
+    def may_be_out(self, attempt_id: str) -> bool:
+        """Tell whether an attempt was published, by this tenure or perhaps by the one before."""
+        return attempt_id in self.out or attempt_id in self.suspects
+
+    def watched(self) -> list[Order]:
+        """Give the orders that may be out."""
+        return [*self.out.values(), *self.suspects.values()]
+
+
+class Dispatcher:
+    """The orders of all partitions that this process holds. `send` hands a command to a stream of this process."""
+
+    def __init__(
+        self, bus: Bus, clock: Clock, keys: Keys, presence: Presence, send: Callable[[Held, str, object], None]
+    ) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._keys = keys
+        self._presence = presence
+        self._send = send
+        self._pools: dict[str, Pool] = {}
+        self._orders: dict[str, Order] = {}
+        self._streams: dict[str, set[str]] = {}
+
+    def knows(self, attempt_id: str) -> bool:
+        """Tell whether an attempt is looked after already."""
+        return attempt_id in self._orders
+
+    def pool_of(self, attempt_id: str) -> str | None:
+        """Give the pool that an attempt was ordered from."""
+        known = self._orders.get(attempt_id)
+        return None if known is None else known.order.pool
+
+    def offer(self, held: Held, dispatch: Dispatch, *, suspect: bool) -> None:
+        """Take an order on; again is nothing. A suspect is not published before it is judged."""
+        order = dispatch.order
+        if order.attempt_id in self._orders:
+            return
+        now = self._clock.monotonic()
+        pool = self._pools.get(order.pool)
+        if pool is None:
+            pool = self._pools[order.pool] = Pool(order.pool, now)
+        known = Order(held, order, dispatch.priority, suspect, at=now)
+        self._orders[order.attempt_id] = known
+        self._streams.setdefault(order.run_id, set()).add(order.attempt_id)
+        if suspect:
+            pool.suspects[order.attempt_id] = known
+            pool.asked = False
+        else:
+            pool.waiting.put(known)
+
+    def over(self, attempt_id: str, *, answered: bool = False) -> None:
+        """Forget an attempt: its result is committed, or it is lost or stopped."""
+        known = self._orders.pop(attempt_id, None)
+        if known is None:
+            return
+        pool = self._pools[known.order.pool]
+        if answered and attempt_id in pool.out:
+            pool.window.finished(len(pool.out), self._clock.monotonic())
+        if pool.out.pop(attempt_id, None) is None and pool.suspects.pop(attempt_id, None) is None:
+            pool.waiting.withdraw(known)
+        attempts = self._streams.get(known.order.run_id, set())
+        attempts.discard(attempt_id)
+        if not attempts:
+            self._streams.pop(known.order.run_id, None)
+
+    def finished(self, stream_id: str) -> None:
+        """Forget all attempts of a stream that is over."""
+        for attempt_id in list(self._streams.get(stream_id, ())):
+            self.over(attempt_id)
+
+    def drop(self, held: Held) -> None:
+        """Forget all attempts of a tenure that is over."""
+        for attempt_id, known in list(self._orders.items()):
+            if known.held is held:
+                self.over(attempt_id)
+
+    def stop(self, stop: Stop) -> None:
+        """End an attempt: silently while it waits here, by an interrupt once it may be out."""
+        attempt_id = stop.interrupt.attempt_id
+        known = self._orders.get(attempt_id)
+        name = known.order.pool if known is not None else stop.pool
+        pool = self._pools.get(name)
+        queued = pool is not None and known is not None and not pool.may_be_out(attempt_id)
+        self.over(attempt_id)
+        if name and not queued:
+            self._control(name, stop.interrupt)
+
+    def ask_beats(self) -> None:
+        """Ask the workers of all pools known here to say at once what they hold."""
+        for name in sorted({*POOLS, *self._pools, *self._presence.pools()}):
+            self._control(name, BeatNow())
+
+    def _control(self, pool: str, message: Interrupt | BeatNow) -> None:
+        self._bus.publish_control(self._keys.pack(POOL + pool, codec.encode(message)))
+
+    def pump(self) -> None:
+        """Publish what the windows have room for, and ask who holds what may be out already."""
+        for pool in self._pools.values():
+            if not pool.asked:
+                pool.asked = True
+                self._control(pool.name, BeatNow())
+        slots = self._presence.pools() if any(len(pool.waiting) for pool in self._pools.values()) else {}
+        for pool in self._pools.values():
+            room = pool.window.room(len(pool.out), slots.get(pool.name, 0)) if len(pool.waiting) else 0
+            while room > 0 and (order := pool.waiting.take()) is not None:
+                self._publish(pool, order)
+                room -= 1
+
+    def _publish(self, pool: Pool, known: Order) -> None:
+        now = self._clock.monotonic()
+        if not known.held.live(now):
+            return
+        order = self._with_token(known.order)
+        data = self._keys.pack(POOL + pool.name, codec.encode(order))
+        pool.out[order.attempt_id] = known
+        known.at, known.mark, known.unheld_since, known.suspect = now, None, None, False
+        if len(data) > MESSAGE_BYTES_MAX:
+            self._send(known.held, order.run_id, _too_large(order, len(data)))
+            return
+        metrics.count("dispatched")
+        self._bus.publish_work(pool.name, data)
+
+    def _with_token(self, order: WorkOrder) -> WorkOrder:
+        """Let the worker put and get blobs for as long as the attempt may take."""
+        if order.blob_token:
+            return order
+        until = self._clock.now_ms() + int(order.timeout_s * 1000) + BLOB_TOKEN_SPARE_MS
+        try:
+            token = self._keys.blob_token(order.attempt_id, until)
+        except ForbiddenError:
+            return order
+        return msgspec.structs.replace(order, blob_token=token)
+
+    # judging what is out
+
+    def watched_pools(self) -> list[str]:
+        """Give the pools with something out whose consumer must be asked how far it has come."""
+        return [pool.name for pool in self._pools.values() if any(self._in_doubt(order) for order in pool.watched())]
+
+    def _in_doubt(self, order: Order) -> bool:
+        if self._presence.holder(order.order.attempt_id) is not None:
+            order.unheld_since = None
+            return False
+        return self._clock.monotonic() - order.at >= MARK_AFTER_S or order.suspect
+
+    def tick(self) -> None:
+        """Let windows shrink that bring nothing, and lose the attempts of workers that are lost."""
+        now = self._clock.monotonic()
+        for pool in self._pools.values():
+            pool.window.tick(len(pool.out), now)
+            for known in pool.watched():
+                worker = self._presence.last_holder(known.order.attempt_id)
+                if worker is not None and self._presence.is_lost(worker):
+                    self._lose(known, worker)
+
+    def judge(self, name: str, passed: Passed) -> None:
+        """Publish again what was lost: nobody holds it, and the consumer has passed it or the stream is a new one."""
+        pool = self._pools[name]
+        again: list[Order] = []
+        for known in pool.watched():
+            if not self._in_doubt(known):
+                continue
+            if known.mark is None:
+                known.mark, known.made = passed.last, passed.made
+            if passed.made == known.made and passed.delivered < known.mark:
+                known.unheld_since = None
+            elif known.unheld_since is None:
+                known.unheld_since = self._presence.proven
+            elif self._presence.proven - known.unheld_since >= (SUSPECT_GRACE_S if known.suspect else UNHELD_GRACE_S):
+                again.append(known)
+        for known in again:
+            metrics.count("dispatched_again")
+            _logger.info("%s is nowhere: published again", known.order.attempt_id)
+            pool.out.pop(known.order.attempt_id, None)
+            pool.suspects.pop(known.order.attempt_id, None)
+            pool.waiting.put(known, first=True)
+        if again:
+            self.pump()
+
+    def _lose(self, known: Order, worker: str) -> None:
+        order = known.order
+        metrics.count("attempts_lost")
+        lost = LoseAttempt(
+            step=order.step, attempt=order.attempt, attempt_id=order.attempt_id, worker=worker, index=order.index
+        )
+        self.over(order.attempt_id)
+        self._send(known.held, order.run_id, lost)
+
+
+def _too_large(order: WorkOrder, size: int) -> ReportAttempt:
+    message = f"the order takes {size} bytes, and a message carries {MESSAGE_BYTES_MAX}"
+    return ReportAttempt(
+        run_id=order.run_id,
+        step=order.step,
+        index=order.index,
+        attempt=order.attempt,
+        attempt_id=order.attempt_id,
+        status=AttemptStatus.FAILED.value,
+        worker="",
+        error=ErrorInfo(type="validation_error", message=message),
+        retryable=False,
+    )

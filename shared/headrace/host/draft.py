@@ -1,0 +1,131 @@
+"""A draft: everything that one append will commit, and all that waits until it is."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from headrace import codec
+from headrace.decider import Effect, Row
+from headrace.errors import HeadraceError
+from headrace.events.base import ErrorInfo, Event
+from headrace.host.items import Item, Origin
+from headrace.host.tenure import Held, Stream
+from headrace.log.port import Batch, KeptAnswer, NewEvent, Parked
+from headrace.messages import Answer, ClaimGrant, ClaimWrite
+from headrace.vocabulary import BATCH_EVENTS_MAX
+
+DRAFT_ITEMS_MAX = 400
+DRAFT_EVENTS_MAX = 4_000
+
+
+class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an event's `meta` says: who caused it, by which command, under which key and trace."""
+
+    actor: dict[str, str]
+    cause: str
+    key: str | None = None
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """An effect on its way out. `suspect`: an order that may be out already, from the tenure before."""
+
+    effect: Effect
+    suspect: bool = False
+
+
+class End(msgspec.Struct, frozen=True):
+    """How a stream stands at the end of a draft: when it wants to be woken, and whether it is over."""
+
+    stream: Stream
+    wake_at: int | None
+    finished: bool
+    woken: bool
+    changed: bool
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """What one partition commits and lets out."""
+
+    held: Held
+    events: list[NewEvent] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    answers: list[KeptAnswer] = field(default_factory=list)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    items: list[Item] = field(default_factory=list)
+    effects: list[Sent] = field(default_factory=list)
+    changed: dict[str, tuple[Stream, list[Event]]] = field(default_factory=dict)
+    touched: dict[str, Stream] = field(default_factory=dict)
+    parked: list[Parked] = field(default_factory=list)
+    ends: dict[str, End] = field(default_factory=dict)
+
+    def batch(self) -> Batch:
+        """Give what the log is asked to commit."""
+        return Batch(
+            log=self.held.log,
+            partition=self.held.partition,
+            epoch=self.held.epoch,
+            expected_position=self.held.position,
+            events=self.events,
+            rows=self.rows,
+            answers=self.answers,
+            blobs=self.blobs,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Draft:
+    """The open batch of a process. `later` goes on in the next one, behind other streams."""
+
+    number: int
+    parts: dict[tuple[str, int], Part] = field(default_factory=dict)
+    items: list[Item] = field(default_factory=list)
+    later: list[Item] = field(default_factory=list)
+    emitted: dict[str, int] = field(default_factory=dict)
+    dispatched: set[str] = field(default_factory=set)
+    events: int = 0
+    alone: bool = False
+
+    @property
+    def room_left(self) -> int:
+        """Give how many more items it takes."""
+        return 0 if self.events >= DRAFT_EVENTS_MAX else max(DRAFT_ITEMS_MAX - len(self.items), 0)
+
+    def part(self, held: Held) -> Part:
+        """Give the part of a partition."""
+        part = self.parts.get(held.place)
+        if part is None or part.held is not held:
+            part = self.parts[held.place] = Part(held)
+        return part
+
+    def exhausted(self, stream_id: str) -> bool:
+        """Tell whether a stream has emitted what it may in one batch."""
+        return self.emitted.get(stream_id, 0) >= BATCH_EVENTS_MAX
+
+    def emit(self, stream_id: str, count: int) -> None:
+        """Count events and effects of a stream."""
+        self.emitted[stream_id] = self.emitted.get(stream_id, 0) + count
+
+
+def refused(item: Item, error: HeadraceError) -> bytes:
+    """Make the answer that refuses an item."""
+    if item.origin is Origin.CLAIM:
+        nonce = item.command.nonce if isinstance(item.command, ClaimWrite) else ""
+        return codec.encode(ClaimGrant(granted=False, nonce=nonce, reason=error.message))
+    return error_answer(error, None if item.created else item.stream_id)
+
+
+def error_answer(error: HeadraceError, stream_id: str | None = None) -> bytes:
+    """Make an answer that carries an error."""
+    known = error.envelope()
+    info = ErrorInfo(type=known["type"], message=known["message"], plugin=known["plugin"])
+    details: Any = error.details
+    if details:
+        info = msgspec.structs.replace(info, details=details)
+    return codec.dumps(Answer(status=error.status, stream_id=stream_id, error=info))
+
+
+def printable(text: str) -> str:
+    """Write a text so that every store keeps it."""
+    return text.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()

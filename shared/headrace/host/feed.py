@@ -1,0 +1,54 @@
+"""The feed: committed events as CloudEvents, in arrays that fit a message."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+from headrace import codec
+from headrace.codec import Raw
+from headrace.host.tenure import Held
+from headrace.log.port import NewEvent
+from headrace.messages import FeedEvent
+from headrace.vocabulary import MESSAGE_BYTES_MAX
+
+ARRAY_BYTES_MAX = MESSAGE_BYTES_MAX - 64 * 1024
+
+
+def messages(incarnation: str, held: Held, after: int, events: Sequence[NewEvent]) -> Iterator[bytes]:
+    """Give the feed's messages for events appended after a position. One too large for a message is left to readers.
+
+    A reader sees the gap in the positions and fills it from the log.
+    """
+    array: list[bytes] = []
+    size = 0
+    for position, event in enumerate(events, after + 1):
+        body = codec.encode(_cloud_event(incarnation, held, position, event))
+        if len(body) > ARRAY_BYTES_MAX:
+            continue
+        if size + len(body) > ARRAY_BYTES_MAX:
+            yield b"[" + b",".join(array) + b"]"
+            array, size = [], 0
+        array.append(body)
+        size += len(body) + 1
+    if array:
+        yield b"[" + b",".join(array) + b"]"
+
+
+def _cloud_event(incarnation: str, held: Held, position: int, event: NewEvent) -> FeedEvent:
+    return FeedEvent(
+        id=f"{held.log}/{held.partition}/{position}",
+        source=f"headrace/{incarnation}/{held.log}",
+        type=event.type,
+        subject=event.stream_id,
+        time=rfc3339(event.at),
+        data=Raw(event.data),
+        log=held.log,
+        partition=held.partition,
+        position=position,
+        version=event.version,
+        workspace=event.workspace,
+    )
+
+
+def rfc3339(at_ms: int) -> str:
+    """Write a time (milliseconds since 1970) as RFC 3339 in UTC."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at_ms % 1000:03d}Z"

@@ -1,0 +1,189 @@
+"""Intake: packed messages of the bus become items. What is not sealed by us, or cannot be read, stops here."""
+
+import logging
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from headrace import codec, ids
+from headrace.bus.port import Delivery
+from headrace.clock import Clock, mint
+from headrace.decider import Context
+from headrace.errors import HeadraceError, UnauthorizedError, UnavailableError, ValidationError
+from headrace.events.base import SYSTEM
+from headrace.host import metrics
+from headrace.host.draft import error_answer, printable
+from headrace.host.items import Item, Origin
+from headrace.host.tenure import Held
+from headrace.keys import COMMANDS, OWNERS, POOL, Keys
+from headrace.log.port import Parked
+from headrace.messages import AnnounceTool, ClaimGrant, ClaimWrite, Command, ReportAttempt, Told
+from headrace.vocabulary import IDEMPOTENCY_KEY_CHARS_MAX, LOG_APPROVALS, LOG_CATALOGUE, LOG_RUNS
+
+WAITING_MAX = 20_000
+"""Items in memory beyond which commands are turned away, to be sent again."""
+MINTED = {LOG_RUNS: ids.RUN, LOG_APPROVALS: ids.APPROVAL, LOG_CATALOGUE: "pln"}
+FROM_WORKERS = (ReportAttempt, AnnounceTool)
+
+_logger = logging.getLogger(__name__)
+_commands = msgspec.json.Decoder(Command)
+_told = msgspec.json.Decoder(Told)
+
+
+class Intake:
+    """Reads messages for partitions. `put` queues an item, `park` keeps what cannot be read, `waiting` counts items."""
+
+    def __init__(
+        self,
+        keys: Keys,
+        clock: Clock,
+        *,
+        put: Callable[[Item], None],
+        park: Callable[[Held, Parked, int | None], None],
+        waiting: Callable[[], int],
+        pool_of: Callable[[str], str | None],
+    ) -> None:
+        self._keys = keys
+        self._clock = clock
+        self._put = put
+        self._park = park
+        self._waiting = waiting
+        self._pool_of = pool_of
+
+    def command(self, held: Held, data: bytes, reply: Callable[[bytes], None]) -> None:
+        """Take a command of a person or program; a bad one is refused at once, since that rests on no state."""
+        if held.over or held.draining:
+            return
+        try:
+            label, body = self._keys.unpack(data)
+            if label != COMMANDS:
+                message = f"commands are not sealed under {label!r}"
+                raise UnauthorizedError(message)
+            if self._waiting() >= WAITING_MAX:
+                message = "more commands wait than fit in memory; try again"
+                raise UnavailableError(message)
+            self._put(self._command(held, body, reply))
+        except HeadraceError as problem:
+            if isinstance(problem, UnauthorizedError):
+                self._report("command", problem)
+            reply(error_answer(problem))
+
+    def _command(self, held: Held, body: bytes, reply: Callable[[bytes], None]) -> Item:
+        try:
+            known = _commands.decode(body)
+            command = held.room.read_command(known.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+            message = f"the command cannot be read: {problem}"
+            raise ValidationError(message) from problem
+        if known.stream_id is not None:
+            _check_home(held, known.stream_id)
+        if known.key is not None:
+            _check_key(known.key)
+        digest = codec.sha256(f"{known.stream_id or ''}\n".encode() + bytes(known.body))
+        return Item(
+            held,
+            Origin.COMMAND,
+            known.stream_id or "",
+            command,
+            known.workspace,
+            known.actor,
+            body=body,
+            key=None if known.key is None else f"{known.workspace}/{known.key}",
+            request_digest=digest,
+            reply=reply,
+        )
+
+    def claim(self, held: Held, data: bytes, reply: Callable[[bytes], None]) -> None:
+        """Take a worker's claim to act on the world."""
+        if held.over or held.draining:
+            return
+        command: Any = None
+        try:
+            label, body = self._keys.unpack(data)
+            command = held.room.read_command(body)
+            self._check_pool(label, command, (ClaimWrite,))
+            _check_home(held, command.run_id)
+            item = Item(held, Origin.CLAIM, command.run_id, command, body=body, actor=_worker(command.worker))
+            item.reply = reply
+            self._put(item)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, HeadraceError) as problem:
+            self._report("claim", problem)
+            nonce = command.nonce if isinstance(command, ClaimWrite) else ""
+            reply(codec.encode(ClaimGrant(granted=False, nonce=nonce, reason=str(problem))))
+
+    def message(self, held: Held, delivery: Delivery) -> None:
+        """Take a message of an inbox: from another stream, or from a worker."""
+        if held.over or not held.progress.arrived(delivery.sequence):
+            return
+        body = delivery.data
+        try:
+            label, body = self._keys.unpack(delivery.data)
+            told = _told.decode(body)
+            command = held.room.read_command(told.body)
+            if label != OWNERS:
+                self._check_pool(label, command, FROM_WORKERS)
+            _check_home(held, told.stream_id)
+        except UnauthorizedError as problem:
+            self._report("message", problem)
+            held.settle(delivery.sequence)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, HeadraceError) as problem:
+            self._report("message", problem)
+            source = f"{held.log}/{held.partition}/inbox"
+            error = printable(f"the message cannot be read: {problem}")
+            self._park(held, Parked(source=source, error=error, body=body, at=self._clock.now_ms()), delivery.sequence)
+        else:
+            actor = told.actor or SYSTEM
+            if isinstance(command, ReportAttempt | AnnounceTool):
+                actor = _worker(command.worker)
+            item = Item(held, Origin.INBOX, told.stream_id, command, told.workspace, actor, body=body)
+            item.sequence = delivery.sequence
+            self._put(item)
+
+    def place(self, item: Item) -> None:
+        """Name the stream of a command that came without one: the preparer's route, else a new id."""
+        if item.stream_id:
+            return
+        route = getattr(item.held.preparer, "route", None)
+        if route is not None and item.refusal is None:
+            now, workspace = self._clock.now_ms(), item.workspace or ""
+            context = Context(now=now, stream_id="", workspace=workspace, actor=item.actor, key=item.key)
+            item.stream_id = route(item.command, context) or ""
+        if item.stream_id:
+            _check_home(item.held, item.stream_id)
+        else:
+            item.stream_id = mint(self._clock, MINTED[item.held.log], item.held.partition)
+            item.minted = True
+
+    def _check_pool(self, label: str, command: object, allowed: tuple[type, ...]) -> None:
+        """Hold a worker to what workers may say, and to attempts of its own pool."""
+        if not label.startswith(POOL) or not isinstance(command, allowed):
+            message = f"a sender under {label!r} may not send {type(command).__name__}"
+            raise UnauthorizedError(message)
+        if isinstance(command, ClaimWrite | ReportAttempt):
+            pool = self._pool_of(command.attempt_id)
+            if pool is not None and label != POOL + pool:
+                message = f"a sender under {label!r} may not speak for an attempt of pool {pool!r}"
+                raise UnauthorizedError(message)
+
+    def _report(self, what: str, problem: Exception) -> None:
+        metrics.count("refused")
+        _logger.warning("a %s was refused: %s", what, problem)
+
+
+def _worker(name: str) -> Any:
+    return msgspec.structs.replace(SYSTEM, id=name, name=name)
+
+
+def _check_home(held: Held, stream_id: str) -> None:
+    home = ids.partition_of(stream_id)
+    if home != held.partition:
+        message = f"{stream_id} belongs to partition {home} of {held.log}, not to {held.partition}"
+        raise ValidationError(message)
+
+
+def _check_key(key: str) -> None:
+    if not key or len(key) > IDEMPOTENCY_KEY_CHARS_MAX or any(unicodedata.category(one)[0] == "C" for one in key):
+        message = f"an idempotency key has 1 to {IDEMPOTENCY_KEY_CHARS_MAX} printable characters"
+        raise ValidationError(message)

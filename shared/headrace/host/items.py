@@ -1,0 +1,77 @@
+"""An item: one message for one stream, from wherever it came, until what it caused is committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, Final
+
+from headrace.errors import HeadraceError
+from headrace.events.base import SYSTEM, Actor
+from headrace.messages import Advance, Wake
+
+if TYPE_CHECKING:
+    from headrace.host.tenure import Held
+
+ADVANCE: Final = Advance()
+WAKE: Final = Wake()
+
+
+class Origin(Enum):
+    """Where an item came from, which says how it is answered and acknowledged."""
+
+    COMMAND = auto()
+    CLAIM = auto()
+    INBOX = auto()
+    HOST = auto()
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """A message on its way through the host.
+
+    `workspace` None means: the stream's own. `refusal` is set by a preparer that refused it. `minted`: its stream
+    is new, so that nothing need be read. `decided` says that the
+    command's events stand in the open draft, so that after fetching a blob only the advance is left to do.
+    """
+
+    held: Held
+    origin: Origin
+    stream_id: str
+    command: Any
+    workspace: str | None = None
+    actor: Actor = SYSTEM
+    body: bytes = b""
+    key: str | None = None
+    request_digest: str = ""
+    reply: Callable[[bytes], None] | None = None
+    sequence: int | None = None
+    minted: bool = False
+    restart: bool = False
+    restarted: bool = False
+    refusal: HeadraceError | None = None
+    decided: bool = False
+    created: bool = False
+    outcome: bytes | None = None
+
+    @property
+    def cause(self) -> str:
+        """Give the command's name, which the meta of its events carries."""
+        return str(type(self.command).__struct_config__.tag)
+
+    def again(self) -> None:
+        """Forget what was decided of it, because that was not committed."""
+        if self.restarted:
+            self.held.unproven.add(self.stream_id)
+        self.decided, self.created, self.restarted, self.outcome = False, False, False, None
+
+
+def advance(held: Held, stream_id: str, *, restart: bool = False) -> Item:
+    """Make the item that goes on with a stream; `restart` also sets going what should be under way."""
+    return Item(held, Origin.HOST, stream_id, ADVANCE, restart=restart)
+
+
+def wake(held: Held, stream_id: str) -> Item:
+    """Make the item that tells a stream that a time has come."""
+    return Item(held, Origin.HOST, stream_id, WAKE)

@@ -1,0 +1,103 @@
+"""Listening: beats of workers, probes of our own ears, and the judging of orders that depends on both."""
+
+import asyncio
+import logging
+
+import msgspec
+
+from headrace import codec
+from headrace.bus.port import Bus, Subscription
+from headrace.clock import Clock
+from headrace.errors import HeadraceError, UnavailableError
+from headrace.host import metrics
+from headrace.host.cadence import BUS_TIMEOUT_S, Cadence
+from headrace.host.dispatch import Dispatcher
+from headrace.host.presence import Presence
+from headrace.keys import OWNERS, POOL, Keys
+from headrace.messages import Beat, Probe
+
+_logger = logging.getLogger(__name__)
+_beats = msgspec.json.Decoder(Beat)
+_probes = msgspec.json.Decoder(Probe)
+
+
+class Listening:
+    """Keeps presence, and lets the dispatcher repair what was lost."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        *,
+        clock: Clock,
+        keys: Keys,
+        owner_id: str,
+        presence: Presence,
+        dispatcher: Dispatcher,
+        cadence: Cadence,
+    ) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._keys = keys
+        self._owner_id = owner_id
+        self._presence = presence
+        self._dispatcher = dispatcher
+        self._cadence = cadence
+        self._sent = 0
+
+    async def run(self) -> None:
+        """Listen, probe and judge until cancelled."""
+        subscription = await self._subscribe()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._probe())
+                group.create_task(self._judge())
+        finally:
+            async with asyncio.timeout(BUS_TIMEOUT_S):
+                await subscription.close()
+
+    async def _subscribe(self) -> Subscription:
+        while True:
+            try:
+                async with asyncio.timeout(BUS_TIMEOUT_S):
+                    return await self._bus.open_presence(self._hear)
+            except (UnavailableError, TimeoutError) as problem:
+                _logger.info("presence is opened again: %s", problem)
+                await self._clock.sleep(self._cadence.retry_s)
+
+    def _hear(self, data: bytes) -> None:
+        try:
+            label, body = self._keys.unpack(data)
+            if label == OWNERS:
+                probe = _probes.decode(body)
+                if probe.owner == self._owner_id:
+                    self._presence.probe_returned(probe.nonce)
+            elif label.startswith(POOL):
+                beat = _beats.decode(body)
+                if label.removeprefix(POOL) in beat.pools:
+                    self._presence.heard(beat)
+        except (HeadraceError, msgspec.DecodeError, UnicodeDecodeError) as problem:
+            metrics.count("refused")
+            _logger.warning("a beat was refused: %s", problem)
+
+    async def _probe(self) -> None:
+        while True:
+            self._sent += 1
+            nonce = f"{self._sent}"
+            self._presence.probe(nonce)
+            probe = Probe(owner=self._owner_id, nonce=nonce)
+            self._bus.publish_presence(self._keys.pack(OWNERS, codec.encode(probe)))
+            await self._clock.sleep(self._cadence.probe_s)
+
+    async def _judge(self) -> None:
+        while True:
+            await self._clock.sleep(self._cadence.judge_s)
+            self._dispatcher.tick()
+            for pool in self._dispatcher.watched_pools():
+                try:
+                    async with asyncio.timeout(BUS_TIMEOUT_S):
+                        passed = await self._bus.passed(pool)
+                except (UnavailableError, TimeoutError) as problem:
+                    _logger.debug("nobody tells how far pool %s has come: %s", pool, problem)
+                    continue
+                self._dispatcher.judge(pool, passed)
+            self._dispatcher.pump()

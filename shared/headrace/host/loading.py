@@ -1,0 +1,123 @@
+"""States of streams: from memory, else folded from the log, all that a batch lacks in one query a log."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from headrace.events import registry
+from headrace.host.cache import STATES_BYTES_MAX, STATES_MAX, WeightedCache
+from headrace.host.cadence import READ_TIMEOUT_S
+from headrace.host.failures import SpoiltError
+from headrace.host.items import Item
+from headrace.host.library import CachedLibrary
+from headrace.host.tenure import Held, Stream
+from headrace.log.port import History, Log
+
+STREAM_BYTES_MIN = 2_048
+"""What a state without history is taken to weigh."""
+SNAPSHOT_SEPARATOR = b"\n"
+
+
+class States:
+    """The states that this process has in memory, and how it makes more."""
+
+    def __init__(
+        self, log: Log, library: CachedLibrary, *, entries_max: int = STATES_MAX, bytes_max: int = STATES_BYTES_MAX
+    ) -> None:
+        self._log = log
+        self._library = library
+        self._cache = WeightedCache[str, Stream](entries_max=entries_max, weight_max=bytes_max)
+        self._histories: dict[str, History] = {}
+        self._pinned: set[str] = set()
+        self._read: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._cache)
+
+    async def load(self, items: Sequence[Item]) -> None:
+        """Read the histories of all streams that are not in memory; raises UnavailableError.
+
+        Until the next call the streams of these items stay in memory.
+        """
+        lacking: dict[str, tuple[Any, set[str]]] = {}
+        self._histories.clear()
+        self._pinned = {item.stream_id for item in items}
+        self._read = {item.stream_id for item in items if item.minted}
+        for item in items:
+            if not item.minted and not item.held.over and item.stream_id not in self._cache:
+                lacking.setdefault(item.held.log, (item.held.room, set()))[1].add(item.stream_id)
+        for log, (room, stream_ids) in lacking.items():
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                self._histories.update(await self._log.histories(log, room.fingerprint, sorted(stream_ids)))
+            self._read |= stream_ids
+
+    def stream(self, held: Held, stream_id: str, workspace: str) -> Stream:
+        """Give a stream's state; raises MissingError while folding it needs a body.
+
+        Raises SpoiltError when its history was not read: then all is to be done again.
+        """
+        known = self._cache.get(stream_id)
+        if known is not None and known.held is held:
+            return known
+        if stream_id not in self._read:
+            raise SpoiltError(RuntimeError(f"the history of {stream_id} was not read"))
+        made = _folded(held, stream_id, workspace, self._histories.get(stream_id))
+        self._cache.put(stream_id, made, made.weight)
+        return made
+
+    def grown(self, stream: Stream, weight: int) -> None:
+        """Note that a state weighs more now."""
+        stream.weight += weight
+        self._cache.put(stream.stream_id, stream, stream.weight)
+
+    def forget(self, stream_id: str) -> None:
+        """Let one state go that is not what will be committed."""
+        self._cache.pop(stream_id)
+        self._histories.pop(stream_id, None)
+        self._read.discard(stream_id)
+
+    def retire(self, stream_id: str) -> None:
+        """Let one state go that is over, unless it is just being used."""
+        if stream_id not in self._pinned:
+            self._cache.pop(stream_id)
+
+    def drop(self, held: Held) -> None:
+        """Let all states of a tenure go."""
+        self._cache.drop(lambda stream: stream.held is held)
+
+    def trim(self, committed: int) -> list[Stream]:
+        """Evict the oldest beyond the bounds, but none that a draft after `committed` has touched; gives them."""
+        gone = self._cache.trim(lambda stream: stream.touched <= committed and stream.stream_id not in self._pinned)
+        return [stream for _, stream in gone]
+
+    async def fetch(self, digests: Iterable[str]) -> set[str]:
+        """Bring bodies into the library; gives the digests that are in no store. Raises UnavailableError."""
+        wanted = sorted(set(digests))
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            found = await self._log.get_blobs(wanted)
+        self._library.add(found)
+        return set(wanted) - found.keys()
+
+
+def snapshot(stream: Stream) -> tuple[int, bytes]:
+    """Write a state for the snapshot cache: its version, and its bytes behind its workspace."""
+    body = stream.held.room.snapshot(stream.state)
+    return stream.version, stream.workspace.encode() + SNAPSHOT_SEPARATOR + body
+
+
+def _folded(held: Held, stream_id: str, workspace: str, history: History | None) -> Stream:
+    room = held.room
+    if history is None or (not history.events and history.snapshot is None):
+        return Stream(held, stream_id, room.initial(stream_id, workspace), 0, workspace, STREAM_BYTES_MIN)
+    if history.snapshot is not None:
+        owner, _, body = history.snapshot.partition(SNAPSHOT_SEPARATOR)
+        workspace, state, weight = owner.decode(), room.restore(body), len(body)
+    else:
+        workspace, weight = history.events[0].workspace, 0
+        state = room.initial(stream_id, workspace)
+    version = history.snapshot_version
+    for recorded in history.events:
+        state = room.evolve(state, registry.decode(recorded.type, recorded.data), recorded.at)
+        weight, version = weight + len(recorded.data), recorded.version
+    kept = history.snapshot_version
+    return Stream(held, stream_id, state, version, workspace, STREAM_BYTES_MIN + weight, kept_version=kept)

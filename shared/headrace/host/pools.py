@@ -1,0 +1,132 @@
+"""What waits in the owner for one pool, and how much of it may be out: fair shares and a window."""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from headrace.host.tenure import Held
+from headrace.messages import WorkOrder
+
+WINDOW_FIRST: Final = 64.0
+WINDOW_MIN: Final = 16.0
+WINDOW_MAX: Final = 4_096.0
+SLOTS_AHEAD: Final = 2
+"""Orders published for each live slot at least, so that no worker waits for an owner."""
+STALLED_S: Final = 5.0
+QUANTUM: Final = 4
+"""What a workspace may spend in its turn; an order costs one, and one more for each COST_BYTES of arguments."""
+COST_BYTES: Final = 16 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class Order:
+    """An attempt that the dispatcher looks after. `at` is when it was published; see `judging` for the rest."""
+
+    held: Held
+    order: WorkOrder
+    priority: int
+    suspect: bool = False
+    at: float = 0.0
+    mark: int | None = None
+    made: int = 0
+    unheld_since: float | None = None
+    gone: bool = False
+
+    @property
+    def cost(self) -> int:
+        """Give what it costs its workspace."""
+        return 1 + len(self.order.arguments) // COST_BYTES
+
+
+class Window:
+    """How many orders of a pool may be out: one more with each result while it was full, half when none comes."""
+
+    def __init__(self, now: float) -> None:
+        self.size = WINDOW_FIRST
+        self._moved_at = now
+
+    def room(self, out: int, slots: int) -> int:
+        """Give how many more may leave while `out` are out and live workers have `slots`."""
+        return max(int(max(self.size, slots * SLOTS_AHEAD)) - out, 0)
+
+    def finished(self, out: int, now: float) -> None:
+        """Note a result."""
+        self._moved_at = now
+        if out >= int(self.size):
+            self.size = min(self.size + 1, WINDOW_MAX)
+
+    def tick(self, out: int, now: float) -> None:
+        """Note that time passes."""
+        if not out:
+            self._moved_at = now
+        elif now - self._moved_at >= STALLED_S:
+            self._moved_at = now
+            self.size = max(self.size / 2, WINDOW_MIN)
+
+
+class Waiting:
+    """Ready orders of a pool: deficit round robin between workspaces, priority (higher first) within one."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, dict[int, deque[Order]]] = {}
+        self._turns: deque[str] = deque()
+        self._credit: dict[str, int] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def put(self, order: Order, *, first: bool = False) -> None:
+        """Queue an order of its workspace; `first` for one that had its turn before."""
+        workspace = order.order.workspace
+        queues = self._queues.get(workspace)
+        if queues is None:
+            queues = self._queues[workspace] = {}
+            self._turns.append(workspace)
+        queue = queues.setdefault(order.priority, deque())
+        if first:
+            queue.appendleft(order)
+        else:
+            queue.append(order)
+        self._count += 1
+
+    def withdraw(self, order: Order) -> None:
+        """Let a queued order never leave; the caller knows that it is queued."""
+        order.gone = True
+        self._count -= 1
+
+    def take(self) -> Order | None:
+        """Give the next order in fair turn."""
+        while self._turns:
+            workspace = self._turns[0]
+            order = self._head(workspace)
+            if order is None:
+                self._turns.popleft()
+                del self._queues[workspace]
+                self._credit.pop(workspace, None)
+                continue
+            credit = self._credit.get(workspace, QUANTUM)
+            if credit < order.cost:
+                self._credit[workspace] = credit + QUANTUM
+                self._turns.rotate(-1)
+                continue
+            self._credit[workspace] = credit - order.cost
+            if self._credit[workspace] <= 0:
+                self._credit[workspace] += QUANTUM
+                self._turns.rotate(-1)
+            queues = self._queues[workspace]
+            queues[order.priority].popleft()
+            self._count -= 1
+            return order
+        return None
+
+    def _head(self, workspace: str) -> Order | None:
+        queues = self._queues[workspace]
+        for priority in sorted(queues, reverse=True):
+            queue = queues[priority]
+            while queue and queue[0].gone:
+                queue.popleft()
+            if queue:
+                return queue[0]
+            del queues[priority]
+        return None

@@ -1,0 +1,80 @@
+"""Preparing: brings outside answers into commands before they are decided, beside the loop that decides."""
+
+import logging
+from collections.abc import Callable
+
+from headrace.clock import Clock
+from headrace.decider import Context
+from headrace.errors import HeadraceError, UnavailableError
+from headrace.host import metrics
+from headrace.host.chores import Chores
+from headrace.host.failures import PoisonError
+from headrace.host.intake import Intake
+from headrace.host.items import Item, Origin
+
+PREPARERS_MAX = 32
+"""Commands that are prepared at once."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Preparing:
+    """Passes items on to `put`, those that a preparer concerns by way of it."""
+
+    def __init__(self, clock: Clock, chores: Chores, put: Callable[[Item], None], retry_s: float) -> None:
+        self._clock = clock
+        self._chores = chores
+        self._put = put
+        self._retry_s = retry_s
+        self.intake: Intake | None = None
+
+    def pass_on(self, item: Item) -> None:
+        """Prepare an item if need be, name its stream, and queue it."""
+        preparer = item.held.preparer
+        kinds = getattr(preparer, "prepares", None)
+        outside = item.origin in {Origin.COMMAND, Origin.INBOX}
+        if preparer is not None and outside and (kinds is None or isinstance(item.command, kinds)):
+            self._chores.put(lambda: self._prepare(item))
+        else:
+            self._place(item)
+
+    async def _prepare(self, item: Item) -> None:
+        context = Context(
+            now=self._clock.now_ms(),
+            stream_id=item.stream_id,
+            workspace=item.workspace or "",
+            actor=item.actor,
+            key=item.key,
+        )
+        while not item.held.over:
+            try:
+                item.command = await item.held.preparer.prepare(item.command, context)
+            except UnavailableError as problem:
+                if item.origin is Origin.INBOX:
+                    _logger.info("%s is prepared again: %s", item.cause, problem)
+                    await self._clock.sleep(self._retry_s)
+                    continue
+                item.refusal = problem
+            except HeadraceError as problem:
+                item.refusal = problem
+            except Exception as problem:
+                raise self._broken(item, problem) from problem
+            self._place(item)
+            return
+
+    def _broken(self, item: Item, problem: Exception) -> PoisonError:
+        """Refuse what a mistake in the preparer broke; the caller meets an error, the log says where."""
+        metrics.count("poison")
+        _logger.error("%s could not be prepared: %s", item.cause, problem, exc_info=problem)
+        item.refusal = PoisonError(f"{type(problem).__name__}: {problem}")
+        self._place(item)
+        return item.refusal
+
+    def _place(self, item: Item) -> None:
+        assert self.intake is not None, "wired by the owner host"
+        try:
+            self.intake.place(item)
+        except HeadraceError as problem:
+            item.refusal, item.stream_id = problem, ""
+            self.intake.place(item)
+        self._put(item)

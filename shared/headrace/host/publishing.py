@@ -1,0 +1,129 @@
+"""Publishing: what leaves once a draft is committed: work, interrupts, messages, answers, the feed, receipts."""
+
+from collections.abc import Mapping
+
+from headrace import codec, ids
+from headrace.bus.port import Bus
+from headrace.clock import Clock
+from headrace.codec import Raw
+from headrace.decider import Dispatch, Stop, Tell
+from headrace.host import feed, metrics
+from headrace.host.chores import Chores
+from headrace.host.dispatch import Dispatcher
+from headrace.host.draft import Draft, Part, Sent
+from headrace.host.items import Item
+from headrace.host.loading import States, snapshot
+from headrace.host.tenure import Stream
+from headrace.host.wakeups import Wakeups
+from headrace.keys import OWNERS, Keys
+from headrace.log.port import Log
+from headrace.messages import LoseAttempt, ReportAttempt, Told
+from headrace.vocabulary import MESSAGE_BYTES_MAX
+
+SNAPSHOT_EVENTS = 200
+"""Events after which a stream's state is kept again."""
+SNAPSHOT_EVENTS_MIN = 20
+"""Events that a state must be ahead of its snapshot to be kept when it is evicted."""
+
+
+class Publisher:
+    """Lets out what committed drafts caused. Nothing here waits: what must be waited for is a chore."""
+
+    def __init__(
+        self,
+        log: Log,
+        bus: Bus,
+        *,
+        clock: Clock,
+        keys: Keys,
+        dispatcher: Dispatcher,
+        wakeups: Wakeups,
+        states: States,
+        tells: Chores,
+        chores: Chores,
+    ) -> None:
+        self._log = log
+        self._bus = bus
+        self._clock = clock
+        self._keys = keys
+        self._dispatcher = dispatcher
+        self._wakeups = wakeups
+        self._states = states
+        self._tells = tells
+        self._chores = chores
+
+    def let_out(self, draft: Draft, part: Part, after: int) -> None:
+        """Let one partition's part out: its events stand after position `after`."""
+        for item in part.items:
+            self._finish(item)
+        for sent in part.effects:
+            self._send(part, sent)
+        for message in feed.messages(self._log.incarnation, part.held, after, part.events):
+            self._bus.publish_feed(part.held.log, message)
+        now = self._clock.now_ms()
+        kept: dict[str, tuple[int, bytes]] = {}
+        for stream_id, end in part.ends.items():
+            if end.finished:
+                self._dispatcher.finished(stream_id)
+            if end.woken and end.wake_at is not None and end.wake_at <= now:
+                self._wakeups.put_off(part.held, stream_id, now, changed=end.changed)
+            else:
+                self._wakeups.note(part.held, stream_id, end.wake_at, now)
+            if end.changed:
+                part.held.poisoned.pop(stream_id, None)
+                self._keep(end.stream, draft.number, kept, finished=end.finished)
+        for item in part.items:
+            if item.stream_id in part.held.poisoned and item.stream_id not in part.ends:
+                self._wakeups.put_off(part.held, item.stream_id, now, changed=False)
+        self._put_snapshots(part.held.log, part.held.room.fingerprint, kept)
+
+    def evict(self, committed: int) -> None:
+        """Let states go that are too many, with a snapshot where it pays."""
+        by_room: dict[tuple[str, str], dict[str, tuple[int, bytes]]] = {}
+        for stream in self._states.trim(committed):
+            if stream.version - stream.kept_version >= SNAPSHOT_EVENTS_MIN and not stream.held.over:
+                place = (stream.held.log, stream.held.room.fingerprint)
+                by_room.setdefault(place, {})[stream.stream_id] = snapshot(stream)
+        for (log, fingerprint), kept in by_room.items():
+            self._put_snapshots(log, fingerprint, kept)
+
+    def _finish(self, item: Item) -> None:
+        command = item.command
+        if isinstance(command, ReportAttempt | LoseAttempt) and item.decided:
+            self._dispatcher.over(command.attempt_id, answered=isinstance(command, ReportAttempt))
+        if item.key is not None:
+            known = item.held.answering.get(item.key)
+            if known is not None and known.answer == item.outcome:
+                del item.held.answering[item.key]
+        if item.reply is not None and item.outcome is not None:
+            item.reply(item.outcome)
+        if item.sequence is not None:
+            item.held.settle(item.sequence)
+
+    def _send(self, part: Part, sent: Sent) -> None:
+        match sent.effect:
+            case Dispatch() as dispatch:
+                self._dispatcher.offer(part.held, dispatch, suspect=sent.suspect)
+            case Stop() as stop:
+                self._dispatcher.stop(stop)
+            case Tell() as tell:
+                told = Told(stream_id=tell.stream_id, body=Raw(codec.encode(tell.command)), workspace=tell.workspace)
+                data = self._keys.pack(OWNERS, codec.encode(told))
+                if len(data) > MESSAGE_BYTES_MAX:
+                    metrics.count("tells_too_large")
+                    return
+                place = ids.partition_of(tell.stream_id)
+                self._tells.put(lambda: self._bus.tell(tell.log, place, data))
+
+    def _keep(self, stream: Stream, number: int, kept: dict[str, tuple[int, bytes]], *, finished: bool) -> None:
+        if stream.touched != number:
+            return
+        if finished:
+            self._states.retire(stream.stream_id)
+        elif stream.version - stream.kept_version >= SNAPSHOT_EVENTS:
+            kept[stream.stream_id] = snapshot(stream)
+            stream.kept_version = stream.version
+
+    def _put_snapshots(self, log: str, fingerprint: str, kept: Mapping[str, tuple[int, bytes]]) -> None:
+        if kept:
+            self._chores.put(lambda: self._log.keep_snapshots(log, fingerprint, kept))

@@ -1,0 +1,91 @@
+"""Waking: streams get a `Wake` when the time has come that they asked for."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from headrace import ids
+from headrace.clock import Clock
+from headrace.errors import UnavailableError
+from headrace.host.cadence import READ_TIMEOUT_S, Cadence
+from headrace.host.tenure import Held
+from headrace.host.wakeups import Wakeups
+from headrace.log.port import Log
+
+REFILL_MAX: Final = 5_000
+"""Streams read from the database's index at once."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Waking:
+    """The loop over wake-ups. `held` gives the partitions; `send` hands a stream its `Wake`."""
+
+    def __init__(
+        self,
+        log: Log,
+        *,
+        clock: Clock,
+        wakeups: Wakeups,
+        held: Callable[[], Iterable[Held]],
+        send: Callable[[Held, str], None],
+        cadence: Cadence,
+    ) -> None:
+        self._log = log
+        self._clock = clock
+        self._wakeups = wakeups
+        self._held = held
+        self._send = send
+        self._cadence = cadence
+        self._stirred = asyncio.Event()
+        self._refill_at = 0.0
+
+    def stir(self, *, refill: bool = False) -> None:
+        """Look again: an earlier wake-up may be known, or (`refill`) a new partition is here."""
+        if refill:
+            self._refill_at = 0.0
+        self._stirred.set()
+
+    async def run(self) -> None:
+        """Wake streams until cancelled."""
+        while True:
+            self._stirred.clear()
+            if self._clock.monotonic() >= self._refill_at:
+                await self._refill()
+            for held, stream_id in self._wakeups.take_due(self._clock.now_ms()):
+                if not held.over:
+                    self._send(held, stream_id)
+            try:
+                async with asyncio.timeout(self._pause_s()):
+                    await self._stirred.wait()
+            except TimeoutError:
+                continue
+
+    def _pause_s(self) -> float:
+        pause = max(self._refill_at - self._clock.monotonic(), 0.0)
+        next_at = self._wakeups.next_at()
+        if next_at is not None:
+            pause = min(pause, max(next_at - self._clock.now_ms(), 0) / 1000)
+        return pause
+
+    async def _refill(self) -> None:
+        self._refill_at = self._clock.monotonic() + self._cadence.refill_s
+        until = self._clock.now_ms() + int(self._cadence.wake_window_s * 1000)
+        by_log: dict[str, dict[int, Held]] = {}
+        for held in self._held():
+            by_log.setdefault(held.log, {})[held.partition] = held
+        for log, parts in by_log.items():
+            try:
+                async with asyncio.timeout(READ_TIMEOUT_S):
+                    found = await self._log.due(log, sorted(parts), until, REFILL_MAX)
+            except (UnavailableError, TimeoutError) as problem:
+                _logger.info("what is due is read again: %s", problem)
+                self._refill_at = self._clock.monotonic() + self._cadence.retry_s
+                continue
+            if len(found) == REFILL_MAX:
+                self._refill_at = self._clock.monotonic() + self._cadence.retry_s
+            for due in found:
+                owner = parts.get(ids.partition_of(due.stream_id))
+                if owner is not None and not owner.over:
+                    self._wakeups.found(owner, due.stream_id, due.wake_at)

@@ -17,7 +17,7 @@ from headrace.specs.forms import Found
 from headrace.specs.judged import judged
 from headrace.specs.models import SPECS, DashboardSpec, Metadata, Spec, Step, ToolPlanSpec, Trigger, WorkflowSpec
 from headrace.specs.problems import Path, Problem, Problems, spelled
-from headrace.specs.source import Source, read_sources
+from headrace.specs.source import Source, read_json, read_sources
 from headrace.vocabulary import STEPS_MAX
 
 
@@ -115,6 +115,11 @@ def read_spec(text: str | bytes) -> dict[str, Any]:
         message = "a document is a mapping with apiVersion, kind, metadata and spec"
         raise ValidationError(message)
     return value
+
+
+def from_json(data: bytes) -> Document:
+    """Judge the form of a document as it travels: JSON bytes; its problems have paths but no lines."""
+    return _document(read_json(data))
 
 
 def from_value(value: Any) -> Document:

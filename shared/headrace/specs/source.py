@@ -5,6 +5,7 @@ Refused are what JSON cannot say, what would explode or never end (cyclic or mul
 (duplicate keys, merge keys, tags), and anything over a stated limit.
 """
 
+import json
 import re
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
@@ -17,6 +18,7 @@ from headrace.vocabulary import SPEC_BYTES_MAX
 DEPTH_MAX: Final = 64
 NODES_MAX: Final = 100_000
 DOCUMENTS_MAX: Final = 100
+DIGITS_MAX: Final = 400
 
 _NULL: Final = re.compile(r"null|Null|NULL|~|")
 _TRUE: Final = re.compile(r"true|True|TRUE")
@@ -71,6 +73,37 @@ def read_sources(text: str | bytes) -> list[Source]:
     if len(nodes) > DOCUMENTS_MAX:
         _refuse(f"{len(nodes)} documents in one text; at most {DOCUMENTS_MAX} are allowed", (1, 1))
     return [_Reader().source(node) for node in nodes]
+
+
+def read_json(data: bytes) -> Source:
+    """Read one document that is JSON, fast and without places; raises ValidationError, TooLargeError."""
+    try:
+        return Source(
+            json.loads(_decoded(data), object_pairs_hook=_unique, parse_int=_in_range, parse_constant=_refuse_odd)
+        )
+    except json.JSONDecodeError as problem:
+        _refuse(f"not JSON: {problem.msg}", (problem.lineno, problem.colno))
+    except RecursionError:
+        _refuse("nested too deeply", (1, 1))
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        twice = next(key for key, _ in pairs if sum(one == key for one, _ in pairs) > 1)
+        _refuse(f"duplicate key {twice!r}", (1, 1))
+    return value
+
+
+def _in_range(text: str) -> int:
+    number = int(text) if len(text) < DIGITS_MAX else INTEGER_MAX + 1
+    if abs(number) > INTEGER_MAX:
+        _refuse(f"the integer {text[:40]} is beyond 2^53 - 1; write it as a text", (1, 1))
+    return number
+
+
+def _refuse_odd(text: str) -> float:
+    _refuse(f"{text} is no number that JSON knows", (1, 1))
 
 
 def _decoded(text: str | bytes) -> str:
@@ -167,7 +200,7 @@ class _Reader:
 
     def _integer(self, text: str, base: int, path: Path, place: Place) -> int:
         digits = text[2:] if base != 10 else text  # noqa: PLR2004  (decimal has no prefix)
-        number = int(digits, base) if len(digits) < 400 else INTEGER_MAX + 1  # noqa: PLR2004  (far beyond the limit)
+        number = int(digits, base) if len(digits) < DIGITS_MAX else INTEGER_MAX + 1
         if abs(number) > INTEGER_MAX:
             _refuse(f"{spelled(path)}: the integer {text[:40]} is beyond 2^53 - 1; write it as a text", place)
         return number

@@ -1,0 +1,1 @@
+"""Compiling: a document and the catalogue of tools in, a plan or all problems out; pure."""

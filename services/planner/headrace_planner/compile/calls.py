@@ -1,0 +1,111 @@
+"""What a step calls: the tool's name, its arguments, and what the catalogue says of it (pure)."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from headrace.errors import ToolNotFoundError
+from headrace.events.catalogue import ToolManifest
+from headrace.expressions.near import hint
+from headrace.plans.model import CallStep, ToolPin, manifest_digest
+from headrace.specs.models import Step
+from headrace.specs.problems import Path
+from headrace.vocabulary import Access, Effect
+from headrace_planner.compile.arguments import WRONG, Said, argument_problems
+
+GATE_PREFIX: Final = "gate."
+HTTP: Final = "http"
+HTTP_WRITE: Final = "http_write"
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that only read (RFC 9110, 9.2.1); the others are performed by a tool of their own, whose effect is write."""
+GATE_KIND: Final = "gate"
+
+Catalogue = Mapping[str, ToolManifest]
+
+
+def call_of(step: Step) -> CallStep | None:
+    """Give the call that a tool, http or integration step makes; None for other kinds."""
+    match step.kind:
+        case "tool":
+            return CallStep(tool=str(step.tool), arguments=dict(step.with_))
+        case "http":
+            assert step.http is not None, "the kind says so"
+            arguments: dict[str, Any] = step.http.model_dump(exclude_unset=True)
+            arguments["method"] = step.http.method
+            if step.timeout is not None:
+                arguments["timeout_s"] = step.timeout
+            return CallStep(tool=HTTP if step.http.method in SAFE_METHODS else HTTP_WRITE, arguments=arguments)
+        case "integration":
+            assert step.integration is not None, "the kind says so"
+            called = step.integration
+            tool = f"{called.name}.{called.operation}"
+            return CallStep(tool=tool, arguments=dict(called.with_), connection=called.connection)
+        case _:
+            return None
+
+
+def arguments_path(step: Step, path: Path) -> Path:
+    """Give where the arguments of a step stand."""
+    match step.kind:
+        case "http":
+            return (*path, "http")
+        case "integration":
+            return (*path, "integration", "with")
+        case _:
+            return (*path, "with")
+
+
+def call_problems(step: Step, call: CallStep, path: Path, catalogue: Catalogue) -> Iterator[Said]:
+    """Say what the catalogue has against a call."""
+    manifest = catalogue.get(call.tool)
+    if manifest is None or manifest.kind == GATE_KIND:
+        yield (*path, step.kind), not_found(call.tool, catalogue), ToolNotFoundError.type
+        return
+    yield from use_problems(manifest, (*path, step.kind))
+    if manifest.effect != Effect.READ and not manifest.idempotent and step.retry is not None:
+        message = f"{call.tool} acts on the world and is not idempotent, so it may not be retried"
+        yield (*path, "retry"), message, WRONG
+    yield from argument_problems(call.tool, manifest.input_schema, call.arguments, arguments_path(step, path))
+
+
+def use_problems(manifest: ToolManifest, path: Path) -> Iterator[Said]:
+    """Say why a tool may not be used at all; an access that is unknown is forbidden."""
+    if manifest.access not in {Access.AUTO, Access.GATED}:
+        yield path, f"the tool {manifest.name!r} is forbidden", WRONG
+
+
+def gate_problems(step: Step, path: Path, catalogue: Catalogue) -> Iterator[Said]:
+    """Say what the catalogue has against a gate."""
+    assert step.gate is not None, "the caller sees to it"
+    name = GATE_PREFIX + step.gate.type
+    manifest = catalogue.get(name)
+    if manifest is None:
+        gates = [one.removeprefix(GATE_PREFIX) for one in catalogue if one.startswith(GATE_PREFIX)]
+        message = f"no gatekeeper offers the gate {step.gate.type!r}{hint(step.gate.type, gates)}"
+        yield (*path, "gate", "type"), message, ToolNotFoundError.type
+        return
+    yield from use_problems(manifest, (*path, "gate"))
+    yield from argument_problems(
+        f"the gate {step.gate.type}", manifest.input_schema, step.gate.config, (*path, "gate", "config")
+    )
+
+
+def not_found(tool: str, catalogue: Catalogue) -> str:
+    """Give the message about a tool that no worker has announced."""
+    names = [name for name, manifest in catalogue.items() if manifest.kind != GATE_KIND]
+    if not names:
+        return f"tool {tool!r} not found: no worker has announced any tool yet"
+    return f"tool {tool!r} not found{hint(tool, names)}"
+
+
+def pin_of(manifest: ToolManifest) -> ToolPin:
+    """Give what a plan pins of a tool."""
+    return ToolPin(
+        version=manifest.version,
+        digest=manifest_digest(manifest),
+        effect=manifest.effect,
+        access=manifest.access,
+        pool=manifest.pool,
+        idempotent=manifest.idempotent,
+        kind=manifest.kind,
+        requires_connection=manifest.requires_connection,
+    )

@@ -8,6 +8,7 @@ from headrace.codec import NULL, Raw
 from headrace.errors import ValidationError
 from headrace.messages import RequestAuthorization
 from headrace.plans.model import CallStep, GateStep, Plan, PlanStep, parse
+from headrace.specs.problems import error_of
 
 SUBJECT = "plan"
 """The subject of an approval that authorises a plan for every run of it."""
@@ -24,11 +25,8 @@ def compiled(body: Raw) -> tuple[Plan, str]:
 
 def refuse_problems(problems: Sequence[dict[str, Any]]) -> None:
     """Raise ValidationError that lists all problems of a document (`details.problems`), if there are any."""
-    if not problems:
-        return
-    first = str(problems[0].get("message", ""))
-    rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    raise ValidationError(first + rest, details={"problems": list(problems)})
+    if problems:
+        raise error_of(problems)
 
 
 def shown(plan: Plan, digest: str, command: RequestAuthorization) -> dict[str, Any]:

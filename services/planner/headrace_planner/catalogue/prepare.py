@@ -1,5 +1,6 @@
 """The shell beside the catalogue: compiles what commands bring, with the tools that are known now."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -9,18 +10,28 @@ from headrace import codec
 from headrace.clock import Clock
 from headrace.codec import NULL, Raw
 from headrace.decider import Context
-from headrace.errors import HeadraceError, NotFoundError
+from headrace.errors import NotFoundError
 from headrace.events.catalogue import ToolManifest
 from headrace.messages import ApplyWorkflow, CatalogueCommand, RecompileWorkflow, RecordPlan
 from headrace.plans import model
 from headrace.policy import may
+from headrace.specs.documents import Document, from_value, read_one
+from headrace.specs.problems import Problems
 from headrace_planner.catalogue.plans import refuse_problems
 from headrace_planner.catalogue.reading import Plans, Store, Tools
 from headrace_planner.catalogue.state import PLAN, stream_of
 
-Problems = tuple[dict[str, Any], ...]
-Compiler = Callable[[Any, Mapping[str, ToolManifest]], model.Plan | Problems]
+Compiler = Callable[[Document, Mapping[str, ToolManifest]], model.Plan | Problems]
 """The compile as a function of a document and the known tools: the plan, or every problem with its place."""
+COMPILED_KEPT: Final = 128
+
+
+class Compiled(msgspec.Struct, frozen=True):
+    """What became of a document: its canonical form, and its plan's canonical bytes or its problems."""
+
+    spec: Raw
+    plan: Raw = NULL
+    problems: tuple[dict[str, Any], ...] = ()
 
 
 class CataloguePreparer:
@@ -30,6 +41,7 @@ class CataloguePreparer:
 
     def __init__(self, log: Store, clock: Clock, compiler: Compiler) -> None:
         self._log, self._compiler = log, compiler
+        self._kept: OrderedDict[tuple[str, str], Compiled] = OrderedDict()
         self.tools = Tools(log, clock)
         self.plans = Plans(log)
 
@@ -42,13 +54,12 @@ class CataloguePreparer:
                 return msgspec.structs.replace(command, plan=Raw(await self.plans.body(digest)), problems=())
             case RecordPlan() | ApplyWorkflow():
                 may(context.actor, "plan" if isinstance(command, RecordPlan) else "apply")
-                plan, problems = await self.compiled(codec.loads(command.spec), context.workspace)
-                refuse_problems(problems)
-                return msgspec.structs.replace(command, plan=plan, problems=())
+                made = await self.compiled(command.spec, context.workspace)
+                refuse_problems(made.problems)
+                return msgspec.structs.replace(command, spec=made.spec, plan=made.plan, problems=())
             case RecompileWorkflow():
-                document = await self._newest(context)
-                plan, problems = await self.compiled(document, context.workspace)
-                return msgspec.structs.replace(command, plan=plan, problems=problems)
+                made = await self.compiled(await self._newest(context), context.workspace)
+                return msgspec.structs.replace(command, plan=made.plan, problems=made.problems)
             case _:
                 return command
 
@@ -58,21 +69,30 @@ class CataloguePreparer:
             return None
         return stream_of(PLAN, context.workspace, codec.sha256(bytes(command.plan)))
 
-    async def compiled(self, document: Any, workspace: str) -> tuple[Raw, Problems]:
-        """Give the canonical bytes of a document's plan, or its problems."""
-        tools = await self.tools.of(workspace)
-        try:
-            outcome = self._compiler(document, tools)
-        except HeadraceError as problem:
-            listed = problem.details.get("problems")
-            return NULL, tuple(listed) if listed else ({"message": problem.message},)
-        if isinstance(outcome, model.Plan):
-            return Raw(model.canonical(outcome)), ()
-        return NULL, outcome
+    async def compiled(self, spec: Raw, workspace: str) -> Compiled:
+        """Compile a document, JSON or (a JSON string) its YAML text, unless that was done with the same tools.
 
-    async def _newest(self, context: Context) -> Any:
+        Raises ValidationError when the text is no document at all.
+        """
+        tools = await self.tools.of(workspace)
+        key = codec.sha256(bytes(spec)), tools.digest
+        known = self._kept.get(key)
+        if known is None:
+            value = codec.loads(spec)
+            document = read_one(value) if isinstance(value, str) else from_value(value)
+            outcome = self._compiler(document, tools.manifests)
+            if isinstance(outcome, model.Plan):
+                known = Compiled(codec.raw(document.value), Raw(model.canonical(outcome)))
+            else:
+                known = Compiled(spec, problems=outcome.as_dicts())
+            self._kept[key] = known
+            if len(self._kept) > COMPILED_KEPT:
+                self._kept.popitem(last=False)
+        return known
+
+    async def _newest(self, context: Context) -> Raw:
         row = await self._log.row("workflows", {"id": context.stream_id})
         if row is None:
             message = f"there is no workflow {context.stream_id}"
             raise NotFoundError(message)
-        return row["spec"]
+        return codec.raw(row["spec"])

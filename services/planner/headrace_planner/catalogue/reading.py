@@ -66,27 +66,32 @@ class Plans:
         return plan
 
 
+class Known(msgspec.Struct, frozen=True):
+    """The tools that are known at a moment: manifests by name, and one digest over all of theirs."""
+
+    manifests: dict[str, ToolManifest]
+    digest: str
+
+
 class Tools:
     """The tools of a workspace, as the catalogue has them; kept until the feed tells of a new one, or a short while."""
 
     def __init__(self, log: ReadLog, clock: Clock) -> None:
         self._log, self._clock = log, clock
-        self._kept: dict[str, tuple[float, dict[str, ToolManifest]]] = {}
+        self._kept: dict[str, tuple[float, Known]] = {}
 
-    async def of(self, workspace: str) -> dict[str, ToolManifest]:
-        """Give manifests by the tool's name."""
+    async def of(self, workspace: str) -> Known:
+        """Give the tools that plans of a workspace may use."""
         now = self._clock.monotonic()
-        at, tools = self._kept.get(workspace, (now - TOOLS_KEPT_S, {}))
-        if now - at >= TOOLS_KEPT_S:
+        at, known = self._kept.get(workspace, (now, None))
+        if known is None or now - at >= TOOLS_KEPT_S:
             rows = await all_rows(self._log, "tools", {"workspace": workspace})
-            tools = {row["name"]: msgspec.convert(_plain(row["manifest"]), ToolManifest) for row in rows}
-            self._kept[workspace] = now, tools
-        return tools
+            manifests = {row["name"]: msgspec.convert(row["manifest"], ToolManifest) for row in rows}
+            digest = codec.sha256(" ".join(sorted(row["digest"] for row in rows)).encode())
+            known = Known(manifests, digest)
+            self._kept[workspace] = now, known
+        return known
 
     def forget(self) -> None:
         """Read again at the next question: a tool was announced."""
         self._kept.clear()
-
-
-def _plain(value: Any) -> Any:
-    return codec.loads(value) if isinstance(value, codec.Raw) else value

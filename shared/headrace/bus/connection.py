@@ -104,7 +104,8 @@ class Connection:
         self.dropped = 0
         self._clock = clock
         self._name = name
-        self._dial: Dial = dial or _dial
+        self.dial: Dial = dial or _dial
+        """Makes a client with `options`; may be replaced before `open`."""
         self._client: Client | None = None
         self._background = Background()
         self._outbox: deque[tuple[str, bytes, str]] = deque()
@@ -162,7 +163,8 @@ class Connection:
                 logger.warning("NATS: not everything was sent before closing: %s", problem)
         await self._background.close()
         if client is not None and not client.is_closed:
-            await client.close()
+            async with asyncio.timeout(FLUSH_TIMEOUT_S):
+                await client.close()
 
     def send(self, subject: str, data: bytes, reply: str = "") -> None:
         """Publish without waiting; raises ValidationError when the body is over the limit."""
@@ -247,20 +249,27 @@ class Connection:
         while True:
             self._ended.clear()
             try:
-                client = await self._dial(self._options())
+                client = await self.dial(self.options)
             except (NatsError, OSError, TimeoutError) as problem:
                 await self._on_error(problem)
                 await asyncio.sleep(RECONNECT_WAIT_S)
                 continue
             self._client = client
-            async with asyncio.timeout(FLUSH_TIMEOUT_S):
-                await client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
-                for listening in list(self._listening):
-                    await listening.begin(client)
+            try:
+                async with asyncio.timeout(FLUSH_TIMEOUT_S):
+                    await client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+                    for listening in list(self._listening):
+                        await listening.begin(client)
+            except (NatsError, OSError, TimeoutError) as problem:
+                await self._on_error(problem)
+                await client.close()
+                continue
             await self._on_up()
             await self._ended.wait()
 
-    def _options(self) -> dict[str, Any]:
+    @property
+    def options(self) -> dict[str, Any]:
+        """Give what a client has to be made with to be ridden on."""
         return {
             "servers": self.url.split(","),
             "name": self._name,

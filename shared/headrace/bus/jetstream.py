@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 
 from headrace.bus import limits, subjects, topology
 from headrace.bus.background import Background
-from headrace.bus.connection import ApiError, Connection, Dial, Listening, NobodyError, raise_refusal
+from headrace.bus.connection import ApiError, Connection, Listening, NobodyError, raise_refusal
 from headrace.bus.guardian import Guardian
 from headrace.bus.hello import Hello, learn_incarnation
 from headrace.bus.inbox import JetStreamInbox
@@ -46,30 +46,33 @@ class JetStreamBus:
 
     @classmethod
     async def connect(
-        cls,
-        url: str,
-        incarnation: str | None,
-        clock: Clock,
-        *,
-        wait: bool = True,
-        name: str = "headrace",
-        dial: Dial | None = None,
+        cls, url: str, incarnation: str | None, clock: Clock, *, wait: bool = True, name: str = "headrace"
     ) -> "JetStreamBus":
-        """Connect, and declare what has to stand on the server.
+        """Connect to a server and declare what has to stand on it; as `over` with a connection of its own."""
+        return await cls.over(Connection(url, clock, name=name), incarnation, clock, wait=wait)
+
+    @classmethod
+    async def over(
+        cls, connection: Connection, incarnation: str | None, clock: Clock, *, wait: bool = True
+    ) -> "JetStreamBus":
+        """Open a connection and declare what has to stand on the server.
 
         Without an `incarnation` (a process without a database) it is learnt from those who have one, however long
         that takes. `wait=False` returns at once and goes on connecting: until then everything that needs the server
         raises UnavailableError, and everything that is opened waits. Raises ConflictError when two databases share
         the server.
         """
-        connection = Connection(url, clock, name=name, dial=dial)
         await connection.open()
         try:
             known = incarnation or await learn_incarnation(connection)
-            bus = cls(connection, subjects.Names(known), clock, known)
-            await bus._begin(wait=wait, says=incarnation is not None)
         except BaseException:
             await connection.close()
+            raise
+        bus = cls(connection, subjects.Names(known), clock, known)
+        try:
+            await bus._begin(wait=wait, says=incarnation is not None)
+        except BaseException:
+            await bus.close()
             raise
         return bus
 

@@ -75,7 +75,6 @@ def make_routes(desk: Desk) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router, prefix=PREFIX)
     app.include_router(health.public, prefix=PREFIX)
-    app.include_router(health.public, include_in_schema=False)
     app.add_exception_handler(HeadraceError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _framework)

@@ -1,7 +1,7 @@
 """What the routes work with: log, bus, feed, presence, tokens and the way to owners, wired once."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -27,18 +27,8 @@ _lines = msgspec.json.Decoder(list[Line])
 class Desk:
     """The api's working parts. It keeps nothing that is not in the log, but what makes answers fast."""
 
-    def __init__(
-        self,
-        log: Log,
-        bus: Bus,
-        keys: Keys,
-        clock: Clock,
-        *,
-        commander: Commander | None = None,
-        checks: Callable[[], dict[str, bool]] | None = None,
-    ) -> None:
+    def __init__(self, log: Log, bus: Bus, keys: Keys, clock: Clock, *, commander: Commander | None = None) -> None:
         self.log, self.bus, self.keys, self.clock = log, bus, keys, clock
-        self.checks = checks
         self.commander = commander or Commander(bus, keys, clock)
         self.tokens = Tokens(log, clock)
         self.presence = Presence(clock, keys)

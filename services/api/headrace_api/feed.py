@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from headrace import telemetry
 from headrace.bus.port import Bus, Subscription
 from headrace.messages import FeedEvent
 from headrace.vocabulary import LOG_APPROVALS, LOG_CATALOGUE, LOG_RUNS
@@ -64,6 +65,7 @@ class Feed:
         try:
             events = _decoder.decode(data)
         except (msgspec.ValidationError, msgspec.DecodeError) as problem:
+            telemetry.message_refused("feed", "malformed")
             _log.warning("a message on the feed is no list of events: %s", problem)
             return
         for event in events:

@@ -6,6 +6,7 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from headrace import telemetry
 from headrace.clock import mint
 from headrace.errors import HeadraceError, TooLargeError
 from headrace.ids import REQUEST
@@ -13,9 +14,7 @@ from headrace.vocabulary import BLOB_BYTES_MAX, REQUEST_BYTES_MAX
 from headrace_api.answers import REQUEST_ID, envelope
 from headrace_api.desk import Desk
 
-PUBLIC: Final = frozenset(
-    {"/healthz", "/readyz", "/metrics", "/api/healthz", "/api/readyz", "/api/metrics", "/api/openapi.json"}
-)
+PUBLIC: Final = frozenset({"/api/healthz", "/api/readyz", "/api/metrics", "/api/openapi.json"})
 BLOBS: Final = "/api/blobs/"
 SWALLOWED_BYTES_MAX: Final = 64 * 1024 * 1024
 """How much of a body that is too large is read and dropped, so that its sender gets to read the answer."""
@@ -47,6 +46,7 @@ class Front:
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
         door = _Door(send, request_id)
+        began = self._desk.clock.monotonic()
         try:
             limit = BLOB_BYTES_MAX if scope["path"].startswith(BLOBS) else REQUEST_BYTES_MAX
             await _refuse_large(headers, limit, receive)
@@ -58,6 +58,8 @@ class Front:
             _log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
             problem = HeadraceError("something went wrong inside; the log of the api has it under this request id")
             await door.refuse(problem, 500, scope, receive, self._desk.clock.now_ms())
+        route = getattr(scope.get("route"), "path", "none")
+        telemetry.http_answered(scope["method"], route, door.status, self._desk.clock.monotonic() - began)
 
     async def _caller(self, path: str, headers: dict[bytes, str]) -> object:
         if path in PUBLIC or path.startswith(BLOBS) or not path.startswith("/api/"):
@@ -69,12 +71,12 @@ class _Door:
     """The way out: adds headers, and knows whether an answer has begun."""
 
     def __init__(self, send: Send, request_id: str) -> None:
-        self._send, self._request_id, self._begun = send, request_id, False
+        self._send, self._request_id, self._begun, self.status = send, request_id, False, 0
 
     async def send(self, message: Message) -> None:
         """Send a part of the answer."""
         if message["type"] == "http.response.start":
-            self._begun = True
+            self._begun, self.status = True, message["status"]
             own = [(b"x-request-id", self._request_id.encode()), *SECURITY]
             present = {name for name, _ in message.get("headers", ())}
             message = {

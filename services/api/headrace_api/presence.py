@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from headrace import telemetry
 from headrace.clock import Clock
 from headrace.errors import ForbiddenError, UnauthorizedError
 from headrace.keys import POOL, Keys
@@ -44,6 +45,7 @@ class Presence:
             _, body = self._keys.unpack(packed)
         except UnauthorizedError:
             self.refused += 1
+            telemetry.message_refused("presence", "seal")
             _log.warning("a beat under %r carries no valid seal (%d so far)", label[:64], self.refused)
             return
         except ForbiddenError:

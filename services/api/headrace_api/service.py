@@ -1,11 +1,50 @@
-"""The api service: connects, serves HTTP, listens to feed, presence and lines until it is told to stop."""
+"""The api service: HTTP over the log, the feed, presence and lines, until it is told to stop."""
 
-import logging
+import asyncio
+import contextlib
 from typing import Final
 
-from headrace.config import Config
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-_log = logging.getLogger(__name__)
+from headrace.clock import Clock, SystemClock, mint
+from headrace.config import Config
+from headrace.errors import UnavailableError
+from headrace.ids import REQUEST
+from headrace.keys import COMMANDS
+from headrace.serving import Running, serve
+from headrace_api.answers import envelope
+from headrace_api.app import create_app
+from headrace_api.desk import Desk
+
+
+class Opening:
+    """The application before its database answers: every request is told to come again, none is lost silently."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.app: ASGIApp | None = None
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or one life of the process."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        elif self.app is not None:
+            await self.app(scope, receive, send)
+        elif scope["type"] == "http":
+            problem = UnavailableError(
+                "the api is starting: its database does not answer yet", details={"retry_after_s": 1}
+            )
+            response = envelope(problem, problem.status, mint(self._clock, REQUEST), self._clock.now_ms())
+            await response(scope, receive, send)
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """Answer the server's start and stop; what lives in between is `main`'s."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
 
 
 class ApiService:
@@ -13,6 +52,20 @@ class ApiService:
 
     name: Final = "api"
 
+    async def run(self, config: Config) -> None:
+        """Serve until cancelled. Raises HeadraceError for what an operator can mend."""
+        config.keys.key(COMMANDS)  # refused here, by name, rather than at the first write
+        opening = Opening(SystemClock())
+
+        async def main(running: Running) -> None:
+            desk = Desk(running.log, running.bus, config.keys, running.clock)
+            opening.app = create_app(desk)
+            async with contextlib.AsyncExitStack() as stack:
+                for subscription in await desk.open():
+                    stack.push_async_callback(subscription.close)
+                await asyncio.Event().wait()
+
+        await serve(self.name, config, main=main, asgi=opening, database=True)
+
 
 service = ApiService()
-_ = (Config, _log)

@@ -9,7 +9,6 @@ from headrace.events.catalogue import WorkflowApplied
 from headrace.events.registry import decode
 from headrace.events.runs import RunSucceeded
 from headrace.messages import CreateRun, RecordPlan
-from headrace.specs.source import read_sources
 from headrace.vocabulary import LOG_CATALOGUE, LOG_RUNS, RUN_FINAL, RunStatus
 from headrace_api import views
 from headrace_api.asking import Asking
@@ -76,21 +75,10 @@ async def versions(asking: Asking, stream_id: str) -> list[tuple[int, WorkflowAp
     return found
 
 
-def document(spec: dict[str, Any] | str) -> dict[str, Any]:
-    """Give a document that came as an object or as text; raises ValidationError with line and column."""
-    if not isinstance(spec, str):
-        return spec
-    sources = read_sources(spec)
-    if len(sources) != 1 or not isinstance(sources[0].value, dict):
-        message = "one document is expected, with apiVersion, kind, metadata and spec"
-        raise errors.ValidationError(message)
-    return dict(sources[0].value)
-
-
 async def record(asking: Asking, spec: dict[str, Any] | str) -> dict[str, Any]:
     """Compile a spec in the planner and give what it recorded: at least the plan's `digest`."""
-    # The same document meets the same plan, so this needs no key of its own.
-    reply = await asking.send(LOG_CATALOGUE, RecordPlan(spec=codec.raw(document(spec))), keyed=False)
+    # Text goes as it is: the planner then names line and column of each problem. The same document meets the same plan, so this needs no key of its own.
+    reply = await asking.send(LOG_CATALOGUE, RecordPlan(spec=codec.raw(spec)), keyed=False)
     body: dict[str, Any] = codec.loads(reply.body)
     return body
 

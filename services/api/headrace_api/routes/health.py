@@ -3,8 +3,8 @@
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from headrace import telemetry
 from headrace.errors import UnavailableError
 from headrace.vocabulary import LOG_PARTITIONS, PREVIEW_CHARS
 from headrace_api import shapes, views
@@ -23,7 +23,7 @@ async def checks(desk: Desk) -> dict[str, bool]:
         database = True
     except UnavailableError:
         database = False
-    return {"database": database, "bus": desk.bus.connected, **(desk.checks() if desk.checks else {})}
+    return {"database": database, "bus": desk.bus.connected}
 
 
 @public.get("/healthz", name="healthz", responses=says(shapes.Health))
@@ -34,16 +34,17 @@ async def healthz() -> Response:
 
 @public.get("/readyz", name="readyz", responses=says(shapes.Health, 200, [503]))
 async def readyz(request: Request) -> Response:
-    """Say whether everything it needs answers. While the bus is away reads still work, and this says 503."""
+    """Say whether it can serve: reads need the database; without the bus only writes are refused, which this shows."""
     found = await checks(request.app.state.desk)
-    ready = all(found.values())
-    return answer({"status": "ready" if ready else "not ready", "checks": found}, 200 if ready else 503)
+    status = "ready" if all(found.values()) else "reads only" if found["database"] else "not ready"
+    return answer({"status": status, "checks": found}, 200 if found["database"] else 503)
 
 
 @public.get("/metrics", name="metrics", responses=raw_answers("text/plain"))
-async def metrics() -> Response:
-    """Give this process's metrics, in the text format of Prometheus."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+async def metrics(request: Request) -> Response:
+    """Give this process's metrics, in the format that the scraper accepts."""
+    body, content_type = telemetry.render(request.headers.get("accept", ""))
+    return Response(body, headers={"Content-Type": content_type})
 
 
 @router.get("/doctor", name="doctor", responses=says(shapes.Doctor))

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Body, Response
 from headrace import codec, ids
 from headrace.errors import ValidationError
 from headrace.messages import ApplyWorkflow, CreateRun
+from headrace.specs.documents import read_spec
 from headrace.vocabulary import LOG_CATALOGUE, MESSAGE_BYTES_MAX
 from headrace_api import shapes, starting, views
 from headrace_api.answers import answer
@@ -19,8 +20,7 @@ NAMELESS = "unnamed"
 
 
 async def _apply(asked: Asking, spec: dict[str, Any] | str, name: str | None) -> Response:
-    document = starting.document(spec)
-    metadata = document.get("metadata")
+    metadata = (read_spec(spec) if isinstance(spec, str) else spec).get("metadata")
     told = metadata.get("name") if isinstance(metadata, dict) else None
     # A document without a usable name goes where its problems are found and listed with all others.
     own = told if isinstance(told, str) and told else NAMELESS
@@ -28,7 +28,7 @@ async def _apply(asked: Asking, spec: dict[str, Any] | str, name: str | None) ->
         message = f"the document is named {own!r}, the path says {name!r}"
         raise ValidationError(message)
     stream = ids.definition(starting.WORKFLOW, asked.workspace, own)
-    reply = await asked.send(LOG_CATALOGUE, ApplyWorkflow(spec=codec.raw(document)), stream_id=stream)
+    reply = await asked.send(LOG_CATALOGUE, ApplyWorkflow(spec=codec.raw(spec)), stream_id=stream)
     whole = views.workflow_whole(await starting.workflow_row(asked, own))
     return answer(whole, reply.status, {"Location": f"/api/workflows/{own}"})
 

@@ -1,0 +1,39 @@
+"""Every command, by name."""
+
+import typer
+
+from headrace.cli import approvals, connections, database, doctor, documents, getting, running, runs, stack, tokens
+
+app = typer.Typer(
+    name="headrace",
+    help="Specs become plans, plans are approved and run, every fact is kept. Exit code: 0 succeeded, 1 failed, 2 usage, 3 waiting.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _command in (
+    stack.up,
+    stack.demo,
+    stack.serve,
+    stack.worker,
+    documents.validate,
+    documents.plan,
+    documents.apply,
+    documents.authorize,
+    documents.schema,
+    getting.get,
+    getting.workers,
+    getting.tools,
+    running.run,
+    running.trigger,
+    doctor.doctor,
+):
+    app.command()(_command)
+for _name, _group in (
+    ("runs", runs.app),
+    ("approvals", approvals.app),
+    ("tokens", tokens.app),
+    ("connections", connections.app),
+    ("db", database.app),
+):
+    app.add_typer(_group, name=_name)

@@ -1,0 +1,85 @@
+"""The database: migrate, verify, rebuild, adopt. These work on Postgres directly, so they need no service to run."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import typer
+
+from headrace.cli.options import Out, Output, found, show
+from headrace.config import from_env
+from headrace.errors import ValidationError
+
+app = typer.Typer(no_args_is_help=True, help="The database: migrate, verify, rebuild, adopt.")
+FAILED = 1
+
+
+def url() -> str:
+    """Find the database: HEADRACE_DATABASE_URL, else that of a running `.headrace`; raises ValidationError."""
+    config = from_env()
+    known = config.database_url or found("database", config)
+    if known is None:
+        message = "set HEADRACE_DATABASE_URL, or run where a running .headrace is"
+        raise ValidationError(message)
+    return known
+
+
+@app.command()
+def migrate(output: Output = Out.TEXT) -> None:
+    """Bring the database's schema to this version; again: nothing. A newer database is refused."""
+    from headrace.log.migrate import migrate as apply
+
+    applied = asyncio.run(apply(url()))
+    show(output, {"applied": applied}, lambda: print("\n".join(applied) or "nothing to do: the schema is up to date"))
+
+
+@app.command()
+def verify(output: Output = Out.TEXT) -> None:
+    """Walk the hash chain of every partition, and name the first place where it does not hold."""
+
+    async def todo(log: Any) -> list[dict[str, Any]]:
+        from headrace.log.port import Break
+
+        told: list[dict[str, Any]] = []
+        async for each in log.verify():
+            if isinstance(each, Break):
+                told.append(
+                    {"log": each.log, "partition": each.partition, "position": each.position, "broken": each.reason}
+                )
+            else:
+                told.append({"log": each[0], "partition": each[1], "position": each[2], "broken": None})
+        return told
+
+    partitions = asyncio.run(_with_log(todo))
+    broken = [each for each in partitions if each["broken"]]
+
+    def text() -> None:
+        for each in partitions:
+            place = f"{each['log']}/{each['partition']}"
+            if each["broken"]:
+                print(f"{place}: BROKEN at position {each['position']}: {each['broken']}")
+            else:
+                print(f"{place}: the chain holds up to position {each['position']}")
+
+    show(output, {"holds": not broken, "partitions": partitions}, text)
+    raise typer.Exit(FAILED if broken else 0)
+
+
+async def _with_log[Result](todo: Callable[[Any], Awaitable[Result]]) -> Result:
+    from headrace.clock import SystemClock
+    from headrace.log.postgres import PostgresLog
+
+    log = await PostgresLog.open(url(), SystemClock())
+    try:
+        return await todo(log)
+    finally:
+        await log.close()
+
+
+@app.command()
+def adopt(output: Output = Out.TEXT) -> None:
+    """Make a restored copy a database of its own: new incarnation, all epochs raised."""
+    from headrace.log.adopt import adopt as take
+
+    incarnation = asyncio.run(take(url()))
+    show(output, {"incarnation": incarnation}, lambda: print(f"adopted: its incarnation is now {incarnation}"))

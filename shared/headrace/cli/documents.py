@@ -1,0 +1,131 @@
+"""Documents: judge them offline, compile, compare, keep, and have their plans authorised."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headrace.cli.options import Out, Output, Token, Url, read_text, show, show_fields, show_json, work
+from headrace.client.client import Client
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A document, YAML or JSON; - is standard input.")]
+USAGE = 2
+
+
+def validate(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Documents; - is standard input.")],
+    output: Output = Out.TEXT,
+) -> None:
+    """Judge documents offline and list every problem with its line and column."""
+    from headrace.cli.problems import line
+
+    problems = [{"file": str(file), **problem} for file in files for problem in _problems(read_text(file))]
+
+    def text() -> None:
+        for problem in problems:
+            print(line(problem, problem["file"]))
+        if not problems:
+            print(f"{', '.join(str(file) for file in files)}: ok (tools are checked when it is compiled)")
+
+    show(output, {"valid": not problems, "problems": problems}, text)
+    raise typer.Exit(USAGE if problems else 0)
+
+
+def _problems(text: str) -> list[dict[str, Any]]:
+    from headrace.errors import ValidationError
+    from headrace.specs.check import validate as judge
+    from headrace.specs.documents import read
+
+    try:
+        return [problem.as_dict() for document in read(text) for problem in judge(document)]
+    except ValidationError as problem:
+        return list(problem.details.get("problems") or [{"message": problem.message}])
+
+
+def is_digest(text: str) -> bool:
+    """Tell a plan's digest from a file's name."""
+    return text.startswith("sha256:") and not Path(text).exists()
+
+
+async def recorded(api: Client, source: str) -> dict[str, Any]:
+    """Give the plan of a digest, or compile a file and record its plan."""
+    if is_digest(source):
+        return await api.plan(source)
+    return await api.record_plan(read_text(Path(source)))
+
+
+def plan(
+    source: Annotated[str, typer.Argument(metavar="FILE|DIGEST", help="A document, or a recorded plan's digest.")],
+    diff: Annotated[str | None, typer.Option(help="Show what differs from this document or digest.")] = None,
+    output: Output = Out.TEXT,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Show exactly what would run: steps, tools, effects, access, pools, and what needs whose approval."""
+
+    async def todo(api: Client) -> None:
+        from headrace.cli.planned import show_diff, show_plan
+
+        body = await recorded(api, source)
+        if diff is None:
+            show(output, body, lambda: show_plan(body))
+            return
+        show_diff(await recorded(api, diff), body, output)
+
+    work(url, token, todo)
+
+
+def apply(
+    file: Annotated[Path, typer.Option("-f", "--file", help="A document, YAML or JSON; - is standard input.")],
+    output: Output = Out.TEXT,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Keep a document as the newest version of its name; again without a change: nothing happens."""
+
+    async def todo(api: Client) -> None:
+        body = await api.apply(read_text(file))
+        show(
+            output,
+            body,
+            lambda: print(f"{body['kind']} {body['name']}: version {body['version']}, plan {body['plan_digest']}"),
+        )
+
+    work(url, token, todo)
+
+
+def authorize(
+    source: Annotated[str, typer.Argument(metavar="FILE|DIGEST", help="A document, or a recorded plan's digest.")],
+    role: Annotated[list[str] | None, typer.Option(help="Who may approve; again for more.")] = None,
+    quorum: Annotated[int, typer.Option(min=1, help="How many must.")] = 1,
+    output: Output = Out.TEXT,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Ask that a plan be authorised for every run of it."""
+
+    async def todo(api: Client) -> None:
+        digest = (await recorded(api, source))["digest"]
+        body = await api.request_authorization(digest, roles=role or ["approver"], quorum=quorum)
+        fields = [("plan", digest), ("authorization", body["status"]), ("approval", body["approval_id"])]
+        show(output, {"plan_digest": digest, **body}, lambda: show_fields(fields))
+
+    work(url, token, todo)
+
+
+def schema(
+    kind: Annotated[str | None, typer.Argument(help="Workflow, ToolPlan or Dashboard; all without one.")] = None,
+) -> None:
+    """Print the JSON Schema of documents, for editors and other programs."""
+    from headrace.errors import NotFoundError
+    from headrace.specs.schema import schema as schemas
+
+    known = schemas()
+    if kind is None:
+        show_json(known)
+        return
+    named = {name.lower(): body for name, body in known.items()}
+    if kind.lower() not in named:
+        message = f"there is no kind {kind!r}; known are: {', '.join(known)}"
+        raise NotFoundError(message)
+    show_json(named[kind.lower()])

@@ -1,0 +1,85 @@
+"""`headrace`: the command. Exit code 0 succeeded, 1 failed, 2 usage, 3 waiting for somebody.
+
+Modules of commands are loaded when they are needed, so that `headrace serve` starts fast.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from headrace.errors import (
+    ConflictError,
+    ForbiddenError,
+    HeadraceError,
+    NotAuthorizedError,
+    NotConnectedError,
+    UnauthorizedError,
+    UnavailableError,
+    ValidationError,
+)
+
+FAILED: Final = 1
+USAGE: Final = 2
+WAITING: Final = 3
+INTERRUPTED: Final = 130
+REMEDIES: Final[tuple[tuple[type[HeadraceError], str], ...]] = (
+    (UnauthorizedError, "give a token by --token, HEADRACE_TOKEN or .headrace/token (`headrace up` writes it)"),
+    (ForbiddenError, "ask an admin for a token with that role: `headrace tokens create`"),
+    (NotAuthorizedError, "ask for it: `headrace authorize DIGEST`, and let an approver approve it"),
+    (NotConnectedError, "connect it: `headrace connections set NAME --secret token=env:NAME`"),
+    (ConflictError, "look at it as it stands now: `headrace runs show` or `headrace approvals show`"),
+    (UnavailableError, "see that it runs (`headrace up`, `headrace doctor`), then try again"),
+)
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def invoke(arguments: Sequence[str]) -> int:
+    """Run one command line and give its exit code; expected errors become one line on stderr, never a traceback."""
+    try:
+        return _dispatch(list(arguments))
+    except HeadraceError as error:
+        sys.stdout.flush()
+        print(told(error), file=sys.stderr)
+        return USAGE if isinstance(error, ValidationError) else FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): say nothing, also not at exit when Python flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def told(error: HeadraceError) -> str:
+    """Write an error as one line: type, message, remedy; then each problem of a document on a line of its own."""
+    remedy = next((text for kind, text in REMEDIES if isinstance(error, kind)), "")
+    first = " ".join(error.message.split())
+    lines = [f"error: {error.type}: {first}" + (f" -> {remedy}" if remedy else "")]
+    problems = error.details.get("problems")
+    if isinstance(problems, list) and len(problems) > 1:
+        from headrace.cli.problems import line
+
+        lines.extend(f"  {line(problem)}" for problem in problems if isinstance(problem, dict))
+    return "\n".join(lines)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if len(arguments) == 2 and arguments[0] == "serve" and not arguments[1].startswith("-"):  # noqa: PLR2004  (NAME alone)
+        from headrace.cli.serve import serve_service
+
+        return serve_service(arguments[1])
+    from headrace.cli.commands import app
+
+    try:
+        app(args=arguments, prog_name="headrace")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else FAILED if end.code else 0
+    return 0
+
+
+if __name__ == "__main__":
+    main()

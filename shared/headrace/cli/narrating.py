@@ -1,0 +1,53 @@
+"""A run's events as sentences (pure)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from headrace.ids import instance
+
+
+def line(event: Mapping[str, Any]) -> str:
+    """Write an event of the log as one line with its time."""
+    return f"{event['at']} {sentence(str(event['type']), event['data'])}"
+
+
+def sentence(kind: str, data: Mapping[str, Any]) -> str:
+    """Write an event as a short sentence."""
+    step = instance(str(data.get("step") or ""), data.get("index"))
+    error = data.get("error") or {}
+    why = f": {error.get('type')}: {error.get('message')}" if error else ""
+    worker = f" at {data['worker']}" if data.get("worker") else ""
+    told = {
+        "run.queued": f"run queued by {(data.get('requester') or {}).get('name')}",
+        "run.started": "run started",
+        "step.ready": f"{step} is ready",
+        "step.succeeded": f"{step} succeeded{worker}{_took(data)}",
+        "step.failed": f"{step} {data.get('status', 'failed')}{worker}{why}",
+        "step.skipped": f"{step} skipped: {data.get('reason')}",
+        "step.retried": f"{step} is tried again",
+        "attempt.failed": f"{step} attempt {data.get('attempt')} {data.get('status')}{why}; another follows",
+        "attempt.late": f"{step} attempt {data.get('attempt')}: a late result was kept, it changes nothing",
+        "write.claimed": f"{step} may act on the world: claimed by {data.get('worker')}",
+        "map.started": f"{step} has {data.get('count')} items",
+        "timer.started": f"{step} waits for its timer",
+        "approval.requested": f"{step or 'the run'} waits for approval {data.get('approval_id')}",
+        "approval.received": f"approval {data.get('approval_id')} is open",
+        "approval.resolved": f"approval {data.get('approval_id')} is {data.get('status')}{_by(data)}",
+        "run.cancel_requested": f"cancel asked for by {(data.get('by') or {}).get('name')}",
+        "run.succeeded": "run succeeded",
+        "run.failed": f"run failed{why}",
+        "run.cancelled": f"run cancelled by {(data.get('by') or {}).get('name')}"
+        + (f": {data['reason']}" if data.get("reason") else ""),
+    }
+    return told.get(kind, f"{kind} {step}".strip())
+
+
+def _took(data: Mapping[str, Any]) -> str:
+    began, ended = data.get("started_at"), data.get("finished_at")
+    return f" in {(ended - began) / 1000:.2f} s" if isinstance(began, int) and isinstance(ended, int) else ""
+
+
+def _by(data: Mapping[str, Any]) -> str:
+    names = ", ".join(str(actor.get("name")) for actor in data.get("by") or [])
+    reason = f" ({data['reason']})" if data.get("reason") else ""
+    return (f" by {names}" if names else "") + reason

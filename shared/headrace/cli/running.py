@@ -1,0 +1,111 @@
+"""`headrace run` and `headrace trigger`: start something, and follow it."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headrace.cli.options import Out, Output, Token, Url, pairs, read_json, read_text, show, show_json, work
+from headrace.client.client import Client
+from headrace.errors import ValidationError
+
+SUFFIXES = {".yaml", ".yml", ".json"}
+
+
+def inputs_of(single: list[str], whole: str | None) -> dict[str, Any]:
+    """Read inputs: `--inputs` JSON, then `--input k=v` over it; a value that is JSON is read as such, else as text."""
+    told: dict[str, Any] = {}
+    if whole is not None:
+        read = read_json(read_text(Path(whole[1:])) if whole.startswith("@") else whole, "--inputs")
+        if not isinstance(read, dict):
+            message = "--inputs must be a JSON object"
+            raise ValidationError(message)
+        told.update(read)
+    for name, value in pairs(single, "--input").items():
+        try:
+            told[name] = read_json(value, "--input")
+        except ValidationError:
+            told[name] = value
+    return told
+
+
+def what(source: str) -> dict[str, Any]:
+    """Tell what a word on the command line means: a plan's digest, a file, or a workflow's name."""
+    if source.startswith("sha256:"):
+        return {"plan_digest": source}
+    path = Path(source)
+    if source == "-" or path.is_file():
+        return {"spec": read_text(path)}
+    if path.suffix in SUFFIXES:
+        message = f"there is no file {source}"
+        raise ValidationError(message)
+    return {"workflow": source}
+
+
+def run(
+    source: Annotated[str, typer.Argument(metavar="FILE|WORKFLOW|DIGEST", help="What to run.")],
+    single: Annotated[list[str] | None, typer.Option("--input", "-i", help="NAME=VALUE; again for more.")] = None,
+    whole: Annotated[str | None, typer.Option("--inputs", help="All inputs as JSON, or @FILE.")] = None,
+    subject: Annotated[str | None, typer.Option(help="What the run is about.")] = None,
+    stage: Annotated[str | None, typer.Option(help="The subject's stage.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; again for more.")] = None,
+    key: Annotated[str | None, typer.Option(help="Idempotency-Key: the same key meets the same run.")] = None,
+    *,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait on, also while only somebody else can move it.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the run's id and do not follow it.")] = False,
+    output: Output = Out.TEXT,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Run a document, a workflow or a recorded plan, and follow it to its end.
+
+    Ends with 0 when the run succeeded, 1 when it failed, 3 when it waits for somebody.
+    """
+    told = what(source)
+    inputs, labels = inputs_of(single or [], whole), pairs(label or [], "--label")
+
+    async def todo(api: Client) -> int:
+        from headrace.cli.following import follow
+
+        made = await api.create_run(**told, inputs=inputs, subject=subject, stage=stage, labels=labels, key=key)
+        if detach:
+            show(output, await api.get(f"/runs/{made.id}"), lambda: print(made.id))
+            return 0
+        if not made.workers_active and output is Out.TEXT:
+            typer.echo("no worker lives: the run stays queued until one joins", err=True)
+        code = await follow(api, made.id, wait=wait, quiet=output is Out.JSON)
+        if output is Out.JSON:
+            show_json(await api.get(f"/runs/{made.id}"))
+        else:
+            await _ending(api, made.id)
+        return code
+
+    work(url, token, todo)
+
+
+async def _ending(api: Client, run_id: str) -> None:
+    from headrace import codec
+
+    last = await api.run(run_id)
+    if last.error:
+        typer.echo(f"{last.error.type}: {last.error.message}", err=True)
+    if last.over and last.outputs is not None:
+        print(codec.dumps(last.outputs).decode())
+
+
+def trigger(
+    name: Annotated[str, typer.Argument(help="The name that workflows declare in their triggers.")],
+    data: Annotated[str, typer.Option(help="The event, as JSON, or @FILE.")] = "null",
+    key: Annotated[str | None, typer.Option(help="The message's id: a repeat meets the same runs.")] = None,
+    output: Output = Out.TEXT,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Publish a trigger event: a run of each workflow that declares its name."""
+    payload = read_json(read_text(Path(data[1:])) if data.startswith("@") else data, "--data")
+
+    async def todo(api: Client) -> None:
+        body = await api.trigger(name, payload, key=key)
+        show(output, body, lambda: print(f"published {name} as {body['message_id']}"))
+
+    work(url, token, todo)

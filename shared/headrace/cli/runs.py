@@ -1,0 +1,212 @@
+"""Runs: list, show, follow, act on."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from headrace.cli.options import Out, Output, Token, Url, ago, show, show_fields, show_table, work
+from headrace.client.client import Client
+from headrace.client.streams import COMPLETE
+from headrace.client.views import Run
+
+app = typer.Typer(no_args_is_help=True, help="Runs: list, show, events, logs, result, cancel, start, retry, explain.")
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The id of a run.")]
+
+
+@app.command("list")
+def list_(
+    status: Annotated[list[str] | None, typer.Option(help="Only these statuses; again for more.")] = None,
+    workflow: Annotated[str | None, typer.Option(help="Only runs of this workflow.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Only runs about this subject.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
+    output: Output = Out.TEXT,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """List runs, the newest first."""
+
+    async def todo(api: Client) -> None:
+        page = await api.get("/runs", status=status or None, workflow=workflow, subject=subject, limit=limit)
+
+        def text() -> None:
+            columns = ("id", "status", "waiting for", "name", "steps", "requester", "created")
+            show_table(columns, [_row(item) for item in page["items"]])
+
+        show(output, page, text)
+
+    work(url, token, todo)
+
+
+def _row(run: dict[str, Any]) -> Sequence[Any]:
+    done = f"{run['steps_done']}/{run['steps_total']}"
+    requester = run["requester"]["name"]
+    return (run["id"], run["status"], run["waiting_for"], run["name"], done, requester, ago(run["created_at"]))
+
+
+@app.command("show")
+def show_(run: RunId, output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
+    """Show a run with its steps."""
+
+    async def todo(api: Client) -> None:
+        body = await api.get(f"/runs/{run}")
+        show(output, body, lambda: show_run(body))
+
+    work(url, token, todo)
+
+
+def show_run(body: dict[str, Any]) -> None:
+    """Print a run with its steps."""
+    error = body["error"]
+    fields = [
+        ("run", body["id"]),
+        ("status", body["status"] + (f" (waits for {body['waiting_for']})" if body["waiting_for"] else "")),
+        ("name", body["name"]),
+        ("error", f"{error['type']}: {error['message']}" if error else None),
+        ("plan", body["plan_digest"]),
+        ("requester", body["requester"]["name"]),
+        ("retry of", body["retry_of"]),
+        ("created", body["created_at"]),
+        ("started", body["started_at"]),
+        ("finished", body["finished_at"]),
+        ("inputs", body["inputs"]),
+        ("outputs", body["outputs"]),
+    ]
+    show_fields(fields)
+    print()
+    show_table(("step", "kind", "status", "items", "attempt", "error"), [_step(step) for step in body["steps"]])
+
+
+def _step(step: dict[str, Any]) -> Sequence[Any]:
+    items = f"{step['items_done'] or 0}/{step['items_total']}" if step["items_total"] is not None else ""
+    error = f"{step['error']['type']}: {step['error']['message']}" if step["error"] else step.get("reason") or ""
+    return (step["step"], step["kind"], step["status"], items, step["attempt"] or "", error)
+
+
+@app.command()
+def result(run: RunId, output: Output = Out.JSON, url: Url = None, token: Token = None) -> None:
+    """Print the result of a finished run."""
+
+    async def todo(api: Client) -> None:
+        body = await api.result(run)
+        fields = [(name, body[name]) for name in ("id", "status", "error", "outputs", "views")]
+        show(output, body, lambda: show_fields(fields))
+
+    work(url, token, todo)
+
+
+@app.command()
+def events(
+    run: RunId,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run is over.")] = False,
+    output: Output = Out.TEXT,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Print a run's events."""
+
+    async def todo(api: Client) -> None:
+        from headrace.cli.narrating import line
+
+        if follow:
+            async for event in api.run_events(run):
+                _print_event(output, event.data, "" if event.event == COMPLETE else line(event.data))
+            return
+        async for item in api.pages(f"/runs/{run}/events", limit=100):
+            _print_event(output, item, line(item))
+
+    work(url, token, todo)
+
+
+def _print_event(output: Out, data: Any, text: str) -> None:
+    from headrace import codec
+
+    told = codec.dumps(data).decode() if output is Out.JSON else text
+    if told:
+        print(told, flush=True)
+
+
+@app.command()
+def logs(
+    run: RunId,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run is over.")] = False,
+    output: Output = Out.TEXT,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Print what a run printed."""
+
+    async def todo(api: Client) -> None:
+        if follow:
+            async for event in api.run_lines(run):
+                _print_event(output, event.data, "" if event.event == COMPLETE else _line(event.data))
+            return
+        async for item in api.pages(f"/runs/{run}/logs", limit=100):
+            _print_event(output, item, _line(item))
+
+    work(url, token, todo)
+
+
+def _line(line: dict[str, Any]) -> str:
+    step = line["step"] or "-"
+    name = step if line["index"] is None else f"{step}[{line['index']}]"
+    return f"{line['at']} {line['level']:<7} {name}: {line['text']}"
+
+
+def _act(run: str, action: str, reason: str, output: Out, url: str | None, token: str | None) -> None:
+    async def todo(api: Client) -> None:
+        known = await api.act(run, action, reason=reason)
+        body = await api.get(f"/runs/{known.id}")
+        show(output, body, lambda: print(_told(known, action)))
+
+    work(url, token, todo)
+
+
+def _told(run: Run, action: str) -> str:
+    if action == "cancel" and run.cancel_requested:
+        return f"{run.id}: a cancel is asked for; attempts are being stopped"
+    return f"{run.id}: {run.status}" + (f" (retry of {run.retry_of})" if action == "retry" else "")
+
+
+@app.command()
+def cancel(
+    run: RunId,
+    reason: Annotated[str, typer.Option(help="Why; it is shown with the run.")] = "",
+    output: Output = Out.TEXT,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Cancel a run; one that is over is refused."""
+    _act(run, "cancel", reason, output, url, token)
+
+
+@app.command()
+def start(run: RunId, output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
+    """Start a run that waits for somebody to."""
+    _act(run, "start", "", output, url, token)
+
+
+@app.command()
+def retry(run: RunId, output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
+    """Run a failed or cancelled run again, as a new run."""
+    _act(run, "retry", "", output, url, token)
+
+
+@app.command()
+def explain(run: RunId, output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
+    """Say why a run is not moving, and what would move it."""
+
+    async def todo(api: Client) -> None:
+        body = await api.get(f"/runs/{run}/explain")
+
+        def text() -> None:
+            print(f"{run} is {body['status']}")
+            for reason in body["reasons"]:
+                step = f"{reason['step']}: " if reason["step"] else ""
+                print(f"- {step}{reason['message']}" + (f" -> {reason['remedy']}" if reason["remedy"] else ""))
+
+        show(output, body, text)
+
+    work(url, token, todo)

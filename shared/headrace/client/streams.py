@@ -1,0 +1,73 @@
+"""Server-sent events, each once and in order: a stream that breaks is opened again after the last id that came."""
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import httpx2
+import msgspec
+
+from headrace import codec, errors
+from headrace.client.transport import AGAIN_FIRST_S, AGAIN_MAX_S, Transport, unreachable
+
+COMPLETE: Final = "complete"
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One event of a stream: its name, its id (none of `complete`), its data."""
+
+    event: str
+    data: dict[str, Any]
+    id: str | None = None
+
+
+async def parsed(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
+    """Read server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html), heartbeats left out."""
+    name, identifier = "message", None
+    data: list[str] = []
+    async for line in lines:
+        if not line:
+            if data:
+                yield Event(name, codec.loads("\n".join(data)), identifier)
+            name, identifier = "message", None
+            data.clear()
+            continue
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        match field:
+            case "event":
+                name = value
+            case "id":
+                identifier = value
+            case "data":
+                data.append(value)
+            case _:
+                continue
+
+
+async def follow(transport: Transport, path: str, after: str | None = None) -> AsyncIterator[Event]:
+    """Give the events of a stream until it is complete, going on after the last one through any connection trouble.
+
+    Raises UnavailableError when the api cannot be reached for the transport's patience.
+    """
+    failing_since: float | None = None
+    pause = AGAIN_FIRST_S
+    while True:
+        try:
+            async with transport.stream(path, after) as lines:
+                async for event in parsed(lines):
+                    failing_since, pause = None, AGAIN_FIRST_S
+                    after = event.id or after
+                    yield event
+                    if event.event == COMPLETE:
+                        return
+            trouble: errors.HeadraceError = unreachable(transport.url, ConnectionError("the stream ended early"))
+        except errors.UnavailableError as problem:
+            trouble = problem
+        except httpx2.TransportError as problem:
+            trouble = unreachable(transport.url, problem)
+        now = transport.monotonic()
+        failing_since = now if failing_since is None else failing_since
+        if now - failing_since > transport.patience_s:
+            raise trouble
+        await transport.pause(pause)
+        pause = min(pause * 2, AGAIN_MAX_S)

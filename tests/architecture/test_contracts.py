@@ -21,6 +21,7 @@ BROKEN = {
     "the database's driver": ("services/api/headrace_api/sample.py", "import asyncpg"),
     "NATS": ("services/runner/headrace_runner/sample.py", "import nats"),
     "HTTP clients": ("services/planner/headrace_planner/sample.py", "import httpx2"),
+    "the web server": ("services/planner/headrace_planner/sample.py", "import uvicorn"),
     "the web framework": ("services/planner/headrace_planner/sample.py", "import fastapi"),
     "the terminal": ("services/planner/headrace_planner/sample.py", "import rich"),
 }

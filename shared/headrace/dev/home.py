@@ -8,6 +8,7 @@ of the embedded servers.
 import fcntl
 import os
 import secrets
+import shutil
 from pathlib import Path
 from typing import IO, Final
 
@@ -16,6 +17,7 @@ import msgspec
 from headrace.errors import ConflictError
 from headrace.keys import Keys
 
+LOCK: Final = "lock"
 SECRET_BYTES: Final = 32
 PRIVATE_FILE: Final = 0o600
 PRIVATE_FOLDER: Final = 0o700
@@ -44,7 +46,7 @@ class Home:
         """Make the folder and take it; raises ConflictError naming the process that has it."""
         self.folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         self.folder.chmod(PRIVATE_FOLDER)
-        file = (self.folder / "lock").open("a+", encoding="ascii")
+        file = (self.folder / LOCK).open("a+", encoding="ascii")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as problem:
@@ -58,6 +60,15 @@ class Home:
         file.flush()
         self._lock = file
         self.logs.mkdir(exist_ok=True)
+
+    def clear(self) -> None:
+        """Throw everything in the folder away but the lock that we hold."""
+        for each in self.folder.iterdir():
+            if each.is_dir() and not each.is_symlink():
+                shutil.rmtree(each)
+            elif each.name != LOCK:
+                each.unlink()
+        self.logs.mkdir()
 
     def unlock(self) -> None:
         """Let go of the folder."""

@@ -17,6 +17,8 @@ from headrace.service import installed
 
 READY_S: Final = 60.0
 LOOK_S: Final = 0.02
+STARTS_MAX: Final = 3
+"""A service that ends this often before it was ever ready is not started again."""
 PROBE_S: Final = 2.0
 READY_PATH: Final = "/readyz"
 LOOPBACK: Final = "127.0.0.1"
@@ -64,14 +66,31 @@ class Stack:
         try:
             async with asyncio.timeout(READY_S):
                 while not await _says_ready(host, program.ready_port):
+                    self._refuse_crash_loop(name)
                     await self._clock.sleep(LOOK_S)
         except TimeoutError as problem:
-            message = f"{name} is not ready after {READY_S:g} s; see {self.home.logs / name}.log"
+            message = f"{name} is not ready after {READY_S:g} s; see {self.home.logs / f'{name}.log'}"
             raise UnavailableError(message) from problem
+
+    def _refuse_crash_loop(self, name: str) -> None:
+        if self.supervisor.restarts.get(name, 0) >= STARTS_MAX:
+            log = self.home.logs / f"{name}.log"
+            said = log.read_text(errors="replace").strip().rpartition("\n")[2]
+            message = f"{name} does not start: {said} (see {log})"
+            raise UnavailableError(message)
+
+    @property
+    def database_url(self) -> str:
+        """Give the URL of the database."""
+        return self.postgres.url if self.postgres else self.config.database_url or ""
+
+    async def stop_services(self) -> None:
+        """Stop the services in order; the servers stay."""
+        await self.supervisor.stop((*STOP_ORDER, tuple(self.programs)))
 
     async def stop(self) -> None:
         """Stop services in order, then the servers beneath them."""
-        await self.supervisor.stop((*STOP_ORDER, tuple(self.programs)))
+        await self.stop_services()
         await asyncio.to_thread(self.supervisor.close)
         for server in (self.nats, self.postgres):
             if server is not None:
@@ -84,16 +103,21 @@ class Stack:
         async with asyncio.TaskGroup() as group:
             for step in steps:
                 group.create_task(step)
-        database_url = self.postgres.url if self.postgres else self.config.database_url
-        nats_url = self.nats.url if self.nats else self.config.nats_url
-        return Servers(database_url or "", nats_url or "")
+        return Servers(self.database_url, self.nats.url if self.nats else self.config.nats_url or "")
 
 
 @asynccontextmanager
-async def running(config: Config, clock: Clock, say: Callable[[str], None]) -> AsyncIterator[Stack]:
-    """Run an installation for as long as the block lasts; raises HeadraceError for what its user can mend."""
+async def running(
+    config: Config, clock: Clock, say: Callable[[str], None], *, fresh: bool = False
+) -> AsyncIterator[Stack]:
+    """Run an installation for as long as the block lasts, in an emptied data folder if it shall be `fresh`.
+
+    Raises HeadraceError for what its user can mend.
+    """
     stack = Stack(config, clock, say)
     stack.home.lock()
+    if fresh:
+        stack.home.clear()
     try:
         async with asyncio.TaskGroup() as group:
             try:

@@ -10,8 +10,9 @@ from headrace.clock import Clock
 from headrace.codec import encode
 from headrace.errors import ConflictError, UnavailableError
 from headrace.keys import POOL, Keys
-from headrace.messages import ClaimGrant, ClaimWrite, WorkOrder
+from headrace.messages import ClaimWrite
 from headrace.vocabulary import CLAIM_GRANT_S, LOG_RUNS
+from headrace.wire import ClaimGrant, WorkOrder
 
 CLAIM_TIMEOUT_S: Final = 5.0
 BACKOFF_FIRST_S: Final = 0.1

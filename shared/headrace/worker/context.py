@@ -9,7 +9,7 @@ import msgspec
 from headrace.clock import Clock
 from headrace.errors import StepError
 from headrace.events.base import Evidence
-from headrace.messages import Line, WorkOrder
+from headrace.wire import Line, WorkOrder
 from headrace.worker.lines import LineSink
 from headrace.worker.scrub import Scrubber
 

@@ -10,7 +10,7 @@ from headrace.bus.port import Bus
 from headrace.clock import Clock
 from headrace.codec import encode
 from headrace.errors import UnavailableError
-from headrace.messages import Line
+from headrace.wire import Line
 
 BATCH_S: Final = 0.05
 BATCH_LINES_MAX: Final = 500

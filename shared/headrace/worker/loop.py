@@ -17,8 +17,9 @@ from headrace.bus.port import Bus, Delivery, Subscription, WorkSource
 from headrace.clock import Clock
 from headrace.errors import TooLargeError, UnavailableError
 from headrace.keys import POOL, Keys
-from headrace.messages import Beat, Holding, Interrupt, ReportAttempt, WorkOrder
+from headrace.messages import ReportAttempt
 from headrace.vocabulary import DRAIN_S, MESSAGE_BYTES_MAX, WORKSPACE_DEFAULT, AttemptStatus
+from headrace.wire import Beat, Holding, Interrupt, WorkOrder
 from headrace.worker import orders
 from headrace.worker.credit import Credit
 from headrace.worker.done import Done, Recent

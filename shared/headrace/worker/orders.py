@@ -7,7 +7,7 @@ import msgspec
 from headrace import codec
 from headrace.errors import ForbiddenError, HeadraceError, UnauthorizedError
 from headrace.keys import POOL, Keys
-from headrace.messages import WorkOrder
+from headrace.wire import WorkOrder
 
 SEAL: Final = "seal"
 MALFORMED: Final = "malformed"

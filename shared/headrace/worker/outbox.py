@@ -17,8 +17,9 @@ from headrace.clock import Clock
 from headrace.codec import Raw, encode
 from headrace.errors import UnavailableError
 from headrace.keys import POOL, Keys
-from headrace.messages import FeedEvent, ReportAttempt, Told, WorkOrder
+from headrace.messages import ReportAttempt, Told
 from headrace.vocabulary import LOG_RUNS
+from headrace.wire import FeedEvent, WorkOrder
 from headrace.worker.waiting import within
 
 IN_FLIGHT_MAX: Final = 256

@@ -13,8 +13,8 @@ from headrace.clock import Clock
 from headrace.codec import encode
 from headrace.errors import ForbiddenError, UnauthorizedError, UnavailableError
 from headrace.keys import OWNERS, POOL, Keys
-from headrace.messages import Beat, BeatNow, Control, Drain, Interrupt, Probe
 from headrace.vocabulary import LOG_CATALOGUE, PRESENCE_INTERVAL_S
+from headrace.wire import Beat, BeatNow, Control, Drain, Interrupt, Probe
 from headrace.worker.manifests import announcement
 from headrace.worker.registry import Registry
 from headrace.worker.waiting import within

@@ -9,8 +9,9 @@ from headrace import codec
 from headrace.codec import NULL, Raw
 from headrace.errors import MESSAGE_CHARS_MAX, HeadraceError, RateLimitedError, StepError, ValidationError
 from headrace.events.base import ArtifactInfo, BlobRef, ErrorInfo
-from headrace.messages import ReportAttempt, WorkOrder
+from headrace.messages import ReportAttempt
 from headrace.vocabulary import INLINE_BYTES_MAX, PREVIEW_CHARS, AttemptStatus
+from headrace.wire import WorkOrder
 from headrace.worker.blobs import BlobClient
 from headrace.worker.context import AttemptContext, Kept
 

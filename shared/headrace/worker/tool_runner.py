@@ -18,9 +18,10 @@ from headrace import codec, telemetry
 from headrace.clock import Clock
 from headrace.errors import ForbiddenError, StepError, UnauthorizedError, UnavailableError
 from headrace.events.base import Evidence
-from headrace.messages import ReportAttempt, WorkOrder
+from headrace.messages import ReportAttempt
 from headrace.ports.tool import Tool
 from headrace.vocabulary import Access, AttemptStatus, Effect
+from headrace.wire import WorkOrder
 from headrace.worker import preconditions, results
 from headrace.worker.blobs import BlobClient
 from headrace.worker.claims import Claimer, Permission

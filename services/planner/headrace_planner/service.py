@@ -1,0 +1,67 @@
+"""The planner: compiles specs into plans, owns the logs of runs and of the catalogue, and starts runs by triggers."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from headrace import ids
+from headrace.clock import Clock, SystemClock, mint
+from headrace.config import Config
+from headrace.host.library import CachedLibrary
+from headrace.host.owner import OwnerHost
+from headrace.host.presence import Presence
+from headrace.serving import Running, serve
+from headrace.vocabulary import LOG_CATALOGUE, LOG_RUNS
+from headrace_planner.catalogue.admit import RunPreparer
+from headrace_planner.catalogue.prepare import CataloguePreparer
+from headrace_planner.catalogue.recompile import Recompiler
+from headrace_planner.catalogue.room import CatalogueRoom
+from headrace_planner.compile import compiler
+from headrace_planner.runs.room import RunRoom
+from headrace_planner.triggers.router import TriggerRouter
+
+
+class PlannerService:
+    """The service `planner`."""
+
+    name = "planner"
+
+    def rooms(self, library: Any) -> Sequence[Any]:
+        """Give the rooms of runs and of the catalogue."""
+        return RunRoom(library), CatalogueRoom(library)
+
+    def preparers(self, log: Any, *, clock: Clock | None = None, presence: Presence | None = None) -> dict[str, Any]:
+        """Give the preparer of each log; `presence` is the one that the owner host listens with."""
+        clock = clock or SystemClock()
+        return {
+            LOG_RUNS: RunPreparer(log, presence or Presence(clock)),
+            LOG_CATALOGUE: CataloguePreparer(log, clock, compiler.compile),
+        }
+
+    async def run(self, config: Config) -> None:
+        """Serve until cancelled, then drain."""
+        await serve(self.name, config, main=self._main, database=True)
+
+    async def _main(self, running: Running) -> None:
+        log, bus, clock, keys = running.log, running.bus, running.clock, running.config.keys
+        library, presence = CachedLibrary(), Presence(clock)
+        preparers = self.preparers(log, clock=clock, presence=presence)
+        host = OwnerHost(
+            log,
+            bus,
+            clock=clock,
+            keys=keys,
+            rooms=self.rooms(library),
+            preparers=preparers,
+            owner_id=mint(clock, ids.WORKER),
+            library=library,
+            presence=presence,
+        )
+        running.health.add("partitions", lambda: host.ready)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(host.run())
+            group.create_task(TriggerRouter(log, bus, keys, clock).run())
+            group.create_task(Recompiler(log, bus, keys, clock, preparers[LOG_CATALOGUE]).run())
+
+
+service = PlannerService()

@@ -41,7 +41,7 @@ def check_event(partition: int, event: NewEvent, latest: int) -> None:
             raise DataError(message)
     for data in (event.data, event.meta):
         try:
-            codec.loads(data)
-        except ValidationError as problem:
+            codec.loads(data.decode())
+        except (ValidationError, UnicodeDecodeError) as problem:
             message = f"event {event.type} of {event.stream_id}: {problem}"
             raise DataError(message) from problem

@@ -31,8 +31,8 @@ from headrace.log.port import (
 from headrace.log.shares import Member, claimable, share
 from headrace.log.tables import MAIN, TABLES
 from headrace.log.verify import verify
-from headrace.messages import Line
 from headrace.vocabulary import IDEMPOTENCY_KEPT_S, LOG_PARTITIONS
+from headrace.wire import Line
 
 Hook = Callable[[Sequence[Batch]], Awaitable[None]]
 
@@ -205,7 +205,8 @@ class MemoryLog:
     async def park(self, parked: Parked) -> None:
         """Keep a message that could not be processed."""
         self._up()
-        self._parked.append(msgspec.structs.replace(parked, id=len(self._parked) + 1))
+        source, error = projection.storable(parked.source), projection.storable(parked.error)
+        self._parked.append(msgspec.structs.replace(parked, id=len(self._parked) + 1, source=source, error=error))
 
     # blobs and lines
 

@@ -7,7 +7,7 @@ import msgspec
 
 from headrace.decider import Row
 from headrace.errors import HeadraceError
-from headrace.messages import Line
+from headrace.wire import Line
 
 
 class DataError(HeadraceError):

@@ -33,8 +33,8 @@ from headrace.log.select import drop_query, rows_query
 from headrace.log.tables import MAIN
 from headrace.log.verify import verify
 from headrace.log.wire import append_arguments, months_of
-from headrace.messages import Line
 from headrace.vocabulary import IDEMPOTENCY_KEPT_S, LEASE_S
+from headrace.wire import Line
 
 OWNER_CONNECTIONS: Final = 4
 READER_CONNECTIONS: Final = 6

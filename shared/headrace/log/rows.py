@@ -45,6 +45,9 @@ def values(row: Row) -> Values:
         message = f"row of {row.table!r} names what its table has not: {unknown}"
         raise DataError(message)
     get = row.columns.get
+    if any(get(column) is None for column in table.key):
+        message = f"row of {row.table!r} lacks its key: {', '.join(table.key)}"
+        raise DataError(message)
     return tuple(_value(row.table, name, kind, get(name)) for name, kind in table.columns.items())
 
 

@@ -51,7 +51,7 @@ begin
         select month, stream, min(version) as first, max(version) - min(version) + 1 = count(*) as whole
           from unnest(p_e_batch, p_e_month, p_e_stream, p_e_version) as e(batch, month, stream, version)
           where v_good[batch] group by month, stream) s
-      where not whole or (first > 1 and not exists (
+      where not whole or first < 1 or (first > 1 and not exists (
         select from headrace.events e where e.month = s.month and e.stream_id = s.stream and e.version = s.first - 1))
     ) then
       raise exception 'the versions of a stream do not follow' using errcode = 'HR004';

@@ -7,17 +7,10 @@ from headrace import codec, ids
 from headrace.decider import Context, Dispatch, Effect, MissingError, Rejection, Stop, Tell
 from headrace.events.base import Actor, ErrorInfo
 from headrace.events.runs import RunEvent
-from headrace.messages import (
-    Advance,
-    ClaimWrite,
-    CreateRun,
-    ReportAttempt,
-    ResolveApproval,
-    RunCommand,
-    WorkOrder,
-)
+from headrace.messages import Advance, ClaimWrite, CreateRun, ReportAttempt, ResolveApproval, RunCommand
 from headrace.plans import model
 from headrace.plans.model import CallStep, Plan, PlanStep, StepBody, ToolPin
+from headrace.wire import WorkOrder
 from headrace_planner.runs.room import RunRoom
 from headrace_planner.runs.state import Run
 

@@ -7,7 +7,6 @@ from headrace.codec import NULL, Raw
 from headrace.decider import Library
 from headrace.errors import StepError
 from headrace.expressions.expression import parse
-from headrace.messages import WorkOrder
 from headrace.plans.model import (
     ApprovalStep,
     CallStep,
@@ -17,6 +16,7 @@ from headrace.plans.model import (
     TransformStep,
     WaitStep,
 )
+from headrace.wire import WorkOrder
 from headrace_planner.runs.graph import tool_name
 from headrace_planner.runs.scope import RunScope, items_of
 from headrace_planner.runs.state import Instance, Run

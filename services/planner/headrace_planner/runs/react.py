@@ -12,15 +12,9 @@ from headrace.events.runs import (
     RunFailed,
     RunSucceeded,
 )
-from headrace.messages import (
-    Interrupt,
-    NoteOutcomeReceived,
-    ResolveApproval,
-    RunCommand,
-    SupersedeApproval,
-    Wake,
-)
+from headrace.messages import NoteOutcomeReceived, ResolveApproval, RunCommand, SupersedeApproval, Wake
 from headrace.vocabulary import LOG_APPROVALS, ApprovalStatus
+from headrace.wire import Interrupt
 from headrace_planner.runs import asks
 from headrace_planner.runs.orders import order_for
 from headrace_planner.runs.state import Ask, Run

@@ -10,9 +10,10 @@ import msgspec
 from headrace.codec import Raw
 from headrace.decider import Context, Effect, Library, Reason, Rejection, Row
 from headrace.events.runs import RunEvent, RunQueued
-from headrace.messages import ClaimGrant, ClaimWrite, CreateRun, RunCommand
+from headrace.messages import ClaimWrite, CreateRun, RunCommand
 from headrace.plans import model
 from headrace.vocabulary import CLAIM_GRANT_S, LOG_RUNS
+from headrace.wire import ClaimGrant
 from headrace_planner.runs import decide as deciding
 from headrace_planner.runs import evolve as evolving
 from headrace_planner.runs import react as reacting

@@ -1,0 +1,136 @@
+"""What owners, workers and readers say to each other: orders, grants, beats, lines, the feed (pure).
+
+Times are milliseconds since 1970, durations seconds.
+"""
+
+from typing import Any
+
+from headrace.codec import NULL, Raw
+from headrace.messages import Message
+
+
+class WorkOrder(Message, frozen=True, kw_only=True):
+    """An attempt to perform: what, with which arguments, until when, under which plan and key.
+
+    Arguments or evidence over ORDER_INLINE_BYTES_MAX travel as a blob: then `arguments_blob` / `evidence_blob` is its
+    digest and the field itself null. `arguments_digest` is `codec.sha256` of the arguments' bytes as they were sent.
+    """
+
+    attempt_id: str
+    run_id: str
+    step: str
+    attempt: int
+    workspace: str
+    kind: str
+    tool: str
+    pool: str
+    arguments: Raw = NULL
+    arguments_blob: str | None = None
+    arguments_digest: str
+    plan_digest: str
+    manifest_digest: str
+    effect: str
+    idempotency_key: str
+    timeout_s: float
+    index: int | None = None
+    evidence: Raw = NULL
+    evidence_blob: str | None = None
+    artifacts: Raw = NULL
+    precondition: Raw = NULL
+    connection: Raw = NULL
+    blob_token: str = ""
+    traceparent: str | None = None
+
+
+class ClaimGrant(Message, frozen=True, kw_only=True):
+    """The owner's answer to a claim: granted until `expires_at`, or not and why."""
+
+    granted: bool
+    nonce: str
+    expires_at: int = 0
+    reason: str = ""
+
+
+class Holding(Message, frozen=True, kw_only=True):
+    """An attempt that a worker holds."""
+
+    attempt_id: str
+    tool: str
+    since: int
+
+
+class Beat(Message, frozen=True, kw_only=True):
+    """A worker's sign of life: what it can do and what it holds."""
+
+    worker: str
+    service: str
+    host: str
+    pools: tuple[str, ...]
+    slots: int
+    holding: tuple[Holding, ...] = ()
+    started_at: int = 0
+    at: int = 0
+    draining: bool = False
+    done_total: int = 0
+    failed_total: int = 0
+    tools: tuple[dict[str, Any], ...] = ()
+
+
+class Interrupt(Message, frozen=True, kw_only=True, tag="interrupt"):
+    """Stop performing an attempt: its run was cancelled or it is over its time."""
+
+    attempt_id: str
+    reason: str
+
+
+class BeatNow(Message, frozen=True, kw_only=True, tag="beat_now"):
+    """Every worker says what it holds, at once: a new owner asks."""
+
+
+class Drain(Message, frozen=True, kw_only=True, tag="drain"):
+    """A worker takes no more work and ends when it holds none."""
+
+    worker: str
+
+
+class Probe(Message, frozen=True, kw_only=True, tag="probe"):
+    """An owner's probe of the path that beats take: it must come back before silence counts."""
+
+    owner: str
+    nonce: str
+
+
+Control = Interrupt | BeatNow | Drain | Probe
+
+
+class Line(Message, frozen=True, kw_only=True):
+    """One line that an attempt printed; unique by attempt and sequence."""
+
+    run_id: str
+    attempt_id: str
+    step: str
+    sequence: int
+    at: int
+    text: str
+    workspace: str
+    index: int | None = None
+    stream: str = "log"
+    level: str = "info"
+
+
+class FeedEvent(Message, frozen=True, kw_only=True):
+    """A committed event on the feed, as a CloudEvent (https://github.com/cloudevents/spec, version 1.0)."""
+
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str
+    data: Raw
+    log: str
+    partition: int
+    position: int
+    version: int
+    workspace: str
+    specversion: str = "1.0"
+    datacontenttype: str = "application/json"

@@ -7,8 +7,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from headrace.clock import SystemClock
 from headrace.dev.embedded import EmbeddedNats, EmbeddedPostgres
+from headrace.log.memory import MemoryLog
 from headrace.log.migrate import migrate
+from headrace.log.port import Log
+from headrace.log.postgres import PostgresLog
 
 _databases = itertools.count(1)
 
@@ -16,7 +20,8 @@ _databases = itertools.count(1)
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """Give the session's PostgreSQL."""
-    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres")) as server:
+    quick = {"fsync": "off", "full_page_writes": "off"}  # a test machine that loses power loses no more than the test
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), settings=quick) as server:
         yield server
 
 
@@ -44,6 +49,21 @@ async def fresh_database(server: EmbeddedPostgres) -> AsyncIterator[str]:
         await admin.execute(f"drop database {name} with (force)")
     finally:
         await admin.close()
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def any_log_url(request: pytest.FixtureRequest) -> str | None:
+    """Give the URL of a fresh, migrated database, or None for the twin in memory."""
+    return str(request.getfixturevalue("postgres_url")) if request.param == "postgres" else None
+
+
+@pytest.fixture
+async def any_log(any_log_url: str | None) -> AsyncIterator[Log]:
+    """Give an open log: each test that asks for it runs over Postgres and over its twin in memory."""
+    clock = SystemClock()
+    log = MemoryLog(clock) if any_log_url is None else await PostgresLog.open(any_log_url, clock)
+    yield log
+    await log.close()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Self
@@ -49,8 +49,19 @@ SETTINGS: Final = {
 class EmbeddedPostgres:
     """A PostgreSQL server whose data lies in `data_dir`, with a superuser and a database `headrace`."""
 
-    def __init__(self, data_dir: Path | str, port: int = 0, binaries: Path | None = None) -> None:
-        """Prepare a server; without a `port` it takes a free one and keeps it over restarts of this object."""
+    def __init__(
+        self,
+        data_dir: Path | str,
+        port: int = 0,
+        *,
+        binaries: Path | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """Prepare a server; without a `port` it takes a free one and keeps it over restarts of this object.
+
+        `binaries` is a folder with another version's `postgres` and `initdb`; `settings` replace ours by name.
+        """
+        self._settings = {**SETTINGS, **(settings or {})}
         self._home = Path(data_dir).absolute()
         self._data = self._home / "data"
         self._bin = binaries or _postgres_binaries()
@@ -141,7 +152,7 @@ class EmbeddedPostgres:
 
     def _try_start(self, prefix: list[str]) -> str | None:
         """Start once and wait until it is ready; gives what it said when it ended instead."""
-        settings = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        settings = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         command: list[str | Path] = [*prefix, self._bin / "postgres", "-D", self._data, "-p", str(self.port), *settings]
         with self.log_file.open("ab") as output:
             said_before = output.tell()

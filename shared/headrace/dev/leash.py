@@ -34,11 +34,10 @@ class Leash:
         stop: Sequence[tuple[signal.Signals, float]] = STOP_SERVICE,
     ) -> None:
         """Start `command`; its stdout and stderr go to `output`, else to our stderr. Raises FileNotFoundError."""
-        signals = ",".join(f"{number.value}:{grace}" for number, grace in stop)
         reader, self._pipe = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", __file__, signals, *map(str, command)],
+                leashed(command, stop),
                 stdin=reader,
                 stdout=subprocess.PIPE,
                 stderr=output,
@@ -94,6 +93,16 @@ class Leash:
         """End the child with SIGKILL, as a crash would."""
         self.send(signal.SIGKILL)
         return self.stop()
+
+
+def leashed(command: Sequence[str | Path], stop: Sequence[tuple[signal.Signals, float]] = STOP_SERVICE) -> list[str]:
+    """Give the command that runs `command` on a leash, for a caller with process handling of its own.
+
+    Its stdin must be a pipe that the caller holds open; its first line on stdout is the child's process id; what the
+    child prints goes to its stderr.
+    """
+    signals = ",".join(f"{number.value}:{grace}" for number, grace in stop)
+    return [sys.executable, "-I", "-S", __file__, signals, *map(str, command)]
 
 
 def main(arguments: Sequence[str]) -> int:

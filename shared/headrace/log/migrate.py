@@ -116,7 +116,8 @@ async def _known(connection: asyncpg.Connection) -> list[tuple[int, str]]:
         if one is None or one.checksum != row["checksum"]:
             message = (
                 f"migration {row['version']:04} {row['name']} of the database is not this code's: the file was changed "
-                "after it was applied, or the database belongs to another build"
+                "after it was applied, or the database belongs to another build. Use the build that made it, or, if its "
+                "data may go, an empty database (for the embedded one: delete its folder, .headrace/postgres)"
             )
             raise DatabaseVersionError(message)
     return [(row["version"], row["name"]) for row in rows]

@@ -260,5 +260,5 @@ async def _given(tool: Tool, context: AttemptContext, given_input: BaseModel) ->
     """Call `perform`: on the loop when it is asynchronous, in a thread of its own when it is not."""
     if inspect.iscoroutinefunction(tool.perform):
         return await tool.perform(context, given_input)
-    given: Any = await in_thread(lambda: tool.perform(context, given_input), context.attempt_id)
+    given: Any = await in_thread(lambda: tool.perform(context, given_input))
     return await given if inspect.isawaitable(given) else given

@@ -105,5 +105,5 @@ class JetStreamWorld:
         for each in self.clients:
             await each.guardian.close()
         answer = await bus.connection.api(subjects.api("STREAM.NAMES"), {"offset": 0})
-        for name in answer["streams"]:
+        for name in answer["streams"] or []:
             await bus.connection.api(subjects.api("STREAM.DELETE", name))

@@ -102,6 +102,8 @@ class Connection:
         self.url = url
         self.on_connect: list[Callable[[], None]] = []
         self.dropped = 0
+        self.session = 0
+        """Counts connects and reconnects: whatever the server held for us before is gone or unsure."""
         self._clock = clock
         self._name = name
         self.dial: Dial = dial or _dial
@@ -313,6 +315,7 @@ class Connection:
     async def _on_up(self) -> None:
         logger.info("NATS: connected to %s", self.url)
         self._said = ("", 0.0)
+        self.session += 1
         self._up.set()
         telemetry.bus_connected(connected=True)
         for tell in self.on_connect:

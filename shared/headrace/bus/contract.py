@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
 
 from headrace import __version__
 from headrace.bus import subjects
-from headrace.messages import FeedEvent
 from headrace.vocabulary import LOG_PARTITIONS
+from headrace.wire import FeedEvent
 
 TITLE: Final = "headrace on NATS"
 ABOUT: Final = (

@@ -48,6 +48,11 @@ class Guardian:
         self._background = Background()
         self._one_at_a_time = asyncio.Lock()
 
+    @property
+    def dirty(self) -> bool:
+        """Tell whether something was reported that has not been mended yet."""
+        return self._all or bool(self._missing) or self._one_at_a_time.locked()
+
     async def open(self) -> None:
         """Begin to watch."""
         await self._background.open()

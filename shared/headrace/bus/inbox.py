@@ -21,8 +21,10 @@ from headrace.bus.pull import PullHub
 
 logger = logging.getLogger(__name__)
 CREDIT: Final = INBOX_UNSETTLED_MAX // 2
-PURGE_BYTES: Final = INBOX_BYTES_MAX // 8
-"""Settled messages are deleted once they take up so much room that the inbox would soon look full."""
+PURGE_BYTES: Final = INBOX_BYTES_MAX // 32
+"""Settled messages are deleted once they take up this much room: else the inbox would look full, and after a reconnect
+all of them would come again."""
+NOTHING: Final[dict[str, Any]] = {"ack_floor": {"stream_seq": 0}}
 
 
 class JetStreamInbox:
@@ -44,7 +46,8 @@ class JetStreamInbox:
         self._deliver = deliver
         self._lane = hub.lane(stream, subjects.epoch_consumer(epoch), self._on_message, standing=True)
         self._lane.credit = CREDIT
-        self._made = ""
+        self._seen: tuple[str, int] | None = None
+        """The stream that was read (by when it was made) and the session in which it was."""
         self._base = 0
         """What is added to the stream's sequences: as far as we were when it was made anew."""
         self._last = 0
@@ -54,16 +57,26 @@ class JetStreamInbox:
 
     async def declare(self) -> None:
         """Make this epoch's consumer stand, behind what is settled, unless a newer epoch has taken over."""
-        self._lane.pause()
         consumers = await self._consumers()
         if any(epoch > self._epoch for epoch in consumers):
             logger.warning("inbox %s: epoch %d was overtaken", self.stream, self._epoch)
             self._guardian.release(self)
+            self._lane.pause()
             return
         info = await self._connection.api(subjects.api("STREAM.INFO", self.stream))
-        first, last = int(info["state"]["first_seq"]), int(info["state"]["last_seq"])
-        if self._made != info["created"]:
-            self._made, self._base, self._settled = info["created"], self._last, self._last
+        seen = (info["created"], self._connection.session)
+        if self._epoch in consumers and self._seen == seen:
+            self._lane.resume()
+            return
+        self._lane.pause()
+        state = info["state"]
+        first, last = int(state["first_seq"]), int(state["last_seq"])
+        if self._seen and self._seen != seen:
+            # The server may have lost the newest messages and given their numbers out again, so nothing that was
+            # known about sequences holds: begin with everything that is there. Repeats change nothing.
+            self._base = self._settled = self._last
+            consumers = dict.fromkeys(consumers, NOTHING)
+        self._seen = seen
         floor = max((self._floor(consumer) for consumer in consumers.values()), default=0)
         floor = max(min(floor, last), self._settled - self._base, first - 1, 0)
         for epoch in consumers:

@@ -26,7 +26,7 @@ HEARTBEAT_S: Final = 15
 SILENT_S: Final = HEARTBEAT_S * 2.5
 BACK_OFF_FIRST_S: Final = 0.25
 BACK_OFF_MAX_S: Final = 15.0
-BATCH_MAX: Final = 1_000
+BATCH_MAX: Final = 1_024
 SHORT_ACK_TOKENS: Final = 9
 PENDING: Final = "Nats-Pending-Messages"
 _ASK_TAIL: Final = f'"expires":{EXPIRES_S}000000000,"idle_heartbeat":{HEARTBEAT_S}000000000}}'.encode()
@@ -50,6 +50,7 @@ class Lane:
         self.back_off_s = 0.0
         self.waits = False
         self.paused = True
+        self.session = -1
         self.number = hub.number()
         self._hub = hub
 
@@ -59,7 +60,12 @@ class Lane:
         self._hub.soon(self)
 
     def resume(self) -> None:
-        """Ask (again) for everything that is wanted: the consumer stands now, and no request does."""
+        """Ask for what is wanted: the consumer stands now. Requests that stand already are left alone."""
+        if self.paused or self.waits or self.session != self._hub.session:
+            self.restart()
+
+    def restart(self) -> None:
+        """Ask for everything anew: no request stands any more."""
         self.paused = False
         self.waits = False
         self.outstanding = 0
@@ -67,8 +73,9 @@ class Lane:
         self._hub.soon(self)
 
     def pause(self) -> None:
-        """Ask for nothing until `resume`."""
+        """Ask for nothing until `resume`, and heed nothing that is said of requests before."""
         self.paused = True
+        self.generation += 1
 
     def close(self) -> None:
         """Forget this lane; what the server still sends for it is dropped."""
@@ -83,10 +90,11 @@ class Lane:
 
 
 class PullHub:
-    """Owns the subscription and the requests of all lanes. `requests` counts what was asked of the server."""
+    """Owns the subscription and the requests of all lanes. `requests` and `refusals` count what was asked and refused."""
 
     def __init__(self, connection: Connection, guardian: Guardian, clock: Clock) -> None:
         self.requests = 0
+        self.refusals = 0
         self._connection = connection
         self._guardian = guardian
         self._clock = clock
@@ -101,6 +109,11 @@ class PullHub:
         self._planned = False
         self._listening: Listening | None = None
         self._background = Background()
+
+    @property
+    def session(self) -> int:
+        """Count connects: requests of an older one are gone."""
+        return self._connection.session
 
     async def open(self) -> None:
         """Subscribe once there is a connection, and watch for silence."""
@@ -161,7 +174,7 @@ class PullHub:
         self._listening = await self._connection.listen(f"{self._prefix}.*", self._on_message)
         for lane in self._lanes.values():
             if not lane.paused:
-                lane.resume()
+                lane.restart()
 
     def _ask_all(self) -> None:
         self._planned = False
@@ -178,6 +191,7 @@ class PullHub:
         if lane.outstanding <= 0:
             lane.seen = self._clock.monotonic()
         lane.outstanding = lane.credit
+        lane.session = self.session
         reply = f"{self._prefix}.{lane.number}_{lane.generation}"
         while lacking > 0:
             batch = min(lacking, BATCH_MAX)
@@ -227,6 +241,7 @@ class PullHub:
                 lane.outstanding -= int(headers.get(PENDING, "0"))
                 self.soon(lane)
             case status:
+                self.refusals += 1
                 logger.info("%s: pull request ended: %s %s", lane.key, status, str(headers.get("Description")).strip())
                 self._back_off(lane)
                 self._guardian.missing(lane.stream)

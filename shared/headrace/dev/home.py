@@ -1,8 +1,7 @@
 """The data folder of an installation on one machine: its lock, its secret, its token, and where its servers are.
 
-`.headrace/` (0700) holds `secret` and `token` (0600), `api` (the address of the API), `servers.json` (0600; where a
-running installation's database and NATS are, for commands such as `headrace db verify`), `lock`, `logs/`, and the data
-of the embedded servers.
+`.headrace/` (0700) holds `secret` and `token` (0600), `lock`, `logs/` and the data of the embedded servers; and
+while it runs `api`, `database` and `nats.url` (0600): their URLs, for commands such as `headrace db verify`.
 """
 
 import fcntl
@@ -18,6 +17,9 @@ from headrace.errors import ConflictError
 from headrace.keys import Keys
 
 LOCK: Final = "lock"
+API: Final = "api"
+DATABASE: Final = "database"
+NATS: Final = "nats.url"
 SECRET_BYTES: Final = 32
 PRIVATE_FILE: Final = 0o600
 PRIVATE_FOLDER: Final = 0o700
@@ -38,8 +40,6 @@ class Home:
         self.logs = self.folder / "logs"
         self.secret_file = self.folder / "secret"
         self.token_file = self.folder / "token"
-        self.api_file = self.folder / "api"
-        self.servers_file = self.folder / "servers.json"
         self._lock: IO[str] | None = None
 
     def lock(self) -> None:
@@ -88,19 +88,14 @@ class Home:
 
     def tell(self, api_url: str, servers: Servers) -> None:
         """Write down where the api and the servers are."""
-        self.api_file.write_text(api_url + "\n")
-        write_private(self.servers_file, msgspec.json.encode(servers).decode() + "\n")
+        told = {API: api_url, DATABASE: servers.database_url, NATS: servers.nats_url}
+        for name, url in told.items():
+            write_private(self.folder / name, url + "\n")
 
     def untell(self) -> None:
         """Take back what `tell` wrote: nothing runs any more."""
-        self.api_file.unlink(missing_ok=True)
-        self.servers_file.unlink(missing_ok=True)
-
-
-def servers(folder: Path) -> Servers | None:
-    """Give where the servers of the installation in a data folder are, or None when it does not run."""
-    file = Home(folder).servers_file
-    return msgspec.json.decode(file.read_bytes(), type=Servers) if file.is_file() else None
+        for name in (API, DATABASE, NATS):
+            (self.folder / name).unlink(missing_ok=True)
 
 
 def write_private(path: Path, text: str) -> None:

@@ -1,6 +1,5 @@
 """The proof after a run: every hash chain holds, and all tables can be made again from the log without a change."""
 
-import contextlib
 from collections.abc import Callable
 
 from headrace.clock import Clock
@@ -8,7 +7,6 @@ from headrace.errors import ConflictError
 from headrace.log.port import Break
 from headrace.log.postgres import PostgresLog
 from headrace.log.rebuild import rebuild
-from headrace.service import installed, load
 
 
 async def give(database_url: str, clock: Clock, say: Callable[[str], None]) -> None:
@@ -23,17 +21,17 @@ async def give(database_url: str, clock: Clock, say: Callable[[str], None]) -> N
 
 async def _verify(log: PostgresLog, say: Callable[[str], None]) -> None:
     chains = events = 0
-    async with contextlib.aclosing(log.verify()) as found:
-        async for each in found:
-            if isinstance(each, Break):
-                message = f"the chain is broken: {each}"
-                raise ConflictError(message)
-            chains, events = chains + 1, events + each[2]
+    async for each in log.verify():
+        if isinstance(each, Break):
+            message = f"the chain of {each.log}/{each.partition} is broken at {each.position}: {each.reason}"
+            raise ConflictError(message)
+        chains, events = chains + 1, events + each[2]
     say(f"verified: {events} events in {chains} hash chains, each byte as it was written")
 
 
 async def _rebuild(log: PostgresLog, say: Callable[[str], None]) -> None:
-    services = [load(name) for name in sorted(installed())]
-    rooms = [room for service in services if hasattr(service, "rooms") for room in service.rooms]
-    report = await rebuild(log, rooms)
-    say(f"rebuilt from the log: {report}")
+    report = await rebuild(log)
+    if report.changed:
+        message = f"a rebuild changed {report.changed} rows: {'; '.join(report.examples)}"
+        raise ConflictError(message)
+    say(f"rebuilt: {report.rows} rows of {report.streams} streams made again from the log; nothing changed")

@@ -126,7 +126,7 @@ async def running(
             finally:
                 await stack.stop()
     except BaseExceptionGroup as many:
-        raise _first_of(many) from many
+        raise _first_of(many) from None
     finally:
         stack.home.unlock()
 

@@ -118,7 +118,7 @@ class Timeline:
     def _over(self, kind: str, data: dict[str, Any]) -> str:
         step = self._step(data)
         step.status, step.ended = StepStatus(kind.removeprefix("step.")), self.seconds
-        if data.get("started_at"):
+        if data.get("started_at") and data.get("finished_at"):
             step.began = step.ended - (data["finished_at"] - data["started_at"]) / 1000
         step.note = data["error"]["message"] if "error" in data else str(data.get("reason", ""))
         return f"{step.name}: {step.status}" + (f" ({step.note})" if step.note else "")

@@ -1,0 +1,134 @@
+"""Real processes for tests: `headrace up` as a child, its services by name, and what it leaves behind."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from headrace.client.client import Client
+from headrace.dev.embedded import free_port
+
+ROOT = Path(__file__).parents[2]
+READY_S = 60.0
+SETTLED_S = 30.0
+SERVICES = ("api", "gatekeeper", "integrations", "planner", "runner")
+
+
+async def until[Seen](look: Callable[[], Seen | Awaitable[Seen]], what: str, within_s: float = SETTLED_S) -> Seen:
+    """Look until something is there; fails with `what` was waited for."""
+    deadline = time.monotonic() + within_s
+    while True:
+        looked = look()
+        seen = await looked if isinstance(looked, Awaitable) else looked
+        if seen:
+            return seen
+        assert time.monotonic() < deadline, f"waited {within_s:g} s in vain for {what}"
+        await asyncio.sleep(0.05)
+
+
+def gone(processes: list[psutil.Process], within_s: float = SETTLED_S) -> list[psutil.Process]:
+    """Give those processes that are still there after a while."""
+    _, alive = psutil.wait_procs(processes, timeout=within_s)
+    return [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """Give this process's environment without headrace's own variables, and some more."""
+    return {**{key: value for key, value in os.environ.items() if not key.startswith("HEADRACE_")}, **more}
+
+
+class Command:
+    """A `headrace` command as a child process, in a session of its own, its output in a file."""
+
+    def __init__(self, folder: Path, *arguments: str, **env: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.output = folder / "output.txt"
+        with self.output.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "headrace.cli.main", *arguments],
+                cwd=ROOT,
+                env=clean_environment(**env),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.tree = psutil.Process(self.process.pid)
+
+    @property
+    def said(self) -> str:
+        """Give everything it printed so far."""
+        return self.output.read_text()
+
+    def family(self) -> list[psutil.Process]:
+        """Give it and all its descendants."""
+        return [self.tree, *self.tree.children(recursive=True)]
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    async def ended(self, within_s: float = SETTLED_S) -> int:
+        """Wait for its end and give the exit code."""
+        return await asyncio.to_thread(self.process.wait, within_s)
+
+
+class Up(Command):
+    """A running `headrace up`."""
+
+    def __init__(self, folder: Path, file_root: Path, **env: str) -> None:
+        self.home = folder / "home"
+        self.port = int(env.setdefault("HEADRACE_API_PORT", str(free_port())))
+        env = {"HEADRACE_DATA_DIR": str(self.home), "HEADRACE_FILE_ROOT": str(file_root), **env}
+        super().__init__(folder, "up", **env)
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    async def ready(self) -> None:
+        """Wait until it says that it is ready."""
+
+        def look() -> bool:
+            assert self.process.poll() is None, self.said
+            return "headrace is ready" in self.said
+
+        await until(look, "headrace up to be ready", READY_S)
+
+    def client(self, token: str | None = None) -> Client:
+        """Give a client for the first token, or another."""
+        return Client(self.url, token or (self.home / "token").read_text().strip())
+
+    def service(self, name: str) -> psutil.Process:
+        """Give the process of a service; raises LookupError while there is none."""
+        for child in self.tree.children(recursive=True):
+            try:
+                if child.cmdline()[-2:] == ["serve", name] and child.parent() != self.tree:
+                    return child
+            except (psutil.NoSuchProcess, psutil.ZombieProcess):
+                continue
+        raise LookupError(name)
+
+    def log_of(self, name: str) -> str:
+        """Give what a service logged."""
+        return (self.home / "logs" / f"{name}.log").read_text()
+
+
+@contextmanager
+def running_up(folder: Path, file_root: Path, **env: str) -> Iterator[Up]:
+    """Start `headrace up`; afterwards stop it, and make sure that nothing of it is left."""
+    up = Up(folder, file_root, **env)
+    try:
+        yield up
+    finally:
+        family = up.family() if up.process.poll() is None else []
+        up.send(signal.SIGINT)
+        left = gone(family)
+        for each in left:
+            each.kill()
+        up.process.wait(5)
+        assert not left, f"left running: {left}\n{up.said}"

@@ -9,6 +9,7 @@ from headrace.log.port import DataError, NewEvent
 
 FUTURE_MS_MAX: Final = 60_000
 """How far an event may lie ahead of the log's own clock (the database's append says the same)."""
+NEWER: Final = "partition {partition} of {log} was written by newer code: use a newer headrace with it"
 
 
 def check_digest(digest: str, body: bytes) -> None:

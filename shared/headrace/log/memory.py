@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 
 from headrace.clock import Clock
-from headrace.errors import UnavailableError
+from headrace.errors import DatabaseVersionError, UnavailableError
 from headrace.log import rows as projection
 from headrace.log.chain import GENESIS, Link, link
-from headrace.log.checks import FUTURE_MS_MAX, check_digest, check_event
+from headrace.log.checks import FUTURE_MS_MAX, NEWER, check_digest, check_event
 from headrace.log.port import (
     Appended,
     Batch,
@@ -291,6 +291,21 @@ class MemoryLog:
         self._up()
         at = list(TABLES[table].columns).index(projection.stream_column(table))
         return sorted({row[at] for row in self._rows[table].values()})
+
+    async def seize(self, owner: str, log: str, partition: int, format: int, *, lease_s: float) -> Tenure:
+        """Take a partition from whoever holds it, for a rebuild."""
+        now, part = self._up(), self._parts[log, partition]
+        if part.format > format:
+            raise DatabaseVersionError(NEWER.format(partition=partition, log=log))
+        part.epoch += part.owner != owner
+        part.owner, part.lease_until = owner, now + int(lease_s * 1000)
+        return Tenure(log, partition, part.epoch, part.last)
+
+    async def standing(self, table: str, streams: Sequence[str]) -> list[projection.Values]:
+        """Read all rows of streams as they are kept."""
+        self._up()
+        at = list(TABLES[table].columns).index(projection.stream_column(table))
+        return [row for row in self._rows[table].values() if row[at] in streams]
 
     async def drop_rows(self, tenure: Tenure, table: str, keys: Sequence[projection.Values]) -> None:
         """Take rows away that no event accounts for, while the tenure stands."""

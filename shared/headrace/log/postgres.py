@@ -11,7 +11,7 @@ from headrace.clock import Clock
 from headrace.errors import DatabaseVersionError, HeadraceError, ValidationError
 from headrace.log import rows as projection
 from headrace.log.chain import Link
-from headrace.log.checks import check_digest
+from headrace.log.checks import NEWER, check_digest
 from headrace.log.connections import STATEMENT_S, Connections
 from headrace.log.migrate import check
 from headrace.log.port import (
@@ -29,7 +29,7 @@ from headrace.log.port import (
     Tenure,
 )
 from headrace.log.queries import QUERIES
-from headrace.log.select import drop_query, rows_query
+from headrace.log.select import drop_query, rows_query, standing_query
 from headrace.log.tables import MAIN
 from headrace.log.verify import verify
 from headrace.log.wire import append_arguments, months_of
@@ -262,6 +262,18 @@ class PostgresLog:
         """Name every stream that a table's rows say they are of."""
         sql = QUERIES["row_streams"].format(stream=projection.stream_column(table), table=table)
         return sorted(row[0] for row in await self._reader.fetch(sql, timeout_s=STATEMENT_S * 6))
+
+    async def seize(self, owner: str, log: str, partition: int, format: int, *, lease_s: float) -> Tenure:
+        """Take a partition from whoever holds it, for a rebuild."""
+        rows = await self._owner.fetch(QUERIES["seize"], owner, log, partition, format, int(lease_s * 1000))
+        if not rows:
+            raise DatabaseVersionError(NEWER.format(partition=partition, log=log))
+        return Tenure(log, partition, *rows[0])
+
+    async def standing(self, table: str, streams: Sequence[str]) -> list[projection.Values]:
+        """Read all rows of streams as they are kept."""
+        sql, values = standing_query(table, streams)
+        return [tuple(row) for row in await self._reader.fetch(sql, *values, timeout_s=STATEMENT_S * 6)]
 
     async def drop_rows(self, tenure: Tenure, table: str, keys: Sequence[projection.Values]) -> None:
         """Take rows away that no event accounts for, while the tenure stands."""

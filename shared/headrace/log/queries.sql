@@ -132,3 +132,6 @@ select headrace.create_log($1, $2)
 
 -- picked --
 select * from unnest({arrays})
+
+-- seize --
+select epoch, last_position from headrace.seize($1, $2, $3, $4, $5)

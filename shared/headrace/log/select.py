@@ -46,6 +46,16 @@ def rows_query(
     return sql, values
 
 
+def standing_query(table: str, streams: Sequence[str]) -> tuple[str, list[Any]]:
+    """Make the query that reads all rows of streams."""
+    values: list[Any] = []
+    column = projection.stream_column(table)
+    conditions = _condition("text", column, list(streams), values)
+    names = ", ".join(map(_quoted, TABLES[table].columns))
+    sql = QUERIES["rows"].format(columns=names, table=table, conditions=conditions, order=_quoted(column), limit="all")
+    return sql, values
+
+
 def drop_query(table: str, keys: Sequence[projection.Values]) -> tuple[str, list[list[Any]]]:
     """Make the query that drops rows by key; its first three arguments name the tenure, the rest are key columns."""
     known = TABLES[table]

@@ -319,3 +319,13 @@ begin
   get diagnostics v_made = row_count;
   return v_made;
 end $$;
+
+-- Take a partition from whoever holds it, or keep it longer when it is already ours: for a rebuild.
+create function headrace.seize(p_owner text, p_log text, p_partition int, p_format int, p_lease_ms bigint)
+returns table (epoch bigint, last_position bigint) language sql as $$
+  update headrace.partitions p
+    set owner = p_owner, lease_until = headrace.now_ms() + p_lease_ms,
+        epoch = case when p.owner = p_owner then p.epoch else p.epoch + 1 end
+    where p.log = p_log and p.partition = p_partition and p.format <= p_format
+    returning p.epoch, p.last_position;
+$$;

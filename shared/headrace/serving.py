@@ -150,7 +150,7 @@ class _Shell:
         connection = Connection(config.nats_url, self._clock, name=f"headrace-{self._name}")
         self._app = _application(self._name, self._health, connection)
         server = _server(self._front(), lifespan=self._asgi is not None)
-        with self._handling_signals():
+        with self._handling_signals(), contextlib.closing(listener):
             async with asyncio.TaskGroup() as group:
                 http = group.create_task(server.serve(sockets=[listener]), name="http")
                 logger.info("%s: http on %s:%d", self._name, config.api_host, self._port)
@@ -158,7 +158,7 @@ class _Shell:
                     await self._live(connection)
                 finally:
                     server.should_exit = True
-                await asyncio.wait({http})
+                    await asyncio.wait({http})
 
     async def _live(self, connection: "Connection") -> None:
         """Live until `main` ends or a signal comes; then give it DRAIN_S to end."""
@@ -175,7 +175,7 @@ class _Shell:
                     await asyncio.wait({life})
 
     async def _service(self, connection: "Connection") -> None:
-        """Connect, run `main` within FastStream's lifecycle, and let go of everything in turn."""
+        """Connect, run `main`, and let go of everything in turn."""
         from headrace.bus.jetstream import JetStreamBus
 
         self._health.add("database", lambda: not self._database or self._log is not None)

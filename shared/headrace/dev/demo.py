@@ -128,7 +128,7 @@ class Demo:
             case "step.succeeded" if self._killed and timeline.steps[data["step"]].total and data.get("index") is None:
                 pid = self._stack.supervisor.pid(PLANNER)
                 self._screen.say(f"-> the map is done: the planner came back as process {pid} and read the log")
-            case "approval.requested" if not self._decided:
+            case "approval.received" if not self._decided:
                 self._decided = True
                 await self._decide(data["approval_id"], requester, approver)
             case _:

@@ -17,7 +17,7 @@ from headrace.specs.forms import Found
 from headrace.specs.judged import judged
 from headrace.specs.models import SPECS, DashboardSpec, Metadata, Spec, Step, ToolPlanSpec, Trigger, WorkflowSpec
 from headrace.specs.problems import Path, Problem, Problems, spelled
-from headrace.specs.source import Source, read_json, read_sources
+from headrace.specs.source import Source, read_json, read_sources, what_documents_refuse
 from headrace.vocabulary import STEPS_MAX
 
 
@@ -124,7 +124,11 @@ def from_json(data: bytes) -> Document:
 
 def from_value(value: Any) -> Document:
     """Judge the form of a document that is JSON already; its problems have paths but no lines."""
-    return _document(Source(value))
+    beyond = list(what_documents_refuse(value))
+    if not beyond:
+        return _document(Source(value))
+    found = Found(problems=beyond)
+    return Document("", None, None, [], [], found, Source(value))
 
 
 def write(document: Document) -> str:

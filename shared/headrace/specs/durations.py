@@ -5,9 +5,9 @@ from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
+from headrace.plans.durations import duration
+
 UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
-DAYS_FROM_S: Final = 2 * 86_400
-"""From here on days are written as days: 24h stays 24h."""
 DURATION_S_MAX: Final = 10 * 365 * 86_400.0
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _WHOLE: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
@@ -29,20 +29,9 @@ def seconds(value: Any) -> float:
     return total
 
 
-def write(total_s: float) -> str:
-    """Write seconds as a duration, in the largest units that leave nothing over: 5400 becomes `1h30m`."""
-    left = round(total_s * 1000)
-    text = ""
-    days_ms = 86_400_000 if left >= DAYS_FROM_S * 1000 else left + 1
-    for unit, size_ms in (("d", days_ms), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)):
-        count, left = divmod(left, size_ms)
-        text += f"{count}{unit}" if count else ""
-    return text or "0s"
-
-
 Duration = Annotated[
     float,
     BeforeValidator(seconds),
-    PlainSerializer(write, return_type=str),
+    PlainSerializer(duration, return_type=str),
     WithJsonSchema({"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$", "examples": ["30s", "24h", "1h30m"]}),
 ]

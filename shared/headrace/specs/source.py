@@ -7,7 +7,9 @@ Refused are what JSON cannot say, what would explode or never end (cyclic or mul
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, Final, NoReturn
 
 from headrace.codec import INTEGER_MAX
@@ -19,6 +21,7 @@ DEPTH_MAX: Final = 64
 NODES_MAX: Final = 100_000
 DOCUMENTS_MAX: Final = 100
 DIGITS_MAX: Final = 400
+MANY: Final = 10**40
 
 _NULL: Final = re.compile(r"null|Null|NULL|~|")
 _TRUE: Final = re.compile(r"true|True|TRUE")
@@ -85,6 +88,22 @@ def read_json(data: bytes) -> Source:
         _refuse(f"not JSON: {problem.msg}", (problem.lineno, problem.colno))
     except RecursionError:
         _refuse("nested too deeply", (1, 1))
+
+
+def what_documents_refuse(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
+    """Say what a JSON value holds that no document may: too much depth, integers and numbers beyond their limits."""
+    if len(path) > DEPTH_MAX:
+        yield path, f"nested deeper than {DEPTH_MAX} levels"
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from what_documents_refuse(item, (*path, key))
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from what_documents_refuse(item, (*path, number))
+    elif isinstance(value, int) and abs(value) > INTEGER_MAX:
+        yield path, f"the integer {value if abs(value) < MANY else '…'} is beyond 2^53 - 1; write it as a text"
+    elif isinstance(value, float) and not isfinite(value):
+        yield path, "not a number that JSON knows"
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

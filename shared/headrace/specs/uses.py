@@ -46,7 +46,9 @@ def uses(step: Step, path: Path) -> Iterator[Use]:
         yield from templates(step.approval.prompt, (*path, "approval", "prompt"), BASE)
     yield from templates(step.precondition, (*path, "precondition"), inner)
     for number, artifact in enumerate(step.artifacts):
-        yield from templates(artifact.value, (*path, "artifacts", number, "value"), inner | {"output"})
+        place = (*path, "artifacts", number)
+        yield from templates(artifact.label, (*place, "label"), inner | {"output"})
+        yield from templates(artifact.value, (*place, "value"), inner | {"output"})
     yield from templates(step.outputs, (*path, "outputs"), BASE | {"output"})
 
 

@@ -16,8 +16,8 @@ from headrace.errors import ForbiddenError, UnauthorizedError
 from headrace.events.base import Actor
 from headrace.keys import secret_hash
 from headrace.log.port import Log
-from headrace.messages import FeedEvent
 from headrace.vocabulary import Role
+from headrace.wire import FeedEvent
 
 CACHE_S: Final = 5.0
 CACHED_TOKENS_MAX: Final = 10_000

@@ -46,9 +46,7 @@ def of_http(problem: HTTPException, path: str, method: str) -> errors.HeadraceEr
     if problem.status_code == HTTPStatus.NOT_FOUND:
         return errors.NotFoundError(f"there is no route {method} {path}")
     if problem.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (problem.headers or {}).get("Allow") or (problem.headers or {}).get("allow") or ""
-        message = f"{method} is not possible on {path}" + (f"; possible: {allowed}" if allowed else "")
-        return errors.ValidationError(message, details={"allowed": [each for each in allowed.split(", ") if each]})
+        return errors.ValidationError(f"{method} is not possible on {path}; see /api/openapi.json")
     kind = KIND_BY_STATUS.get(problem.status_code, errors.HeadraceError)
     return kind(str(problem.detail))
 

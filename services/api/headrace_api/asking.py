@@ -108,7 +108,7 @@ def asking(
             message = f"unknown query parameter {name!r}; {told}"
             raise ValidationError(message)
     given = idempotency_key(request.headers.get("idempotency-key"), IDEMPOTENCY_KEY_CHARS_MAX)
-    key = given or (mint(desk.clock, REQUEST) if request.method == "POST" else "")
+    key = given or ("" if request.method == "GET" else mint(desk.clock, REQUEST))
     wanted = WAIT.search(request.headers.get("prefer", ""))
     return Asking(desk, caller, key, min(float(wanted[1]), WAIT_MAX_S) if wanted else 0.0)
 

@@ -10,9 +10,9 @@ from headrace.bus.port import Bus, Delivery, Subscription
 from headrace.clock import Clock
 from headrace.keys import Keys
 from headrace.log.port import DataError, Log, Parked
-from headrace.messages import Line
 from headrace.plans import model
 from headrace.vocabulary import LOG_CATALOGUE
+from headrace.wire import Line
 from headrace_api.admission import Tokens
 from headrace_api.commands import Commander
 from headrace_api.feed import Feed, lines_of

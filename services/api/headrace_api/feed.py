@@ -14,8 +14,8 @@ import msgspec
 
 from headrace import telemetry
 from headrace.bus.port import Bus, Subscription
-from headrace.messages import FeedEvent
 from headrace.vocabulary import LOG_APPROVALS, LOG_CATALOGUE, LOG_RUNS
+from headrace.wire import FeedEvent
 
 REPAIR_S: Final = 5.0
 LOGS: Final = (LOG_RUNS, LOG_CATALOGUE, LOG_APPROVALS)

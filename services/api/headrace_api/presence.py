@@ -10,8 +10,8 @@ from headrace import telemetry
 from headrace.clock import Clock
 from headrace.errors import ForbiddenError, UnauthorizedError
 from headrace.keys import POOL, Keys
-from headrace.messages import Beat
 from headrace.vocabulary import PRESENCE_FORGOTTEN_S, PRESENCE_STALE_S
+from headrace.wire import Beat
 from headrace_api import views
 
 SEAL_OFFSET: Final = 32

@@ -13,8 +13,8 @@ from starlette.responses import StreamingResponse
 from headrace import codec
 from headrace.errors import ValidationError
 from headrace.log.port import Recorded
-from headrace.messages import Line
 from headrace.vocabulary import LOG_RUNS, RUN_FINAL
+from headrace.wire import Line
 from headrace_api import views
 from headrace_api.asking import Asking
 from headrace_api.feed import REPAIR_S, lines_of

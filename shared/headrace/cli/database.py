@@ -4,14 +4,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import typer
 
+from headrace.cli.exits import FAILED
 from headrace.cli.options import Out, Output, found, show
 from headrace.config import from_env
 from headrace.errors import ValidationError
 
 app = typer.Typer(no_args_is_help=True, help="The database: migrate, verify, rebuild, adopt.")
-FAILED = 1
 
 
 def url() -> str:
@@ -83,3 +84,25 @@ def adopt(output: Output = Out.TEXT) -> None:
 
     incarnation = asyncio.run(take(url()))
     show(output, {"incarnation": incarnation}, lambda: print(f"adopted: its incarnation is now {incarnation}"))
+
+
+@app.command()
+def rebuild(output: Output = Out.TEXT) -> None:
+    """Make all projections again from the log, and say what differed from what was there."""
+
+    async def todo(log: Any) -> dict[str, Any]:
+        from headrace.log.rebuild import rebuild as again
+
+        report = await again(log)
+        told: dict[str, Any] = msgspec.to_builtins(report)
+        return told
+
+    report = asyncio.run(_with_log(todo))
+
+    def text() -> None:
+        print(f"{report['streams']} streams read, {report['rows']} rows made")
+        print("nothing changed" if not report["changed"] else f"{report['changed']} rows were mended:")
+        for example in report["examples"]:
+            print(f"- {example}")
+
+    show(output, report, text)

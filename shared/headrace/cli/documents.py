@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
+from headrace.cli.exits import USAGE
 from headrace.cli.options import Out, Output, Token, Url, read_text, show, show_fields, show_json, work
 from headrace.client.client import Client
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A document, YAML or JSON; - is standard input.")]
-USAGE = 2
 
 
 def validate(

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final, Self
 
-from headrace.cli.main import FAILED, WAITING
+from headrace.cli.exits import FAILED, WAITING
 from headrace.cli.narrating import line, sentence
 from headrace.client.client import Client
 from headrace.client.streams import COMPLETE

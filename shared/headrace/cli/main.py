@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from headrace.cli.exits import FAILED, INTERRUPTED, USAGE
 from headrace.errors import (
     ConflictError,
     ForbiddenError,
@@ -19,10 +20,6 @@ from headrace.errors import (
     ValidationError,
 )
 
-FAILED: Final = 1
-USAGE: Final = 2
-WAITING: Final = 3
-INTERRUPTED: Final = 130
 REMEDIES: Final[tuple[tuple[type[HeadraceError], str], ...]] = (
     (UnauthorizedError, "give a token by --token, HEADRACE_TOKEN or .headrace/token (`headrace up` writes it)"),
     (ForbiddenError, "ask an admin for a token with that role: `headrace tokens create`"),

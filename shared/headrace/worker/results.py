@@ -1,5 +1,6 @@
 """What an attempt gave, as the report that its owner records: small things inline, large ones by digest."""
 
+import math
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -49,13 +50,13 @@ def checked_input(model: type[BaseModel], arguments: Any, tool: str) -> BaseMode
 def checked_output(model: type[BaseModel], given: Any, tool: str) -> dict[str, Any]:
     """Give the result as JSON; raises ValidationError for anything but an object of the tool's output model."""
     if isinstance(given, BaseModel):
-        given = given.model_dump(mode="json")
+        given = given.model_dump()
     if not isinstance(given, dict):
         kind = "nothing" if given is None else f"a {type(given).__name__}"
         message = f"{tool} gave {kind}; a tool gives an object"
         raise ValidationError(message, plugin=tool)
     try:
-        return model.model_validate(given).model_dump(mode="json")
+        return _as_json(model.model_validate(given))
     except PydanticError as problem:
         problems = _problems(problem)
         message = f"the result of {tool}: " + "; ".join(f"{each['field']}: {each['message']}" for each in problems)
@@ -111,6 +112,26 @@ def error_info(problem: BaseException, tool: str, context: AttemptContext | None
     if context is not None:
         message, details = context.scrubber.text(message), context.scrubber.value(details)
     return ErrorInfo(type=kind, message=message[:MESSAGE_CHARS_MAX], details=_bounded(details), plugin=tool)
+
+
+def _as_json(result: BaseModel) -> dict[str, Any]:
+    """Give a result as JSON values. Pydantic writes NaN and infinity as null: what would be lost so is kept or refused."""
+    plain = result.model_dump()
+    if _is_plain(plain):
+        return plain
+    return result.model_dump(mode="json")
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether a value is made of JSON's own kinds alone; raises ValueError for NaN, which has no form."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, float) and math.isnan(value):
+        message = "NaN is not a number that JSON knows"
+        raise ValueError(message)
+    return value is None or isinstance(value, str | int | float | bool)
 
 
 def _said(problem: BaseException) -> str:

@@ -68,7 +68,8 @@ async def until(ready: Callable[[], Any]) -> Any:
         if found:
             return found
         await asyncio.sleep(0.02)
-    raise AssertionError("it did not come to be")
+    message = "it did not come to be"
+    raise AssertionError(message)
 
 
 class World:
@@ -132,7 +133,8 @@ class World:
                 assert answer.error is None, answer
                 return made.text
             await asyncio.sleep(0.02)
-        raise AssertionError("no owner answers")
+        message = "no owner answers"
+        raise AssertionError(message)
 
     # the worker
 

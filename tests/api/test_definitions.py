@@ -30,7 +30,7 @@ async def test_every_answer_has_its_published_shape(http: httpx2.AsyncClient) ->
 
     (approval,) = await until(asked)
     digest = run["plan_digest"]
-    for path, shape in {
+    published: dict[str, type[BaseModel]] = {
         "/runs": shapes.Page[shapes.Run],
         f"/runs/{run['id']}": shapes.WholeRun,
         f"/runs/{run['id']}/explain": shapes.Explained,
@@ -56,7 +56,8 @@ async def test_every_answer_has_its_published_shape(http: httpx2.AsyncClient) ->
         "/me": shapes.Me,
         "/doctor": shapes.Doctor,
         "/readyz": shapes.Health,
-    }.items():
+    }
+    for path, shape in published.items():
         await get(http, path, shape)
 
 

@@ -43,7 +43,7 @@ async def test_lines_come_once_in_order_and_end_with_complete_row_40(world: Worl
         run = await client.create_run(spec=workflow("w", [step("chatty")]))
         lines = await collected(client.run_lines(run.id))
         again = await collected(client.run_lines(run.id, after=lines[1].id))
-    texts = [event.data.get("text") for event in lines]
+    texts = [str(event.data.get("text")) for event in lines]
     assert texts[0].startswith("Run queued")
     assert texts[1:4] == ["line 1", "line 2", "line 3"]
     assert lines[-1].event == "complete"

@@ -240,7 +240,7 @@ class _Aside(Screen):
     def __init__(self, live: Live) -> None:
         self._live = live
 
-    def __enter__(self) -> Screen:
+    def __enter__(self) -> Self:
         """Stop drawing."""
         self._live.pause()
         return self

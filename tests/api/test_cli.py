@@ -1,0 +1,119 @@
+"""The command line against a running api: what it prints, and with which code it ends."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace import codec
+from headrace.cli.main import invoke
+from tests.api.kit import SIGN_OFF, World, step, until, workflow
+
+Run = Callable[..., Awaitable[tuple[int, str, str]]]
+
+
+@pytest.fixture
+def cli(world: World, capsys: pytest.CaptureFixture[str]) -> Run:
+    async def run(*arguments: str, role: str = "admin") -> tuple[int, str, str]:
+        given = [*arguments, "--url", world.url, "--token", world.tokens[role]]
+        code = await asyncio.to_thread(invoke, given)
+        told = capsys.readouterr()
+        assert "Traceback" not in told.out + told.err
+        return code, told.out, told.err
+
+    return run
+
+
+def written(folder: Path, *steps: dict[str, Any], **more: Any) -> str:
+    file = folder / "w.json"
+    file.write_text(json.dumps(workflow("w", list(steps), **more)))
+    return str(file)
+
+
+async def test_a_run_in_a_pipe_is_plain_lines_and_code_0(cli: Run, tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        step("echo", value="{{ inputs.n }}"),
+        inputs={"n": {"type": "integer"}},
+        outputs="{{ steps.one.output }}",
+    )
+    code, out, err = await cli("run", file, "--input", "n=3")
+    assert (code, err) == (0, "")
+    assert "one succeeded" in out
+    assert '{"said":{"value":3}}' in out
+    code, out, _ = await cli("run", file, "--inputs", '{"n": 4}', "-o", "json")
+    assert (code, json.loads(out)["outputs"]) == (0, {"said": {"value": 4}})
+
+
+async def test_a_failed_run_is_code_1_with_its_error(cli: Run, tmp_path: Path) -> None:
+    code, _, err = await cli("run", written(tmp_path, step("broken")))
+    assert code == 1
+    assert "API rate limit exceeded" in err
+
+
+async def test_a_run_that_waits_for_somebody_is_code_3_and_is_approved_by_another(cli: Run, tmp_path: Path) -> None:
+    code, _, err = await cli("run", written(tmp_path, SIGN_OFF))
+    assert code == 3
+    assert "headrace approvals approve apr_" in err
+
+    async def listed() -> Any:
+        _, out, _ = await cli("approvals", "list", "-o", "json")
+        return json.loads(out)["items"]
+
+    (approval,) = await until(listed)
+    code, _, err = await cli("approvals", "approve", approval["id"])
+    assert (code, err.count("\n")) == (1, 1)
+    assert "forbidden" in err
+    zeros = "sha256:" + "0" * 64
+    code, _, err = await cli("approvals", "approve", approval["id"], "--digest", zeros, role="approver")
+    assert (code, zeros in err, approval["digest"] in err) == (1, True, True)
+    code, out, _ = await cli("approvals", "approve", approval["id"], role="approver")
+    assert code == 0
+    assert codec.digest(approval["shown"]) in out
+
+
+async def test_everything_can_be_listed_as_text_and_json(cli: Run, tmp_path: Path) -> None:
+    file = written(tmp_path, step("echo"))
+    assert (await cli("apply", "-f", file))[0] == 0
+    _, out, _ = await cli("run", "w", "-o", "json")
+    run = json.loads(out)["id"]
+    for command in (
+        ["runs", "list"], ["runs", "show", run], ["runs", "events", run], ["runs", "logs", run], ["runs", "result", run],
+        ["runs", "explain", run], ["runs", "events", run, "-f"], ["get", "workflows"], ["get", "workflow", "w"],
+        ["get", "tools"], ["workers"], ["tools", "echo"], ["plan", file], ["tokens", "list"], ["connections", "list"],
+        ["approvals", "list", "--status", "all"], ["trigger", "push", "--data", '{"a": 1}'],
+    ):  # fmt: skip
+        code, out, err = await cli(*command)
+        assert (code, err) == (0, ""), (command, err)
+        assert out, command
+        code, out, err = await cli(*command, "-o", "json")
+        assert code == 0, (command, err)
+        for document in [out] if not command[1:2] == ["events"] else out.splitlines():
+            json.loads(document)
+    assert (await cli("doctor"))[0] in {0, 1}
+
+
+async def test_a_plan_is_shown_and_compared(cli: Run, tmp_path: Path) -> None:
+    file = written(tmp_path, step("echo"), SIGN_OFF)
+    code, out, _ = await cli("plan", file)
+    assert code == 0
+    assert "sign_off" in out
+    assert "sha256:" in out
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(workflow("w", [step("echo", value=2), SIGN_OFF])))
+    code, out, _ = await cli("plan", str(other), "--diff", file)
+    assert (code, "~ step one" in out) == (0, True), out
+
+
+async def test_a_token_is_printed_once(cli: Run) -> None:
+    code, out, _ = await cli("tokens", "create", "ci", "--role", "viewer")
+    assert (code, out.strip().startswith("hr_")) == (0, True)
+
+
+async def test_acting_on_a_finished_run_is_one_line_with_a_remedy(cli: Run, tmp_path: Path) -> None:
+    _, out, _ = await cli("run", written(tmp_path, step("echo")), "-o", "json")
+    code, _, err = await cli("runs", "cancel", json.loads(out)["id"])
+    assert (code, err.count("\n"), "->" in err) == (1, 1, True)

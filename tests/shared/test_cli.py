@@ -1,0 +1,74 @@
+"""The command line without an api: usage, offline checks, where it looks for things."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from headrace.cli.main import invoke
+from headrace.cli.options import found
+from headrace.client.tokens import derive, mint, parse
+from headrace.config import read
+from headrace.errors import UnauthorizedError
+
+GOOD = "apiVersion: headrace/v1\nkind: Workflow\nmetadata: {name: w}\nspec:\n  steps:\n    - {id: a, wait: {duration: 1s}}\n"
+BAD = GOOD.replace("id: a", "id: a, idd: b") + "    - {id: a, wait: {duration: 1s}}\n"
+
+
+def test_usage_is_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["dance"]) == 2
+    assert invoke(["runs", "show"]) == 2
+    assert invoke(["get", "nonsense"]) == 2
+    assert "known are" in capsys.readouterr().err
+    assert invoke(["--help"]) == 0
+
+
+def test_validate_lists_all_problems_with_line_and_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text(GOOD)
+    bad.write_text(BAD)
+    assert invoke(["validate", str(good)]) == 0
+    capsys.readouterr()
+    assert invoke(["validate", str(bad)]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(f"{bad}:6:")
+    assert lines[1].startswith(f"{bad}:7:")
+    assert invoke(["validate", str(bad), "-o", "json"]) == 2
+    assert json.loads(capsys.readouterr().out)["valid"] is False
+
+
+def test_expected_errors_are_one_line_with_a_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["run", "nothing.yaml"]) == 2
+    assert capsys.readouterr().err == "error: validation_error: there is no file nothing.yaml\n"
+    assert invoke(["run", "w", "--inputs", "[1]"]) == 2
+    assert "--inputs must be a JSON object" in capsys.readouterr().err
+    assert invoke(["connections", "set", "x", "--secret", "oops"]) == 2
+
+
+def test_an_unknown_service_is_refused_in_one_line() -> None:
+    command = [sys.executable, "-m", "headrace.cli.main", "serve", "nonsense"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, "no service 'nonsense'" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+
+
+def test_schemas_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["schema", "workflow"]) == 0
+    assert json.loads(capsys.readouterr().out)["$schema"].startswith("https://json-schema.org")
+    assert invoke(["schema", "poem"]) == 1
+
+
+def test_tokens_are_found_in_the_data_folder(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("hr_x\n")
+    assert found("token", read({"HEADRACE_DATA_DIR": str(tmp_path)})) == "hr_x"
+
+
+def test_a_tokens_text_is_read_back() -> None:
+    made = mint(b"e" * 48)
+    assert parse(made.text) == (made.id, made.secret)
+    assert derive(b"k" * 32, "a", "b") == derive(b"k" * 32, "a", "b") != derive(b"k" * 32, "a", "c")
+    for bad in ("", "hr_", made.text[:20], "x" + made.text):
+        with pytest.raises(UnauthorizedError):
+            parse(bad)

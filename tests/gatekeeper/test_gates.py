@@ -81,7 +81,7 @@ def test_an_artifact_of_another_type_is_no_file() -> None:
         ("a.md", "aXmd", False),
     ],
 )
-def test_globs_mean_what_they_say(pattern: str, path: str, fits: bool) -> None:  # noqa: FBT001  (a table of samples)
+def test_globs_mean_what_they_say(pattern: str, path: str, fits: bool) -> None:  # noqa: FBT001  (samples of a table)
     """Row 20."""
     assert matches(pattern, path) is fits
 

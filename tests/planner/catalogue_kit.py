@@ -143,7 +143,7 @@ class Catalogue:
     def __init__(self) -> None:
         self.shelf, self.clock = Shelf(), Time()
         self.room = CatalogueRoom(self.shelf)
-        self.preparer = CataloguePreparer(self.shelf, self.clock, compiler)  # type: ignore[arg-type]  # a part of a log
+        self.preparer = CataloguePreparer(self.shelf, self.clock, compiler)  # type: ignore[arg-type]  # only a part of a log
         self.streams: dict[str, Definition] = {}
         self.told: list[Effect] = []
 
@@ -189,7 +189,7 @@ class Catalogue:
     async def record(self, written: dict[str, Any], actor: Actor = OPERATOR) -> str:
         """Record a plan and give its digest."""
         await self.send(RecordPlan(spec=codec.raw(written)), actor)
-        return next(reversed(self.shelf.tables["plans"].values()))["digest"]  # type: ignore[no-any-return]  # a text column
+        return next(reversed(self.shelf.tables["plans"].values()))["digest"]  # type: ignore[no-any-return]  # the text column
 
     def row(self, kind: str, name: str) -> dict[str, Any]:
         tables = {WORKFLOW: "workflows", PLAN: "plans", TOOL: "tools", "con": "connections"}

@@ -205,7 +205,7 @@ async def test_a_tool_is_announced_to_its_own_stream_only() -> None:
 
 def token(**changes: object) -> CreateToken:
     given = {"token_id": TOKEN, "name": "ci", "roles": ("operator",), "secret_hash": "a" * 64} | changes
-    return CreateToken(**given)  # type: ignore[arg-type]  # a table of samples
+    return CreateToken(**given)  # type: ignore[arg-type]  # samples of a table
 
 
 async def test_a_token_is_kept_as_a_hash_and_never_answered() -> None:

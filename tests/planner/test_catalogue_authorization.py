@@ -77,7 +77,7 @@ class Desk:
         return request
 
     async def create(self, *, live: Live | None = None, **changes: Any) -> CreateRun:
-        preparer = RunPreparer(self.catalogue.shelf, live or Live("runner"))  # type: ignore[arg-type]  # a part of a log
+        preparer = RunPreparer(self.catalogue.shelf, live or Live("runner"))  # type: ignore[arg-type]  # only a part of a log
         context = Context(now=self.catalogue.clock.ms, stream_id=RUN, workspace=WORKSPACE, actor=OPERATOR)
         prepared = await preparer.prepare(CreateRun(**({"plan_digest": self.digest} | changes)), context)
         assert isinstance(prepared, CreateRun)

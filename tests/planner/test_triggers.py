@@ -172,7 +172,7 @@ async def world() -> AsyncIterator[World]:
     bus = MemoryBus(clock)
     for partition in range(LOG_PARTITIONS[LOG_RUNS]):
         await bus.serve_commands(LOG_RUNS, partition, owner.handle)
-    yield World(shelf, owner, TriggerRouter(shelf, bus, KEYS, clock))  # type: ignore[arg-type]  # a part of a log
+    yield World(shelf, owner, TriggerRouter(shelf, bus, KEYS, clock))  # type: ignore[arg-type]  # only a part of a log
     await bus.close()
 
 

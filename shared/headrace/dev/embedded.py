@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from headrace.clock import SystemClock
+from headrace.dev.accounts import ENVIRONMENT, dropping, ordinary_account
 from headrace.dev.leash import STOP_POSTGRES, Leash
 from headrace.errors import UnavailableError, ValidationError
 
@@ -28,8 +29,7 @@ LOOK_S: Final = 0.01
 RESTARTS_MAX: Final = 5
 PIDFILE_STATUS_LINE: Final = 8
 NATS_PAYLOAD_BYTES_MAX: Final = 2 * 1024 * 1024
-SYSTEM_USERS: Final = ("postgres", "nobody", "daemon")
-ENVIRONMENT: Final = {"LC_ALL": "C", "TZ": "UTC", "PATH": "/usr/local/bin:/usr/bin:/bin"}
+TAKEN_SAID: Final = "address already in use"
 SETTINGS: Final = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
@@ -44,6 +44,13 @@ SETTINGS: Final = {
     "log_timezone": "UTC",
     "log_checkpoints": "off",
 }
+
+
+class PortTakenError(UnavailableError):
+    """Somebody listens on the port already."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(f"port {port} on {HOST} is taken; stop what listens there, or choose another port")
 
 
 class EmbeddedPostgres:
@@ -91,27 +98,30 @@ class EmbeddedPostgres:
     def start(self) -> Self:
         """Start, making the data folder first when there is none; raises UnavailableError or ValidationError."""
         self._home.mkdir(parents=True, exist_ok=True)
-        account = _account()
-        prefix = _dropping(account, self._bin / "postgres", self._home) if account else []
+        account = ordinary_account()
+        prefix = dropping(account, self._bin / "postgres", self._home) if account else []
         fresh = not (self._home / "made").is_file()
         if fresh:
             self._make(account, prefix)
         _clear_stale_lock(self._data)
-        chosen = self.port
-        self.port = chosen or free_port()
-        refuse_taken(self.port)
-        for left in range(RESTARTS_MAX - 1, -1, -1):
-            problem = self._try_start(prefix)
-            if problem is None:
-                break
-            if not left or "still in use" not in problem:
-                message = f"PostgreSQL did not start: {problem}"
-                raise UnavailableError(message, details={"log": str(self.log_file)})
-            threading.Event().wait(0.2)
+        self.port = _on_a_port(self.port, lambda port: self._start_on(port, prefix))
         if fresh:
             self._run([self._bin / "createdb", "-h", HOST, "-p", str(self.port), "-U", USER, USER], password=True)
             (self._home / "made").touch()
         return self
+
+    def _start_on(self, port: int, prefix: list[str]) -> None:
+        """Start, again while the processes of a killed server before us are not yet gone."""
+        for left in range(RESTARTS_MAX - 1, -1, -1):
+            problem = self._try_start(port, prefix)
+            if problem is None:
+                return
+            if TAKEN_SAID in problem.lower():
+                raise PortTakenError(port)
+            if not left or "still in use" not in problem:
+                message = f"PostgreSQL did not start: {problem}"
+                raise UnavailableError(message, details={"log": str(self.log_file)})
+            threading.Event().wait(0.2)
 
     def stop(self) -> None:
         """Stop in order (open transactions are rolled back), and wait."""
@@ -150,10 +160,10 @@ class EmbeddedPostgres:
         finally:
             once.unlink()
 
-    def _try_start(self, prefix: list[str]) -> str | None:
+    def _try_start(self, port: int, prefix: list[str]) -> str | None:
         """Start once and wait until it is ready; gives what it said when it ended instead."""
         settings = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
-        command: list[str | Path] = [*prefix, self._bin / "postgres", "-D", self._data, "-p", str(self.port), *settings]
+        command: list[str | Path] = [*prefix, self._bin / "postgres", "-D", self._data, "-p", str(port), *settings]
         with self.log_file.open("ab") as output:
             said_before = output.tell()
             leash = Leash(command, env=ENVIRONMENT, output=output, cwd="/", stop=STOP_POSTGRES)
@@ -204,23 +214,28 @@ class EmbeddedNats:
     def start(self) -> Self:
         """Start and wait until it answers; raises UnavailableError or ValidationError."""
         self._home.mkdir(parents=True, exist_ok=True)
-        self.port = self.port or free_port()
-        refuse_taken(self.port)
+        self.port = _on_a_port(self.port, self._start_on)
+        return self
+
+    def _start_on(self, port: int) -> None:
         settings = self._home / "nats.conf"
         settings.write_text(
-            f'listen: "{HOST}:{self.port}"\n'
+            f'listen: "{HOST}:{port}"\n'
             "server_name: headrace\n"
             f"max_payload: {NATS_PAYLOAD_BYTES_MAX}\n"
             f'jetstream {{\n  store_dir: "{self._home / "store"}"\n  sync_interval: always\n}}\n'
         )
         with self.log_file.open("ab") as output:
+            said_before = output.tell()
             leash = Leash([_nats_binary(), "-c", settings], env=ENVIRONMENT, output=output, cwd="/")
-        if not _await(leash, lambda: _greets(self.port)):
+        if not _await(leash, lambda: _greets(port)):
             leash.kill()
-            message = f"nats-server did not start; its log is {self.log_file}"
-            raise UnavailableError(message)
+            said = self.log_file.read_bytes()[said_before:].decode(errors="replace").strip()
+            if TAKEN_SAID in said.lower():
+                raise PortTakenError(port)
+            message = f"nats-server did not start: {said[-1_000:]}"
+            raise UnavailableError(message, details={"log": str(self.log_file)})
         self._leash = leash
-        return self
 
     def stop(self) -> None:
         """Stop in order, and wait."""
@@ -256,14 +271,28 @@ def free_port() -> int:
 
 
 def refuse_taken(port: int) -> None:
-    """Raise UnavailableError when somebody listens on a port of loopback already."""
+    """Raise PortTakenError when somebody listens on a port of loopback already."""
     with socket.socket() as one:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             one.bind((HOST, port))
         except OSError as problem:
-            message = f"port {port} on {HOST} is taken; stop what listens there, or choose another port"
-            raise UnavailableError(message) from problem
+            raise PortTakenError(port) from problem
+
+
+def _on_a_port(asked: int, start: Callable[[int], None]) -> int:
+    """Start on the port that was asked for, else on a free one: another, when somebody was faster than us."""
+    for left in range(RESTARTS_MAX - 1, -1, -1):
+        port = asked or free_port()
+        try:
+            refuse_taken(port)
+            start(port)
+        except PortTakenError:
+            if asked or not left:
+                raise
+        else:
+            return port
+    raise AssertionError
 
 
 def _write_secret(file: Path, secret: str) -> None:
@@ -329,41 +358,6 @@ def _command_of(pid: int) -> str:
             return ""
     shown = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, check=False, timeout=5)
     return shown.stdout.decode(errors="replace")
-
-
-def _account() -> pwd.struct_passwd | None:
-    """Give the ordinary user that PostgreSQL, which refuses root, runs as; None when we are one ourselves."""
-    if os.geteuid() != 0:
-        return None
-    known = {one.pw_name: one for one in pwd.getpwall()}
-    found = next((known[name] for name in SYSTEM_USERS if name in known), None)
-    if found is None:
-        message = f"PostgreSQL refuses to run as root and none of {', '.join(SYSTEM_USERS)} exists; run as another user"
-        raise UnavailableError(message)
-    return found
-
-
-def _dropping(account: pwd.struct_passwd, binary: Path, home: Path) -> list[str]:
-    """Give the command prefix that runs as `account` and reaches both places, also below a folder closed to others."""
-    setpriv = shutil.which("setpriv")
-    if setpriv is None:
-        message = "starting PostgreSQL as root needs `setpriv` (util-linux); install it, or run as an ordinary user"
-        raise UnavailableError(message)
-    plain = [setpriv, f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
-    reaching = [*plain, "--securebits=+no_setuid_fixup", "--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
-    for prefix in (plain, reaching):
-        if all(_works([*prefix, *command]) for command in (["test", "-x", str(binary)], ["test", "-x", str(home)])):
-            return prefix
-    message = (
-        f"user {account.pw_name}, as whom PostgreSQL runs here because it refuses root, cannot reach {home} or {binary}; "
-        "open the folders above to others (chmod o+x), or run as an ordinary user, or set HEADRACE_DATABASE_URL"
-    )
-    raise UnavailableError(message)
-
-
-def _works(command: list[str]) -> bool:
-    done = subprocess.run(command, env=ENVIRONMENT, cwd="/", capture_output=True, check=False, timeout=10)
-    return done.returncode == 0
 
 
 def _postgres_binaries() -> Path:

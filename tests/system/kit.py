@@ -8,12 +8,17 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import psutil
 
 from headrace.client.client import Client
-from headrace.dev.embedded import free_port
+from headrace.client.streams import Event
+from headrace.dev.embedded import EmbeddedNats, EmbeddedPostgres, free_port
+from headrace.keys import Keys
 
 ROOT = Path(__file__).parents[2]
 READY_S = 60.0
@@ -21,8 +26,8 @@ SETTLED_S = 30.0
 SERVICES = ("api", "gatekeeper", "integrations", "planner", "runner")
 
 
-async def until[Seen](look: Callable[[], Seen | Awaitable[Seen]], what: str, within_s: float = SETTLED_S) -> Seen:
-    """Look until something is there; fails with `what` was waited for."""
+async def until(look: Callable[[], Any], what: str, within_s: float = SETTLED_S) -> Any:
+    """Look, perhaps asynchronously, until something is there, and give it; fails saying `what` was waited for."""
     deadline = time.monotonic() + within_s
     while True:
         looked = look()
@@ -37,6 +42,14 @@ def gone(processes: list[psutil.Process], within_s: float = SETTLED_S) -> list[p
     """Give those processes that are still there after a while."""
     _, alive = psutil.wait_procs(processes, timeout=within_s)
     return [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    """Give the command line of a process, empty when it has just ended."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def clean_environment(**more: str) -> dict[str, str]:
@@ -106,16 +119,51 @@ class Up(Command):
     def service(self, name: str) -> psutil.Process:
         """Give the process of a service; raises LookupError while there is none."""
         for child in self.tree.children(recursive=True):
-            try:
-                if child.cmdline()[-2:] == ["serve", name] and child.parent() != self.tree:
-                    return child
-            except (psutil.NoSuchProcess, psutil.ZombieProcess):
-                continue
+            if command_of(child)[-2:] == ["serve", name] and "leash.py" not in " ".join(command_of(child)):
+                return child
         raise LookupError(name)
 
     def log_of(self, name: str) -> str:
         """Give what a service logged."""
         return (self.home / "logs" / f"{name}.log").read_text()
+
+
+@dataclass
+class Site:
+    """A whole installation over servers of the tests' own."""
+
+    up: Up
+    postgres: EmbeddedPostgres
+    nats: EmbeddedNats
+    root: Path
+
+    @property
+    def keys(self) -> Keys:
+        """Give the installation's keys."""
+        return Keys(master=bytes.fromhex((self.up.home / "secret").read_text().strip()))
+
+    async def rows(self, query: str, *given: object) -> list[dict[str, Any]]:
+        """Ask the database."""
+        connection = await asyncpg.connect(self.postgres.url)
+        try:
+            return [dict(row) for row in await connection.fetch(query, *given)]
+        finally:
+            await connection.close()
+
+    async def finished(self, client: Client, run_id: str, within_s: float = 60.0) -> list[Event]:
+        """Follow a run to its end, and give its events; it must have succeeded, each step just once."""
+        async with asyncio.timeout(within_s):
+            told = [event async for event in client.run_events(run_id)]
+        *events, complete = told
+        assert complete.data["status"] == "succeeded", complete.data
+        assert [int(event.id or 0) for event in events] == list(range(1, len(events) + 1))
+        done = [
+            (event.data["data"]["step"], event.data["data"].get("index"))
+            for event in events
+            if event.event == "step.succeeded"
+        ]
+        assert len(done) == len(set(done))
+        return events
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.system.kit import SERVICES, Command, gone, until
+from tests.system.kit import SERVICES, Command, command_of, gone, until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 DEMO_S = 90.0
@@ -32,12 +32,14 @@ async def middle_of_the_run(demo: Command) -> list[psutil.Process]:
 
     await until(look, "the demo's run to start", DEMO_S)
     family = demo.family()
-    assert {name for each in family for name in SERVICES if each.cmdline()[-1:] == [name]} >= {"api", "runner"}
+    assert {name for each in family for name in SERVICES if command_of(each)[-1:] == [name]} >= {"api", "runner"}
     return family
 
 
-async def test_it_tells_the_whole_story_and_exits_0(demo: Command) -> None:
+async def test_it_tells_the_whole_story_exits_0_and_leaves_no_process_behind(demo: Command) -> None:
+    family = await middle_of_the_run(demo)
     assert await demo.ended(DEMO_S) == 0, demo.said
+    assert gone(family) == []
     said = demo.said
     assert re.search(r"sha256:[0-9a-f]{64}", said)
     assert "killed with SIGKILL" in said
@@ -51,12 +53,6 @@ async def test_it_tells_the_whole_story_and_exits_0(demo: Command) -> None:
     assert "nothing changed" in said
     report = Path(next(line for line in said.splitlines() if line.strip().startswith("report: ")).split(": ", 1)[1])
     assert report.read_text().startswith("# ")
-
-
-async def test_it_leaves_no_process_behind_when_it_is_done(demo: Command) -> None:
-    family = await middle_of_the_run(demo)
-    assert await demo.ended(DEMO_S) == 0, demo.said
-    assert gone(family) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -138,4 +138,5 @@ async def test_killed_it_leaves_no_process_behind(tmp_path: Path) -> None:
     family = up.family()
     assert len(family) > len(SERVICES)
     up.send(signal.SIGKILL)
+    assert await up.ended() == -signal.SIGKILL
     assert gone(family) == []

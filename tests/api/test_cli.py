@@ -55,8 +55,8 @@ async def test_a_failed_run_is_code_1_with_its_error(cli: Run, tmp_path: Path) -
 
 
 async def test_a_run_that_waits_for_somebody_is_code_3_and_is_approved_by_another(cli: Run, tmp_path: Path) -> None:
-    code, _, err = await cli("run", written(tmp_path, SIGN_OFF))
-    assert code == 3
+    code, out, err = await cli("run", written(tmp_path, SIGN_OFF))
+    assert (code, "sign_off waits for approval" in out) == (3, True)
     assert "headrace approvals approve apr_" in err
 
     async def listed() -> Any:
@@ -91,7 +91,7 @@ async def test_everything_can_be_listed_as_text_and_json(cli: Run, tmp_path: Pat
         assert out, command
         code, out, err = await cli(*command, "-o", "json")
         assert code == 0, (command, err)
-        for document in [out] if not command[1:2] == ["events"] else out.splitlines():
+        for document in [out] if command[1:2] != ["events"] else out.splitlines():
             json.loads(document)
     assert (await cli("doctor"))[0] in {0, 1}
 

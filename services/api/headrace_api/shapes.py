@@ -391,25 +391,6 @@ class Me(Shape):
     workspace: str
 
 
-class Doctor(Shape):
-    """What an operator looks at first."""
-
-    healthy: bool
-    checks: dict[str, bool]
-    problems: list[str]
-    incarnation: str
-    workers_active: bool
-    partitions: list[dict[str, Any]]
-    parked: list[dict[str, Any]]
-
-
-class Health(Shape):
-    """Whether a part is well."""
-
-    status: str
-    checks: dict[str, bool] = {}
-
-
 class Page[Item](Shape):
     """A page of a list: go on with `?cursor=<next_cursor>`."""
 

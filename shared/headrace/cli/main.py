@@ -22,7 +22,7 @@ from headrace.errors import (
 
 REMEDIES: Final[tuple[tuple[type[HeadraceError], str], ...]] = (
     (UnauthorizedError, "give a token by --token, HEADRACE_TOKEN or .headrace/token (`headrace up` writes it)"),
-    (ForbiddenError, "ask an admin for a token with that role: `headrace tokens create`"),
+    (ForbiddenError, "use the token of somebody who may; an admin makes them by `headrace tokens create`"),
     (NotAuthorizedError, "ask for it: `headrace authorize DIGEST`, and let an approver approve it"),
     (NotConnectedError, "connect it: `headrace connections set NAME --secret token=env:NAME`"),
     (ConflictError, "look at it as it stands now: `headrace runs show` or `headrace approvals show`"),

@@ -43,12 +43,13 @@ class Transport:
         self._url = url.rstrip("/")
         self._clock = clock or SystemClock()
         self._patience_s, self._timeout_s = patience_s, timeout_s
-        self._http = http or httpx2.AsyncClient()
+        self._http = http or httpx2.AsyncClient(timeout=timeout_s)
         self._headers = headers
 
     async def close(self) -> None:
         """Let go of connections."""
-        await self._http.aclose()
+        async with asyncio.timeout(self._timeout_s):
+            await self._http.aclose()
 
     async def json(
         self,

@@ -24,7 +24,8 @@ async def test_a_post_is_sent_again_under_the_same_key() -> None:
     def handle(request: httpx2.Request) -> httpx2.Response:
         keys.append(request.headers["idempotency-key"])
         if len(keys) == 1:
-            raise httpx2.ConnectError("refused", request=request)
+            message = "refused"
+            raise httpx2.ConnectError(message, request=request)
         return httpx2.Response(503, json=AWAY) if len(keys) == 2 else httpx2.Response(200, json={"ok": True})
 
     async with client(handle) as api:

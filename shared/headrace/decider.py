@@ -21,7 +21,8 @@ import msgspec
 from headrace.codec import Raw
 from headrace.errors import HeadraceError
 from headrace.events.base import SYSTEM, Actor, Event
-from headrace.messages import Interrupt, Message, WorkOrder
+from headrace.messages import Message
+from headrace.wire import Interrupt, WorkOrder
 
 
 class Rejection(msgspec.Struct, frozen=True):

@@ -20,8 +20,9 @@ from headrace.host.items import ADVANCE, Item, Origin, advance
 from headrace.host.loading import States
 from headrace.host.tenure import Held, Stream
 from headrace.log.port import KeptAnswer, Log, NewEvent, Parked
-from headrace.messages import Answer, Wake, WorkOrder
+from headrace.messages import Answer, Wake
 from headrace.vocabulary import ORDER_INLINE_BYTES_MAX
+from headrace.wire import WorkOrder
 
 _logger = logging.getLogger(__name__)
 

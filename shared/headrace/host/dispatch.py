@@ -23,8 +23,9 @@ from headrace.host.pools import Order, Waiting, Window
 from headrace.host.presence import Presence
 from headrace.host.tenure import Held
 from headrace.keys import POOL, Keys
-from headrace.messages import BeatNow, Interrupt, LoseAttempt, ReportAttempt, WorkOrder
+from headrace.messages import LoseAttempt, ReportAttempt
 from headrace.vocabulary import MESSAGE_BYTES_MAX, POOL_GATES, POOL_INTEGRATIONS, POOL_RUNNER, AttemptStatus
+from headrace.wire import BeatNow, Interrupt, WorkOrder
 
 MARK_AFTER_S = 1.0
 """How long after publishing the pool's last sequence is read: by then the order is counted in it."""

@@ -12,8 +12,9 @@ from headrace.events.base import ErrorInfo, Event
 from headrace.host.items import Item, Origin
 from headrace.host.tenure import Held, Stream
 from headrace.log.port import Batch, KeptAnswer, NewEvent, Parked
-from headrace.messages import Answer, ClaimGrant, ClaimWrite
+from headrace.messages import Answer, ClaimWrite
 from headrace.vocabulary import BATCH_EVENTS_MAX
+from headrace.wire import ClaimGrant
 
 DRAFT_ITEMS_MAX = 400
 DRAFT_EVENTS_MAX = 4_000

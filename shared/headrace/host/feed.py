@@ -7,8 +7,8 @@ from headrace import codec
 from headrace.codec import Raw
 from headrace.host.tenure import Held
 from headrace.log.port import NewEvent
-from headrace.messages import FeedEvent
 from headrace.vocabulary import MESSAGE_BYTES_MAX
+from headrace.wire import FeedEvent
 
 ARRAY_BYTES_MAX = MESSAGE_BYTES_MAX - 64 * 1024
 

@@ -19,8 +19,9 @@ from headrace.host.items import Item, Origin
 from headrace.host.tenure import Held
 from headrace.keys import COMMANDS, OWNERS, POOL, Keys
 from headrace.log.port import Parked
-from headrace.messages import AnnounceTool, ClaimGrant, ClaimWrite, Command, ReportAttempt, Told
+from headrace.messages import AnnounceTool, ClaimWrite, Command, ReportAttempt, Told
 from headrace.vocabulary import IDEMPOTENCY_KEY_CHARS_MAX, LOG_APPROVALS, LOG_CATALOGUE, LOG_RUNS
+from headrace.wire import ClaimGrant
 
 WAITING_MAX = 20_000
 """Items in memory beyond which commands are turned away, to be sent again."""

@@ -14,7 +14,7 @@ from headrace.host.cadence import BUS_TIMEOUT_S, Cadence
 from headrace.host.dispatch import Dispatcher
 from headrace.host.presence import Presence
 from headrace.keys import OWNERS, POOL, Keys
-from headrace.messages import Beat, Probe
+from headrace.wire import Beat, Probe
 
 _logger = logging.getLogger(__name__)
 _beats = msgspec.json.Decoder(Beat)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from headrace.host.tenure import Held
-from headrace.messages import WorkOrder
+from headrace.wire import WorkOrder
 
 WINDOW_FIRST: Final = 64.0
 WINDOW_MIN: Final = 16.0

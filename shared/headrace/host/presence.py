@@ -10,7 +10,7 @@ from typing import Final
 
 from headrace.clock import Clock
 from headrace.host.cadence import QUICK, Cadence
-from headrace.messages import Beat
+from headrace.wire import Beat
 
 PROBE_GAP_FACTOR: Final = 4.0
 """A probe that returns later than this many intervals after the one before proves no unbroken listening."""

@@ -118,7 +118,7 @@ class Line(Message, frozen=True, kw_only=True):
     level: str = "info"
 
 
-class FeedEvent(Message, frozen=True, kw_only=True):
+class FeedEvent(Message, frozen=True, kw_only=True, omit_defaults=False):
     """A committed event on the feed, as a CloudEvent (https://github.com/cloudevents/spec, version 1.0)."""
 
     id: str

@@ -27,5 +27,5 @@ HANDLED_AT_ONCE_MAX: Final = 64
 """Trigger events, or batches of lines, that one process handles at the same time."""
 REDELIVER_AFTER_S: Final = 2.0
 """How soon a message comes again whose handling raised."""
-ACK_WAIT_S: Final = 60.0
-"""How soon a message comes again whose handler said nothing at all."""
+ACK_WAIT_S: Final = 15.0
+"""How soon a message comes again whose handler said nothing at all: it died. A repeat of one that is slow is harmless."""

@@ -67,7 +67,7 @@ def compile(document: Document, catalogue: Catalogue) -> Plan | Problems:
 
 
 def compile_bytes(spec: bytes | Raw, catalogue: Catalogue) -> Plan | Problems:
-    """Compile a document as it travels in commands, JSON, or as it was written, YAML."""
+    """Compile a document as it travels in commands, JSON, or as it was written, YAML; raises TooLargeError."""
     data = bytes(spec)
     try:
         document = from_json(data) if data.lstrip()[:1] == b"{" else read_one(data)

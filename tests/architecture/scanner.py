@@ -62,7 +62,7 @@ SQL = re.compile(
 SQL_REWRITES_LOG = re.compile(r"(?<!before )(?<!or )\b(update\s+events\b|delete\s+from\s+events\b)", re.IGNORECASE)
 UNDONE = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 IGNORED = re.compile(r"#\s*(type:\s*ignore|noqa)(?P<rest>.*)", re.IGNORECASE)
-IGNORED_WELL = re.compile(r"(\[[\w, -]+\]|:\s*[A-Z]+\d+(,\s*[A-Z]+\d+)*)[\s#(:-]+\S{2,}.*")
+IGNORED_WELL = re.compile(r"(\[[\w, -]+\]|:\s*[A-Z]+\d+(,\s*[A-Z]+\d+)*)[\s#(:-]+\w.{3,}")
 FACT = "past tense, frozen, with a tag, and one docstring line `Written when ...`"
 PAST = re.compile(r"[a-z](ed|Kept|Made|Begun|Sent|Lost|Done|Taken|Met|Held|Put|Set|Ready)$")
 

@@ -44,7 +44,9 @@ def lint(root: Path) -> str:
 
 
 def lines_about(output: str, contract: str) -> list[str]:
-    return [line for line in output.splitlines() if line.startswith(contract) and line.endswith(("KEPT", "BROKEN"))]
+    return [
+        line for line in output.splitlines() if line.startswith(contract) and (" KEPT" in line or " BROKEN" in line)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -73,4 +75,4 @@ def test_every_contract_has_a_sample() -> None:
 def test_an_import_that_breaks_a_contract_is_found(broken: str, contract: str) -> None:
     said = lines_about(broken, contract)
     assert said, broken
-    assert all(line.endswith("BROKEN") for line in said), broken
+    assert all(" BROKEN" in line for line in said), broken

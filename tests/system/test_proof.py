@@ -63,7 +63,7 @@ async def test_the_chains_verify_and_a_flipped_byte_is_located(site: Site, tmp_p
     await connection.execute(change, where["data"].replace(b"run.succeeded", b"run.succeedee"), *place)
     code, report = await db(site, tmp_path / "flipped", "verify")
     await connection.execute(change, where["data"], *place)
-    await connection.execute(f"alter table {child} enable always trigger all")
+    await connection.execute(f"alter table {child} enable trigger all")
     await connection.close()
     assert code == 1
     partitions = report["partitions"]

@@ -249,7 +249,7 @@ class World:
         await self.group.__aenter__()
         return self
 
-    async def __aexit__(self, *problem: Any) -> None:
+    async def __aexit__(self, *problem: object) -> None:
         for task in self.tasks.values():
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -158,7 +158,8 @@ async def test_the_feed_tells_what_was_committed_in_order() -> None:
         stream = world.stream(0, partition=0)
         await world.ask(Add(), stream=stream)
         waiting = await world.ask(Add(wait_ms=10_000), stream=stream)
-        assert waiting.status == 200, waiting
+        assert waiting.status == 200
+        await until(lambda: len(feed) == 2)
         events = [event for message in feed for event in codec.loads(message)]
         assert [event["id"] for event in events] == ["runs/0/1", "runs/0/2", "runs/0/3"]
         assert [event["type"] for event in events] == ["step.succeeded", "step.succeeded", "timer.started"]

@@ -75,7 +75,7 @@ class OwnerHost:
         self._bus = bus
         self._clock = clock
         self._keys = keys
-        self._cadence = cadence
+        self.cadence = cadence
         self._owner_id = owner_id
         self.presence = presence or Presence(clock, cadence)
         self.library = library or CachedLibrary()
@@ -116,7 +116,7 @@ class OwnerHost:
         )
 
     def _make_tenures(self, rooms: Iterable[Any], preparers: Mapping[str, Any]) -> Tenures:
-        preparing = Preparing(self._clock, self._prepared, self._enqueue, self._cadence.retry_s)
+        preparing = Preparing(self._clock, self._prepared, self._enqueue, self.cadence.retry_s)
         preparing.intake = Intake(
             self._keys,
             self._clock,
@@ -132,7 +132,7 @@ class OwnerHost:
             rooms=rooms,
             preparers=preparers,
             owner_id=self._owner_id,
-            cadence=self._cadence,
+            cadence=self.cadence,
             intake=preparing.intake,
             chores=self._chores,
             openings=self._openings,
@@ -149,7 +149,7 @@ class OwnerHost:
             owner_id=self._owner_id,
             presence=self.presence,
             dispatcher=self.dispatcher,
-            cadence=self._cadence,
+            cadence=self.cadence,
         )
 
     @property
@@ -172,7 +172,7 @@ class OwnerHost:
 
     async def _leave(self) -> None:
         with contextlib.suppress(TimeoutError, HeadraceError):
-            async with asyncio.timeout(self._cadence.drain_s):
+            async with asyncio.timeout(self.cadence.drain_s):
                 await self.tenures.stop_taking()
                 while self._running and not self._idle:
                     await self._clock.sleep(DRAIN_LOOK_S)
@@ -226,7 +226,7 @@ class OwnerHost:
                     async with asyncio.timeout(READ_TIMEOUT_S):
                         await self._log.park(parked)
                 except (UnavailableError, TimeoutError):
-                    await self._clock.sleep(self._cadence.retry_s)
+                    await self._clock.sleep(self.cadence.retry_s)
                     continue
                 metrics.count("parked")
                 if sequence is not None and not held.over:

@@ -1,0 +1,1 @@
+"""Benchmarks: real processes, real servers, fsync on. `python -m benchmarks [NAME]`."""

@@ -5,7 +5,7 @@ import contextlib
 import functools
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -34,6 +34,7 @@ from headrace.messages import (
     Wake,
 )
 from headrace.testing import virtual
+from headrace.testing.cut import CutLog
 from headrace.testing.virtual import VirtualClock
 from headrace.vocabulary import LOG_RUNS
 from headrace.wire import Beat, ClaimGrant, Holding, Interrupt, WorkOrder
@@ -108,7 +109,8 @@ class Toy:
         return state.total > 0
 
     def read_command(self, data: Raw | bytes) -> ToyCommand:
-        return _commands.decode(data)
+        command: ToyCommand = _commands.decode(data)
+        return command
 
     def decide(self, state: Counter, command: ToyCommand, context: Context) -> Sequence[Event] | Rejection:
         match command:
@@ -243,9 +245,10 @@ class World:
         self.bus = MemoryBus(self.clock, self.broker)
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.buses: dict[str, MemoryBus] = {}
+        self.logs: dict[str, CutLog] = {}
         self.group = asyncio.TaskGroup()
 
-    async def __aenter__(self) -> "World":
+    async def __aenter__(self) -> Self:
         await self.group.__aenter__()
         return self
 
@@ -253,13 +256,14 @@ class World:
         for task in self.tasks.values():
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await self.group.__aexit__(*problem)
+            await self.group.__aexit__(*problem)  # type: ignore[arg-type]  # as they came
 
     async def host(self, name: str = "a", *, ready: bool = True, **options: Any) -> OwnerHost:
         bus = self.buses[name] = MemoryBus(self.clock, self.broker)
+        self.logs[name] = CutLog(self.log)
         library = CachedLibrary()
         host = OwnerHost(
-            options.pop("log", self.log),
+            self.logs[name],
             bus,
             clock=options.pop("clock", self.clock),
             keys=KEYS,
@@ -276,6 +280,7 @@ class World:
     def kill(self, name: str) -> None:
         """Let a host vanish: the bus hears nothing of it any more, and it does not say goodbye."""
         self.buses[name].disconnect()
+        self.logs[name].cut = True
         self.tasks.pop(name).cancel()
 
     def stream(self, number: int, partition: int | None = None) -> str:

@@ -43,7 +43,6 @@ class Committer:
                 outcome.over.append(part.held)
         if not parts:
             return outcome
-        metrics.count("appends")
         try:
             async with asyncio.timeout(APPEND_TIMEOUT_S):
                 appended = await self._log.append_events([part.batch() for part in parts])
@@ -53,9 +52,12 @@ class Committer:
         except (UnavailableError, TimeoutError):
             outcome.over.extend(part.held for part in parts)
             return outcome
+        events = sum(len(part.events) for part in parts)
+        metrics.appended(events, self._clock.monotonic() - now)
         for part in parts:
             held = part.held
             if held.place in appended.stale or held.place not in appended.positions:
+                metrics.fenced(held.log)
                 outcome.over.append(held)
                 continue
             before, held.position = held.position, appended.positions[held.place]
@@ -71,7 +73,7 @@ class Committer:
             async with asyncio.timeout(APPEND_TIMEOUT_S):
                 for parked in part.parked:
                     await self._log.park(parked)
-                    metrics.count("parked")
+                    metrics.parked(part.held.log)
         except (UnavailableError, TimeoutError):
             return False
         except DataError:

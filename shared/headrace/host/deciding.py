@@ -132,15 +132,16 @@ class Deciding:
         stream = self._stream(item)
         part.touched[stream.stream_id] = stream
         if not item.decided and (refusal := self._refusal(stream, item)) is not None:
-            self._finish(part, item, refused(item, refusal))
+            self._refuse(part, item, refusal)
             return
         kept = None if item.decided else self._answered(item)
         if kept is not None:
             if kept.request_digest != item.request_digest:
                 message = f"the idempotency key {item.key!r} was used with another request"
-                self._finish(part, item, refused(item, UnprocessableError(message)))
+                self._refuse(part, item, UnprocessableError(message))
             else:
                 metrics.count("repeats")
+                metrics.decided(item.held.log, "repeated")
                 self._finish(part, item, kept.answer)
             return
         context = self._context(stream, item)
@@ -190,7 +191,7 @@ class Deciding:
         new = stream.version == 0
         events = _decision(room, stream, item.command, context)
         if isinstance(events, Rejection):
-            self._finish(part, item, refused(item, events.error))
+            self._refuse(part, item, events.error)
             return False
         if suspect:
             found = _guarded(lambda: list(room.outstanding(stream.state, context.now)))
@@ -199,6 +200,8 @@ class Deciding:
             self._emit(draft, part, stream, found, suspect=True)
         self._record(draft, part, stream, item, events, context)
         item.decided, item.created = True, new and stream.version > 0
+        if item.origin is not Origin.HOST:
+            metrics.decided(item.held.log, "accepted")
         if events:
             part.blobs.update(_guarded(lambda: room.attachments(item.command)))
         if item.command is not ADVANCE:
@@ -299,6 +302,10 @@ class Deciding:
                     part.answers.append(kept)
                     stream.held.answering[item.key] = kept
         self._finish(part, item, outcome)
+
+    def _refuse(self, part: Part, item: Item, error: HeadraceError) -> None:
+        metrics.decided(item.held.log, error.type)
+        self._finish(part, item, refused(item, error))
 
     def _finish(self, part: Part, item: Item, outcome: bytes | None) -> None:
         item.outcome = outcome

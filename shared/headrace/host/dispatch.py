@@ -196,6 +196,7 @@ class Dispatcher:
         """Let windows shrink that bring nothing, and lose the attempts of workers that are lost."""
         now = self._clock.monotonic()
         for pool in self._pools.values():
+            metrics.waits(pool.name, len(pool.waiting))
             pool.window.tick(len(pool.out), now)
             for known in pool.watched():
                 worker = self._presence.last_holder(known.order.attempt_id)
@@ -228,7 +229,7 @@ class Dispatcher:
 
     def _lose(self, known: Order, worker: str) -> None:
         order = known.order
-        metrics.count("attempts_lost")
+        metrics.lost(order.pool)
         lost = LoseAttempt(
             step=order.step, attempt=order.attempt, attempt_id=order.attempt_id, worker=worker, index=order.index
         )

@@ -169,7 +169,7 @@ class Intake:
                 raise UnauthorizedError(message)
 
     def _report(self, what: str, problem: Exception) -> None:
-        metrics.count("refused")
+        metrics.refused(what, type(problem).__name__)
         _logger.warning("a %s was refused: %s", what, problem)
 
 

@@ -76,7 +76,7 @@ class Listening:
                 if label.removeprefix(POOL) in beat.pools:
                     self._presence.heard(beat)
         except (HeadraceError, msgspec.DecodeError, UnicodeDecodeError) as problem:
-            metrics.count("refused")
+            metrics.refused("beat", type(problem).__name__)
             _logger.warning("a beat was refused: %s", problem)
 
     async def _probe(self) -> None:

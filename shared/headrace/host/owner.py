@@ -209,7 +209,6 @@ class OwnerHost:
         self.states.drop(held)
         self.wakeups.drop(held)
         self.dispatcher.drop(held)
-        metrics.count("tenures_over")
 
     def _settled(self, held: Held) -> bool:
         """Tell whether nothing of a partition is being decided or committed."""
@@ -228,7 +227,7 @@ class OwnerHost:
                 except (UnavailableError, TimeoutError):
                     await self._clock.sleep(self.cadence.retry_s)
                     continue
-                metrics.count("parked")
+                metrics.parked(held.log)
                 if sequence is not None and not held.over:
                     held.settle(sequence)
                 return

@@ -128,6 +128,7 @@ class Tenures:
                 self._begin(tenure, lease_until)
         for place in holdings.surplus:
             self._give_away(place)
+        metrics.holds({log: sum(1 for of, _ in self._held if of == log) for log in self._rooms})
 
     def _begin(self, tenure: Tenure, lease_until: float) -> None:
         room = self._rooms[tenure.log]
@@ -196,6 +197,8 @@ class Tenures:
         _logger.info("no longer holds %s/%d of epoch %d", held.log, held.partition, held.epoch)
         if release:
             self._to_release.add(held.place)
+        if not held.draining:
+            metrics.tenure_over(held.log)
         self._ended(held)
         inbox: list[Subscription] = [held.inbox] if held.inbox is not None else []
         closing = [*held.subscriptions, *inbox]

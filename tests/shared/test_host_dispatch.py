@@ -1,0 +1,231 @@
+"""Dispatch and presence: fair shares, windows, repair of what was lost, and no flood."""
+
+import asyncio
+
+from headrace import codec
+from headrace.host.cadence import QUICK
+from headrace.host.pools import WINDOW_FIRST, WINDOW_MIN, Order, Waiting, Window
+from headrace.host.presence import Presence
+from headrace.messages import ClaimWrite
+from headrace.testing.virtual import VirtualClock
+from headrace.wire import Beat, Holding
+from tests.shared.host_toy import KEYS, POOL_NAME, Add, Worker, World, on_virtual_time, order, until
+
+
+def _waiting(*orders: tuple[str, int]) -> tuple[Waiting, list[tuple[str, int]]]:
+    queue = Waiting()
+    for number, (workspace, priority) in enumerate(orders):
+        queue.put(Order(None, order("run_x", workspace, number), priority))  # type: ignore[arg-type]  # no tenure needed
+    taken = []
+    while (one := queue.take()) is not None:
+        taken.append((one.order.workspace, one.priority))
+    return queue, taken
+
+
+def test_workspaces_take_turns_however_much_one_of_them_asks_for() -> None:
+    _, taken = _waiting(*[("big", 0)] * 100, *[("small", 0)] * 4)
+    assert taken.index(("small", 0)) <= 4
+    assert [workspace for workspace, _ in taken[:16]].count("small") == 4
+
+
+def test_within_a_workspace_the_higher_priority_goes_first() -> None:
+    _, taken = _waiting(("w", 0), ("w", 5), ("w", 0), ("w", 9))
+    assert [priority for _, priority in taken] == [9, 5, 0, 0]
+
+
+def test_a_window_grows_with_results_and_halves_without() -> None:
+    window = Window(0.0)
+    assert window.room(0, 0) == WINDOW_FIRST
+    for _ in range(10):
+        window.finished(int(window.size), 1.0)
+    assert window.size == WINDOW_FIRST + 10
+    for second in range(10, 100, 10):
+        window.tick(5, float(second))
+    assert window.size == WINDOW_MIN
+
+
+@on_virtual_time
+async def test_orders_leave_after_the_commit_and_end_with_their_result() -> None:
+    async with World() as world:
+        host = await world.host()
+        worker = await Worker(world).begin()
+        stream = world.stream(0)
+        await world.ask(Add(orders=3), stream=stream)
+        await until(lambda: len(worker.orders) == 3)
+        assert all(one.blob_token for one in worker.orders)
+        for taken in list(worker.orders):
+            await worker.report(taken)
+        await until(lambda: not any(host.dispatcher.knows(taken.attempt_id) for taken in worker.orders))
+        await asyncio.sleep(30)
+        assert len(worker.orders) == 3
+
+
+@on_virtual_time
+async def test_a_backlog_without_workers_is_published_as_far_as_the_window_and_not_again() -> None:
+    async with World() as world:
+        await world.host()
+        await world.ask(Add(orders=500), stream=world.stream(0))
+        await asyncio.sleep(120)
+        passed = await world.bus.passed(POOL_NAME)
+        assert passed.last == WINDOW_FIRST
+        worker = await Worker(world).begin()
+        done: set[str] = set()
+
+        async def work() -> bool:
+            for taken in [one for one in worker.orders if one.attempt_id not in done]:
+                done.add(taken.attempt_id)
+                await worker.report(taken)
+            return len(done) == 500
+
+        await until(work, seconds=300)
+        assert len(worker.orders) == 500  # each exactly once
+
+
+@on_virtual_time
+async def test_an_order_lost_with_the_stream_is_published_again() -> None:
+    async with World() as world:
+        await world.host()
+        await world.ask(Add(orders=2), stream=world.stream(0))
+        await asyncio.sleep(3)
+        world.broker.wipe()
+        worker = await Worker(world).begin()
+        await until(lambda: len(worker.orders) == 2, seconds=60)
+
+
+@on_virtual_time
+async def test_what_a_live_worker_holds_is_not_published_again() -> None:
+    async with World() as world:
+        await world.host()
+        worker = await Worker(world).begin()
+        await world.ask(Add(orders=2), stream=world.stream(0))
+        await asyncio.sleep(300)
+        assert len(worker.orders) == 2
+
+
+@on_virtual_time
+async def test_a_new_owner_asks_before_it_publishes_again() -> None:
+    async with World() as world:
+        await world.host("a")
+        worker = await Worker(world).begin()
+        await world.ask(Add(orders=2), stream=world.stream(0))
+        await until(lambda: len(worker.orders) == 2)
+        dropped = worker.orders[1]
+        del worker.holding[dropped.attempt_id]
+        world.tasks.pop("a").cancel()
+        await asyncio.sleep(1)
+        await world.host("b")
+        await until(lambda: len(worker.orders) == 3, seconds=60)
+        assert worker.orders[2].attempt_id == dropped.attempt_id
+        assert any(told["type"] == "beat_now" for told in worker.controls)
+        await asyncio.sleep(60)
+        assert len(worker.orders) == 3
+
+
+@on_virtual_time
+async def test_the_attempts_of_a_dead_worker_are_lost() -> None:
+    async with World() as world:
+        await world.host()
+        worker = await Worker(world).begin()
+        stream = world.stream(0)
+        await world.ask(Add(orders=1), stream=stream)
+        await until(lambda: len(worker.orders) == 1)
+        await asyncio.sleep(3)
+        worker.silent = True
+        await asyncio.sleep(5)
+        assert len(await world.log.stream("runs", stream)) == 1
+        await asyncio.sleep(15)
+        (lost,) = (await world.log.stream("runs", stream))[1:]
+        assert worker.orders[0].attempt_id in lost.data.decode()
+
+
+@on_virtual_time
+async def test_a_cut_path_does_not_look_like_dead_workers() -> None:
+    async with World() as world:
+        await world.host()
+        worker = await Worker(world).begin()
+        stream = world.stream(0)
+        await world.ask(Add(orders=1), stream=stream)
+        await until(lambda: len(worker.orders) == 1)
+        await asyncio.sleep(3)
+        world.buses["a"].disconnect()
+        await asyncio.sleep(120)
+        world.buses["a"].reconnect()
+        await asyncio.sleep(30)
+        assert len(await world.log.stream("runs", stream)) == 1
+        assert len(worker.orders) == 1
+
+
+@on_virtual_time
+async def test_a_stop_reaches_what_is_out() -> None:
+    async with World() as world:
+        await world.host()
+        worker = await Worker(world).begin(slots=1)
+        stream = world.stream(0)
+        await world.ask(Add(orders=1), stream=stream)
+        await until(lambda: len(worker.orders) == 1)
+        attempt_id = worker.orders[0].attempt_id
+        await world.ask(Add(stop=attempt_id), stream=stream)
+        await until(lambda: any(told.get("attempt_id") == attempt_id for told in worker.controls))
+
+
+@on_virtual_time
+async def test_a_claim_is_granted_after_its_commit_and_refused_with_a_reason() -> None:
+    async with World() as world:
+        await world.host()
+        stream = world.stream(0)
+        await world.ask(Add(orders=1), stream=stream)
+
+        async def claim(nonce: str, label: str) -> bytes:
+            command = ClaimWrite(
+                run_id=stream, step="s", attempt=1, attempt_id="att_x", nonce=nonce, arguments_digest="", worker="wrk_1"
+            )
+            return await world.bus.claim("runs", 0, KEYS.pack(label, codec.encode(command)), timeout_s=5)
+
+        assert b'"granted":true' in await claim("good", "pool:runner")
+        assert b"claimed by another" in await claim("bad", "pool:runner")
+        assert b'"granted":false' in await claim("good", "commands")
+
+
+class Moved(VirtualClock):
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def _beat(worker: str, *attempts: str) -> Beat:
+    holding = tuple(Holding(attempt_id=one, tool="t", since=0) for one in attempts)
+    return Beat(worker=worker, service="s", host="h", pools=("p",), slots=2, holding=holding)
+
+
+def _listen(presence: Presence, clock: Moved, seconds: int) -> None:
+    for _ in range(seconds):
+        clock.now += 1
+        presence.probe(str(clock.now))
+        presence.probe_returned(str(clock.now))
+
+
+def test_silence_counts_only_while_probes_return() -> None:
+    clock = Moved()
+    presence = Presence(clock)
+    _listen(presence, clock, 3)
+    presence.heard(_beat("w", "att_1"))
+    clock.now += 1_000  # nothing returns
+    assert presence.holder("att_1") == "w"
+    _listen(presence, clock, 5)
+    assert presence.holder("att_1") == "w"  # the clock began again with the first that returned
+    _listen(presence, clock, int(QUICK.lost_s))
+    assert presence.holder("att_1") is None
+    assert presence.last_holder("att_1") == "w"
+    assert presence.pools() == {}
+    _listen(presence, clock, int(QUICK.forgotten_s))
+    assert presence.workers() == []
+
+
+def test_a_beat_says_what_is_held_now() -> None:
+    presence = Presence(Moved())
+    presence.heard(_beat("w", "att_1", "att_2"))
+    presence.heard(_beat("w", "att_2"))
+    assert presence.holder("att_1") is None
+    assert presence.holder("att_2") == "w"
+    assert presence.pools() == {"p": 2}

@@ -1,0 +1,153 @@
+"""The owner host: partitions are shared, move when their owner dies, and a paused owner can do nothing."""
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from headrace.clock import Clock
+from headrace.errors import UnavailableError
+from headrace.testing.virtual import VirtualClock
+from headrace.vocabulary import LEASE_S
+from tests.shared.host_toy import Add, World, on_virtual_time, until
+
+
+async def _owners(world: World) -> set[str | None]:
+    return {part["owner"] for part in await world.log.partitions()}
+
+
+@on_virtual_time
+async def test_two_hosts_share_the_partitions() -> None:
+    async with World(partitions=8) as world:
+        first = await world.host("a")
+        assert len(list(first.tenures)) == 8
+        second = await world.host("b")
+        await until(lambda: len(list(first.tenures)) == 4 and len(list(second.tenures)) == 4)
+        for number in range(8):
+            assert (await world.ask(Add(), stream=world.stream(number))).status == 201
+
+
+@on_virtual_time
+async def test_killing_a_host_moves_its_partitions_and_loses_nothing() -> None:
+    async with World(partitions=4) as world:
+        await world.host("a")
+        streams = [world.stream(number) for number in range(4)]
+        for stream in streams:
+            await world.ask(Add(), stream=stream)
+        second = await world.host("b", ready=False)
+        await until(lambda: len(list(second.tenures)) == 2 and second.ready)
+        world.kill("a")
+        await asyncio.sleep(1)
+        assert len(list(second.tenures)) == 2  # the leases of the dead still run
+        for stream in streams:
+            await world.tell(stream, Add(amount=2))  # waits in the inbox, whoever owns it
+        await until(lambda: len(list(second.tenures)) == 4, seconds=LEASE_S * 3)
+        for stream in streams:
+            await until(partial(_total, world, stream, 3))
+
+
+@on_virtual_time
+async def test_a_host_that_leaves_gives_its_partitions_back_at_once() -> None:
+    async with World() as world:
+        await world.host("a")
+        world.tasks.pop("a").cancel()
+        await until(lambda: _nobody(world), seconds=1)
+
+
+class Watch(VirtualClock):
+    """A monotonic clock that can be pushed ahead, as it is for a process that was stopped and goes on."""
+
+    slept = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.slept
+
+
+@on_virtual_time
+async def test_a_paused_owner_that_wakes_after_its_lease_answers_nothing() -> None:
+    async with World() as world:
+        watch = Watch()
+        clock: Clock = watch
+        await world.host("a", clock=clock)
+        stream = world.stream(0)
+        await world.ask(Add(), stream=stream)
+
+        async def pause(_batches: object) -> None:
+            world.log.after_commit = None
+            watch.slept += LEASE_S + 1
+
+        world.log.after_commit = pause
+        with pytest.raises(UnavailableError):
+            await world.ask(Add(), stream=stream, timeout_s=1)
+        assert await world.total(stream) == 2  # committed, but not for this owner to say
+
+
+@on_virtual_time
+async def test_an_owner_of_an_older_epoch_is_refused_by_the_fence_and_drops_its_state() -> None:
+    async with World() as world:
+        host = await world.host("a")
+        stream = world.stream(0)
+        await world.ask(Add(), stream=stream)
+        await world.log.release("a", [("runs", 0), ("runs", 1)])
+        taken = await world.log.heartbeat("thief", {"runs": 1}, lease_s=5)
+        assert len(taken.tenures) >= 1
+        with pytest.raises(UnavailableError):
+            await world.ask(Add(), stream=stream, timeout_s=1)
+        assert await world.total(stream) == 1
+        await until(lambda: _answers(world, stream), seconds=60)
+        assert host.ready
+
+
+@on_virtual_time
+async def test_wake_ups_come_at_their_time_also_under_another_owner() -> None:
+    async with World() as world:
+        await world.host("a")
+        stream = world.stream(0)
+        await world.ask(Add(wait_ms=60_000), stream=stream)
+        world.tasks.pop("a").cancel()
+        await asyncio.sleep(1)
+        await world.host("b")
+        await asyncio.sleep(50)
+        assert len(await world.log.stream("runs", stream)) == 2
+        await asyncio.sleep(15)
+        assert len(await world.log.stream("runs", stream)) == 3
+
+
+@on_virtual_time
+async def test_a_tell_reaches_the_other_stream() -> None:
+    async with World() as world:
+        await world.host()
+        here, there = world.stream(0), world.stream(1)
+        await world.ask(Add(tell=there), stream=here)
+        await until(lambda: _total(world, there, 10))
+
+
+@on_virtual_time
+async def test_evicted_states_come_back_from_snapshot_and_log() -> None:
+    async with World() as world:
+        host = await world.host()
+        stream = world.stream(0)
+        for _ in range(30):
+            await world.ask(Add(), stream=stream)
+        host.states._cache._entries_max = 0
+        await world.ask(Add(), stream=world.stream(1))
+        await world.ask(Add(), stream=world.stream(2))
+        await until(lambda: len(world.log._snapshots) > 0)
+        answer = await world.ask(Add(), stream=stream)
+        assert answer.status == 200
+        assert await world.total(stream) == 31
+
+
+async def _total(world: World, stream: str, total: int) -> bool:
+    return await world.total(stream) == total
+
+
+async def _nobody(world: World) -> bool:
+    return await _owners(world) == {None}
+
+
+async def _answers(world: World, stream: str) -> bool:
+    try:
+        return (await world.ask(Add(), stream=stream, timeout_s=1)).status == 200
+    except UnavailableError:
+        return False

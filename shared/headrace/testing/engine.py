@@ -63,6 +63,7 @@ OWNERS: Final = ("planner", "gatekeeper")
 WORKERS: Final = ("runner", "gatekeeper", "integrations")
 ASK_S: Final = 30.0
 WAIT_S: Final = 120.0
+APPROVAL_S: Final = 3_600.0
 LOOK_S: Final = 0.02
 STEPS_MAX: Final = 1_000
 EVENTS_MAX: Final = 100_000
@@ -222,7 +223,7 @@ class Engine:
         known = await self.ask(LOG_RUNS, command, actor=actor)
         return await self.view(known["id"])
 
-    async def wait(self, run: RunView | str, *statuses: str) -> RunView:
+    async def wait(self, run: RunView | str, *statuses: str, seconds: float = WAIT_S) -> RunView:
         """Wait in virtual time until a run has a status (any final one by default); tells how it stands if it never has."""
         run_id = run if isinstance(run, str) else run.id
         wanted = set(statuses or RUN_FINAL)
@@ -235,7 +236,7 @@ class Engine:
                 raise AssertionError(message)
             return seen[0].status in wanted
 
-        await self._until(there, f"run {run_id} is {' or '.join(sorted(wanted))}", lambda: f": {seen}")
+        await self._until(there, f"run {run_id} is {' or '.join(sorted(wanted))}", lambda: f": {seen}", seconds)
         return seen[0]
 
     async def approve(
@@ -250,7 +251,7 @@ class Engine:
             found[:] = rows
             return bool(rows)
 
-        await self._until(asked, f"run {run_id} asks for an approval")
+        await self._until(asked, f"run {run_id} asks for an approval", seconds=APPROVAL_S)
         command = DecideApproval(action=action, digest=digest or found[0]["digest"])
         await self.ask(LOG_APPROVALS, command, stream=found[0]["id"], actor=actor)
 
@@ -324,13 +325,15 @@ class Engine:
         rows = await self.log.rows("tools", {}, limit=STEPS_MAX)
         return wanted <= {row["name"] for row in rows} and bool(rows)
 
-    async def _until(self, holds: Callable[[], Any], what: str, seen: Callable[[], str] = str) -> None:
+    async def _until(
+        self, holds: Callable[[], Any], what: str, seen: Callable[[], str] = str, seconds: float = WAIT_S
+    ) -> None:
         try:
-            async with asyncio.timeout(WAIT_S):
+            async with asyncio.timeout(seconds):
                 while not await holds():  # noqa: ASYNC110  (virtual time: looking again costs nothing)
                     await asyncio.sleep(LOOK_S)
         except TimeoutError:
-            message = f"waited {WAIT_S:.0f} virtual seconds, and never saw that {what}{seen()}"
+            message = f"waited {seconds:.0f} virtual seconds, and never saw that {what}{seen()}"
             raise AssertionError(message) from None
 
 

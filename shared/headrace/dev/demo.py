@@ -21,7 +21,6 @@ from headrace.dev.timeline import Timeline
 from headrace.dev.until_stopped import INTERRUPTED, until_stopped
 from headrace.errors import ConflictError, HeadraceError, NotFoundError
 from headrace.plans.model import Plan
-from headrace.plans.show import table_text
 from headrace.vocabulary import Role, RunStatus
 
 EXAMPLE: Final = Path("examples/repo-report.yaml")
@@ -105,7 +104,7 @@ class Demo:
         """Show what will run, before it runs."""
         recorded = await client.record_plan(self._spec())
         self._screen.heading("The plan: exactly what will run, and its digest")
-        self._screen.say(table_text(msgspec.convert(recorded["plan"], Plan)))
+        self._screen.plan(msgspec.convert(recorded["plan"], Plan))
         self._screen.say(recorded["digest"])
         return [step["id"] for step in recorded["plan"]["steps"]]
 

@@ -5,13 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
 from headrace.client.streams import Event
 from headrace.dev.timeline import Timeline
+from headrace.plans.model import Plan
+from headrace.plans.show import HEADER, rows, table_text
 
-WIDTH: Final = 100
 REFRESH_HZ: Final = 12
 
 
@@ -19,19 +22,27 @@ class Screen:
     """Prints headings, sentences and tables; the same text without colours where nobody looks."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.console = console or Console(highlight=False)
 
     def heading(self, text: str) -> None:
         """Begin a part."""
-        self.console.print(f"\n[bold]{text}[/]")
+        self.console.print(Text(f"\n{text}", style="bold"), soft_wrap=True)
 
     def say(self, text: str) -> None:
         """Say a sentence, as it is."""
-        self.console.print(textwrap.indent(text, "  "), markup=False)
+        self.console.print(Text(textwrap.indent(text, "  ")), soft_wrap=not self.console.is_terminal)
 
-    def show(self, shown: RenderableType) -> None:
-        """Show a table."""
-        self.console.print(shown)
+    def plan(self, plan: Plan) -> None:
+        """Show a plan as a table, fitted to a terminal's width."""
+        if not self.console.is_terminal:
+            self.say(table_text(plan))
+            return
+        table = Table(box=None, padding=(0, 2, 0, 2))
+        for heading in HEADER:
+            table.add_column(heading, overflow="fold")
+        for row in rows(plan):
+            table.add_row(*map(Text, row.cells()))
+        self.console.print(table)
 
     @contextmanager
     def timeline(self, timeline: Timeline) -> Iterator["Stage"]:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 from rich.table import Table
+from rich.text import Text
 
 from headrace.client.streams import COMPLETE, Event
 from headrace.vocabulary import StepStatus
@@ -63,7 +64,7 @@ class Timeline:
             items = f"{step.done}/{step.total} items" if step.total else ""
             spent = f"{step.ended - step.began:.2f}" if step.ended is not None else ""
             told = "  ".join(part for part in (items, step.note) if part)
-            table.add_row(step.name, f"[{colour}]{step.status}[/]", spent, told)
+            table.add_row(step.name, Text(step.status, style=colour), spent, told)
         return table
 
     def _tell(self, kind: str, data: dict[str, Any]) -> str | None:

@@ -16,6 +16,7 @@ from headrace.plans.model import Plan
 from headrace.plans.show import HEADER, rows, table_text
 
 REFRESH_HZ: Final = 12
+WRAPPED: Final = ("does", "needs", "approval")
 
 
 class Screen:
@@ -37,9 +38,9 @@ class Screen:
         if not self.console.is_terminal:
             self.say(table_text(plan))
             return
-        table = Table(box=None, padding=(0, 2, 0, 2))
+        table = Table(box=None, padding=(0, 1, 0, 1))
         for heading in HEADER:
-            table.add_column(heading, overflow="fold")
+            table.add_column(heading, no_wrap=heading not in WRAPPED, overflow="fold")
         for row in rows(plan):
             table.add_row(*map(Text, row.cells()))
         self.console.print(table)

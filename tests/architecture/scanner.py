@@ -192,8 +192,9 @@ def waits_for_ever(node: ast.AST, file: File) -> bool:
         return not any(word.arg in {"timeout", "command_timeout", None} for word in node.keywords)
     if not (isinstance(node, ast.Await) and isinstance(node.value, ast.Call) and "/bus/" in file.path):
         return False
-    bounded = any(word.arg == "timeout" for word in node.value.keywords)
-    return _called(node.value)[1] in NETWORK_AWAITS and not bounded and not _inside_timeout(node, file)
+    name, given = _called(node.value)[1], node.value
+    bounded = any(word.arg == "timeout" for word in given.keywords) or (name == "flush" and given.args)
+    return name in NETWORK_AWAITS and not bounded and not _inside_timeout(node, file)
 
 
 def _inside_timeout(node: ast.AST, file: File) -> bool:

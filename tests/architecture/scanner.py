@@ -391,8 +391,7 @@ def scan(root: Path) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Scan a folder (this repository, unless one is named), print what was found, and give the exit code."""
-    root = Path(arguments[0]) if arguments else Path(__file__).parents[2]
-    found = scan(root.resolve())
+    found = scan((Path(arguments[0]) if arguments else Path(__file__).parents[2]).resolve())
     sys.stdout.write("\n".join([*found, ""]) if found else "Execution scanner OK\n")
     return 1 if found else 0
 

@@ -27,8 +27,12 @@ class OwnerService(Service, Protocol):
         """Give the rooms, with the library they read plans and blobs from."""
         ...
 
-    def preparers(self, log: Any) -> dict[str, Any]:
-        """Give the preparer of each log, by its name."""
+    def preparers(self, log: Any, *, clock: Any = None, presence: Any = None) -> dict[str, Any]:
+        """Give the preparer of each log, by its name; `presence` is the one that the owner host listens with."""
+        ...
+
+    def companions(self, log: Any, bus: Any, keys: Any, clock: Any, preparers: dict[str, Any]) -> Sequence[Any]:
+        """Give what runs beside the owner host, each with an endless `run()`; often nothing."""
         ...
 
 

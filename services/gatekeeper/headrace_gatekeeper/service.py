@@ -34,6 +34,10 @@ class GatekeeperService:
         """Give no preparers: an approval needs nothing from outside."""
         return {}
 
+    def companions(self, *shell: Any) -> Sequence[Any]:
+        """Give nothing: the owner host is all that approvals need."""
+        return ()
+
     def pools(self) -> Sequence[str]:
         """Give the pool of gates."""
         return (POOL_GATES,)

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from headrace import ids
+from headrace.bus.port import Bus
 from headrace.clock import Clock, SystemClock, mint
 from headrace.config import Config
 from headrace.host.library import CachedLibrary
 from headrace.host.owner import OwnerHost
 from headrace.host.presence import Presence
+from headrace.keys import Keys
 from headrace.serving import Running, serve
 from headrace.vocabulary import LOG_CATALOGUE, LOG_RUNS
 from headrace_planner.catalogue.admit import RunPreparer
@@ -38,6 +40,15 @@ class PlannerService:
             LOG_CATALOGUE: CataloguePreparer(log, clock, compiler.compile),
         }
 
+    def companions(
+        self, log: Any, bus: Bus, keys: Keys, clock: Clock, preparers: dict[str, Any]
+    ) -> Sequence[TriggerRouter | Recompiler]:
+        """Give what runs beside the owner host: what triggers set going, and what a changed tool does."""
+        return (
+            TriggerRouter(log, bus, keys, clock),
+            Recompiler(log, bus, keys, clock, preparers[LOG_CATALOGUE]),
+        )
+
     async def run(self, config: Config) -> None:
         """Serve until cancelled, then drain."""
         await serve(self.name, config, main=self._main, database=True)
@@ -60,8 +71,8 @@ class PlannerService:
         running.health.add("partitions", lambda: host.ready)
         async with asyncio.TaskGroup() as group:
             group.create_task(host.run())
-            group.create_task(TriggerRouter(log, bus, keys, clock).run())
-            group.create_task(Recompiler(log, bus, keys, clock, preparers[LOG_CATALOGUE]).run())
+            for companion in self.companions(log, bus, keys, clock, preparers):
+                group.create_task(companion.run())
 
 
 service = PlannerService()

@@ -1,0 +1,190 @@
+"""Records golden histories: `python -m tests.golden.record` tells each story to the engine, in virtual time.
+
+A history that is there stays as it is; what histories fold to is written again.
+"""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+
+import headrace
+from headrace import codec
+from headrace.errors import StepError
+from headrace.log.port import Recorded
+from headrace.ports.tool import ToolContext
+from headrace.testing import virtual
+from headrace.testing.engine import Engine
+from headrace.vocabulary import LOG_CATALOGUE, LOG_PARTITIONS
+from tests.golden.histories import HISTORIES, About, Happened, History, folded, names, read, state_file, write
+from tests.tour.kit import workflow
+
+READ_MAX = 100_000
+
+
+@headrace.tool(pool="golden")
+async def greet(name: str, context: ToolContext) -> dict[str, str]:
+    """Say hello to everybody but Bob."""
+    if name == "Bob":
+        message = "not to Bob"
+        raise StepError(message, type="upstream_error")
+    return {"text": f"Hello {name}"}
+
+
+@headrace.tool(pool="golden", effect="write")
+async def send(text: str, context: ToolContext) -> dict[str, str]:
+    """Send a letter."""
+    context.artifact("file", "letter", "letter.txt", body=text.encode())
+    return {"sent": text}
+
+
+ASK = {"id": "ask", "approval": {"roles": ["approver"], "prompt": "Send it?"}}
+SEND = {"id": "send", "depends_on": ["ask"], "tool": "send", "with": {"text": "{{ inputs.text }}"}}
+LETTER = workflow("letter", ASK, SEND, inputs={"text": {"type": "string", "default": "Dear all"}})
+
+
+async def chain(engine: Engine) -> None:
+    first = {"id": "one", "tool": "greet", "with": {"name": "Ada"}}
+    second = {"id": "two", "transform": {"size": "{{ size(steps.one.output.text) }}"}}
+    choose = {"id": "choose", "condition": {"expression": "true", "then": ["yes"], "else": ["no"]}}
+    yes, no = ({"id": name, "depends_on": ["choose"], "transform": {"said": name}} for name in ("yes", "no"))
+    document = workflow("chain", first, second, choose, yes, no)
+    await engine.apply(document)
+    await (await engine.run("chain")).result()
+
+
+async def mapped(engine: Engine) -> None:
+    step = {"id": "each", "map": "{{ inputs.names }}", "tool": "greet", "with": {"name": "{{ item }}"}}
+    document = workflow(
+        "mapped", {**step, "retry": {"max_attempts": 2, "backoff": "5s"}}, inputs={"names": {"type": "array"}}
+    )
+    await (await engine.run(document, {"names": ["Ada", "Cleo"]})).until("succeeded")
+    await (await engine.run(document, {"names": ["Ada", "Bob"]})).until("failed")
+
+
+async def gated(engine: Engine) -> None:
+    gate = {"type": "expression", "expression": "inputs.size > 3", "failure_message": "too small"}
+    document = workflow("gated", {"id": "check", "gate": gate}, inputs={"size": {"type": "integer"}})
+    await (await engine.run(document, {"size": 5})).until("succeeded")
+    await (await engine.run(document, {"size": 2})).until("failed")
+
+
+async def approved(engine: Engine) -> None:
+    run = await engine.run(LETTER)
+    await engine.approve(run, "ask", reason="fine")
+    await run.until("succeeded")
+    await asyncio.sleep(5)
+
+
+async def rejected(engine: Engine) -> None:
+    run = await engine.run(LETTER)
+    await engine.reject(run, "ask", reason="too long")
+    await run.until("failed")
+    await asyncio.sleep(5)
+
+
+async def expired(engine: Engine) -> None:
+    run = await engine.run(LETTER)
+    await engine.pass_time("8d")
+    await run.until("failed")
+
+
+async def timer(engine: Engine) -> None:
+    await engine.run(workflow("timer", {"id": "night", "wait": {"timer": "1d"}}))
+    await engine.pass_time("2d")
+
+
+async def waiting(engine: Engine) -> None:
+    await (await engine.run(workflow("waiting", {"id": "night", "wait": {"timer": "1d"}}))).until("waiting")
+    await (await engine.run(LETTER)).until("waiting")
+    await asyncio.sleep(1)
+
+
+async def cancelled(engine: Engine) -> None:
+    run = await engine.run(LETTER)
+    await run.until("waiting")
+    await engine.cancel(run, "not needed any more")
+    await run.until("cancelled")
+    await asyncio.sleep(5)
+
+
+async def authorized(engine: Engine) -> None:
+    document = {
+        **workflow("authorized", {"id": "send", "tool": "send", "with": {"text": "Dear you"}}),
+        "kind": "ToolPlan",
+    }
+    await engine.authorize(document)
+    await (await engine.run(document)).until("succeeded")
+    await asyncio.sleep(5)
+
+
+async def connected(engine: Engine) -> None:
+    await engine.connect("github", {"base_url": "https://api.github.com"}, {"token": "env:GITHUB_TOKEN"})
+
+
+STORIES: dict[Callable[[Engine], Awaitable[None]], tuple[str, ...]] = {
+    chain: ("run", "pln", "wfl", "tol"),
+    mapped: ("run",),
+    gated: ("run",),
+    approved: ("run", "apr"),
+    rejected: ("run", "apr"),
+    expired: ("run", "apr"),
+    timer: ("run",),
+    waiting: ("run", "apr"),
+    cancelled: ("run", "apr"),
+    authorized: ("run", "apr", "pln"),
+    connected: ("con",),
+}
+"""The stories, and which kinds of their streams are recorded; of announced tools the stories' own."""
+
+
+async def _tell(story: Callable[[Engine], Awaitable[None]]) -> dict[str, History]:
+    async with Engine(tools=[greet, send]) as engine:
+        await story(engine)
+        streams: dict[tuple[str, str], list[Recorded]] = {}
+        for log, count in LOG_PARTITIONS.items():
+            for partition in range(count):
+                for event in await engine.log.read(log, partition, 0, READ_MAX):
+                    streams.setdefault((log, event.stream_id), []).append(event)
+        found: dict[str, History] = {}
+        for (log, stream_id), events in sorted(
+            streams.items(), key=lambda item: (item[0][0], item[1][0].at, item[0][1])
+        ):
+            kind = stream_id.partition("_")[0]
+            foreign = kind == "tol" and b'"pool":"golden"' not in bytes(events[0].data)
+            if kind in STORIES[story] and not foreign:
+                number = sum(name.startswith(f"{story.__name__}-{kind}-") for name in found) + 1
+                found[f"{story.__name__}-{kind}-{number}"] = await _history(engine, log, events)
+        return found
+
+
+async def _history(engine: Engine, log: str, events: list[Recorded]) -> History:
+    digests = {str(codec.loads(event.data).get("plan_digest", "")) for event in events} - {""}
+    bodies = {} if log == LOG_CATALOGUE else await engine.log.get_blobs(sorted(digests))
+    about = About(
+        log=log,
+        stream_id=events[0].stream_id,
+        workspace=events[0].workspace,
+        bodies={digest: body.decode() for digest, body in sorted(bodies.items())},
+    )
+    return History(about, [Happened(at=one.at, type=one.type, data=codec.Raw(one.data)) for one in events])
+
+
+def main() -> int:
+    """Add the stories that are missing, write every state again, and name what changed."""
+    HISTORIES.mkdir(parents=True, exist_ok=True)
+    known = {name.partition("-")[0] for name in names()}
+    for story in STORIES:
+        if story.__name__ not in known:
+            for name, history in virtual.run(_tell(story)).items():
+                write(name, history)
+                sys.stdout.write(f"added {name}\n")
+    for name in names():
+        now, file = folded(read(name)), state_file(name)
+        if not file.exists() or file.read_text() != now:
+            file.write_text(now)
+            sys.stdout.write(f"what {name} folds to was written\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

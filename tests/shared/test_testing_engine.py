@@ -15,6 +15,7 @@ from headrace.testing.engine import Engine
 from headrace.testing.virtual import in_virtual_time
 from tests.tour.kit import Greet, workflow
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 HELLO = workflow("hello", {"id": "hello", "tool": "greet", "with": {"name": "Ada"}}, outputs="{{ steps.hello.output }}")
 WAITS = [{"id": "night", "wait": {"timer": "1d"}}, {"id": "day", "depends_on": ["night"], "transform": {"up": True}}]
 
@@ -163,3 +164,32 @@ def test_a_virtual_loop_passes_a_year_at_once() -> None:
         return asyncio.get_running_loop().time()
 
     assert virtual.run(year()) >= 365 * 86_400
+
+
+@in_virtual_time
+async def test_the_main_example_runs_whole_with_the_installed_tools_and_gates(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text("class One:\n    def method(self): ...\n")
+    (tmp_path / "two.py").write_text("def two(): ...\n")
+    async with Engine(file_root=tmp_path) as engine:
+        run = await engine.run((EXAMPLES / "repo-report.yaml").read_text())
+        await engine.approve(run, "sign_off")
+        assert await run.result() == {"report": "report.md", "files": 2, "symbols": 3}
+        assert "2 Python files hold 3 symbols" in (tmp_path / "report.md").read_text()
+        assert run.events.count("write.claimed") == 1
+
+
+@in_virtual_time
+async def test_the_example_of_a_tool_plan_copies_once_it_is_authorised(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("Read me.")
+    (tmp_path / "copies").mkdir()
+    document = (EXAMPLES / "tool-plan.yaml").read_text()
+    async with Engine(file_root=tmp_path) as engine:
+        await engine.authorize(document)
+        run = await engine.run(document)
+        await engine.approve(run, "copy")  # the step requires a confirmation, too
+        await run.until("succeeded")
+        assert (tmp_path / "copies" / "README.md").read_text() == "Read me."
+        again = await engine.run(document)
+        await engine.approve(again, "copy")
+        await again.until("failed")  # its precondition: the copy must not be there yet
+        assert again.step("copy").error_type == "precondition_failed"

@@ -96,6 +96,21 @@ def test_a_run_that_ends_takes_its_questions_back() -> None:
     assert [tell for tell in sim.told if isinstance(tell.command, SupersedeApproval)]
 
 
+def test_a_question_that_arrives_after_the_run_ended_is_taken_back_again() -> None:
+    sim = Sim(plan(call("a"), step("ask", ApprovalStep()))).create()
+    sim.fail("a")
+    (approval_id,) = sim.run.data.asks
+    assert sim.do(NoteApprovalReceived(approval_id=approval_id)).made() == []
+    assert len([tell for tell in sim.told if isinstance(tell.command, SupersedeApproval)]) == 2
+
+
+def test_a_confirmation_covers_the_gated_step_whose_arguments_it_showed() -> None:
+    sim = Sim(plan(call("write", tool="write", confirm=True))).create()
+    assert len(sim.run.data.asks) == 1
+    sim.resolve()
+    assert "write" in sim.orders
+
+
 def test_gated_tools_that_nothing_covers_wait_for_an_approval_of_the_run() -> None:
     sim = Sim(plan(call("read"), call("write", tool="write"), authorization="run")).create()
     assert set(sim.orders) == {"read"}

@@ -181,7 +181,9 @@ async def test_a_claim_is_granted_after_its_commit_and_refused_with_a_reason() -
             )
             return await world.bus.claim("runs", 0, KEYS.pack(label, codec.encode(command)), timeout_s=5)
 
-        assert b'"granted":true' in await claim("good", "pool:runner")
+        granted = await claim("good", "pool:runner")
+        assert b'"granted":true' in granted
+        assert KEYS.unpack(granted)[0] == "pool:runner"
         assert b"claimed by another" in await claim("bad", "pool:runner")
         assert b'"granted":false' in await claim("good", "commands")
 

@@ -192,6 +192,16 @@ async def test_a_write_that_is_not_granted_is_not_performed(tmp_path: Path) -> N
     assert calls == []
 
 
+async def test_a_grant_that_no_owner_sealed_lets_nothing_be_performed(tmp_path: Path) -> None:
+    async with working(tmp_path, change) as (owner, _):
+        owner.seal_grants = False
+        report = await owner.report_of(owner.send(owner.order("change", {"text": "x"})))
+    assert report.status == "failed"
+    assert report.error is not None
+    assert "nothing was performed" in report.error.message
+    assert calls == []
+
+
 async def test_the_report_of_a_write_is_sent_again_until_its_owner_has_it_on_record(tmp_path: Path) -> None:
     async with working(tmp_path, change) as (owner, _):
         owner.records = False

@@ -47,6 +47,7 @@ class Owner:
         self.presence: list[bytes] = []
         self.lines: list[Line] = []
         self.grant = True
+        self.seal_grants = True
         self.records = True
         """Whether what is reported shows on the feed."""
 
@@ -126,19 +127,18 @@ class Owner:
         self.announced[message.manifest.name] = message
 
     def _claimed(self, data: bytes, answer: Callable[[bytes], None]) -> None:
-        claim = msgspec.json.decode(KEYS.unpack(data)[1], type=ClaimWrite)
+        label, body = KEYS.unpack(data)
+        claim = msgspec.json.decode(body, type=ClaimWrite)
         self.claims.append(claim)
-        expires_at = SystemClock().now_ms() + 30_000
-        answer(
-            encode(
-                ClaimGrant(
-                    granted=self.grant,
-                    nonce=claim.nonce,
-                    expires_at=expires_at,
-                    reason="" if self.grant else "cancelled",
-                )
+        grant = encode(
+            ClaimGrant(
+                granted=self.grant,
+                nonce=claim.nonce,
+                expires_at=SystemClock().now_ms() + 30_000,
+                reason="" if self.grant else "cancelled",
             )
         )
+        answer(KEYS.pack(label, grant) if self.seal_grants else grant)
 
     def _beat(self, data: bytes) -> None:
         self.presence.append(data)

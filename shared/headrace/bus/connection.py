@@ -58,16 +58,15 @@ class NobodyError(UnavailableError):
 class Listening:
     """A core subscription that outlives the client it was made with."""
 
-    def __init__(self, connection: "Connection", subject: str, queue: str, hear: Callable[[Msg], None]) -> None:
+    def __init__(self, connection: "Connection", subject: str, hear: Callable[[Msg], None]) -> None:
         self.subject = subject
         self._connection = connection
-        self._queue = queue
         self._hear = hear
         self._held: NatsSubscription | None = None
 
     async def begin(self, client: Client) -> None:
         """Subscribe with a client; also with the next one, if a client was closed for good."""
-        self._held = await client.subscribe(self.subject, queue=self._queue, cb=self._on_message)
+        self._held = await client.subscribe(self.subject, cb=self._on_message)
 
     async def close(self) -> None:
         """Stop listening."""
@@ -88,6 +87,7 @@ class Listening:
                     await held.drain()  # type: ignore[no-untyped-call]  # nats-py types all but this
                 else:
                     await held.unsubscribe()
+                    await self._connection.flush()
         except (NatsError, OSError, TimeoutError) as problem:
             logger.debug("unsubscribing from %s: %s", self.subject, problem)
 
@@ -216,10 +216,10 @@ class Connection:
         raise_refusal(answer, subject)
         return answer
 
-    async def listen(self, subject: str, hear: Callable[[Msg], None], *, queue: str = "") -> Listening:
+    async def listen(self, subject: str, hear: Callable[[Msg], None]) -> Listening:
         """Subscribe, as soon as there is a connection; the server knows of it on return. Raises UnavailableError."""
         await self.wait()
-        listening = Listening(self, subject, queue, hear)
+        listening = Listening(self, subject, hear)
         self._listening.append(listening)
         client = self._client
         assert client is not None
@@ -231,6 +231,11 @@ class Connection:
             message = f"NATS: cannot subscribe to {subject}: {problem}"
             raise UnavailableError(message) from problem
         return listening
+
+    async def flush(self) -> None:
+        """Wait until the server has handled all that was sent: a request after an unsubscribe then finds nobody."""
+        if self._client is not None and self._client.is_connected:
+            await self._client.flush(FLUSH_TIMEOUT_S)
 
     def forget(self, listening: Listening) -> None:
         """Do not subscribe again."""

@@ -150,11 +150,11 @@ class JetStreamBus:
 
     async def command(self, log: str, partition: int, data: bytes, *, timeout_s: float) -> bytes:
         """Ask a partition's owner and wait for its answer; raises UnavailableError."""
-        return (await self.connection.ask(self.names.command(log, partition), data, timeout_s)).data
+        return await self._request(self.names.command(log, partition), data, timeout_s)
 
     async def claim(self, log: str, partition: int, data: bytes, *, timeout_s: float) -> bytes:
         """Ask a partition's owner for permission to act; raises UnavailableError."""
-        return (await self.connection.ask(self.names.claim(log, partition), data, timeout_s)).data
+        return await self._request(self.names.claim(log, partition), data, timeout_s)
 
     async def open_feed(self, log: str, deliver: Callable[[bytes], None]) -> Listening:
         """Receive the feed from now on."""
@@ -265,6 +265,19 @@ class JetStreamBus:
 
         return await self.connection.listen(subject, hear)
 
+    async def _request(self, subject: str, data: bytes, timeout_s: float) -> bytes:
+        """Ask whoever serves a subject, for a moment also when nobody seems to.
+
+        A server that has confirmed a subscription to its own client may still tell another one for some milliseconds
+        that nobody listens (nats-server 2.15: about 1 in 100 requests sent right after the confirmation).
+        """
+        for pause_s in limits.NOBODY_GRACE_S:
+            try:
+                return (await self.connection.ask(subject, data, timeout_s)).data
+            except NobodyError:
+                await asyncio.sleep(pause_s)
+        return (await self.connection.ask(subject, data, timeout_s)).data
+
     async def _answer(self, subject: str, handle: Callable[[bytes, Callable[[bytes], None]], None]) -> Listening:
         def hear(message: Msg) -> None:
             reply = message.reply
@@ -275,7 +288,8 @@ class JetStreamBus:
 
             handle(message.data, respond)
 
-        return await self.connection.listen(subject, hear, queue=subjects.OWNERS_QUEUE)
+        # no queue group: an owner that is paused or was taken over must not swallow what its successor would answer
+        return await self.connection.listen(subject, hear)
 
     async def _publish(
         self, subject: str, stream: str, data: bytes, timeout_s: float, headers: dict[str, str] | None = None

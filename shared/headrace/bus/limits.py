@@ -29,3 +29,5 @@ REDELIVER_AFTER_S: Final = 2.0
 """How soon a message comes again whose handling raised."""
 ACK_WAIT_S: Final = 15.0
 """How soon a message comes again whose handler said nothing at all: it died. A repeat of one that is slow is harmless."""
+NOBODY_GRACE_S: Final = (0.002, 0.01, 0.04)
+"""Pauses before a request that found nobody is sent again: a subscription just made is not known everywhere at once."""

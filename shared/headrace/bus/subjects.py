@@ -21,7 +21,6 @@ FEED_STREAM: Final = "headrace_feed"
 HELLO_ASK: Final = f"{ROOT}.hello.ask"
 """Whoever knows the incarnation is asked for it here by processes that hold no database."""
 HELLO_IS: Final = f"{ROOT}.hello.is"
-OWNERS_QUEUE: Final = "owners"
 READERS: Final = "readers"
 TOKEN_CHARS: Final = 10
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")

@@ -101,18 +101,24 @@ class Intake:
         if held.over or held.draining:
             return
         command: Any = None
+        answer = reply
         try:
             label, body = self._keys.unpack(data)
+            answer = self._sealing(label, reply)
             command = held.room.read_command(body)
             self._check_pool(label, command, (ClaimWrite,))
             _check_home(held, command.run_id)
             item = Item(held, Origin.CLAIM, command.run_id, command, body=body, actor=_worker(command.worker))
-            item.reply = reply
+            item.reply = answer
             self._put(item)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, HeadraceError) as problem:
             self._report("claim", problem)
             nonce = command.nonce if isinstance(command, ClaimWrite) else ""
-            reply(codec.encode(ClaimGrant(granted=False, nonce=nonce, reason=str(problem))))
+            answer(codec.encode(ClaimGrant(granted=False, nonce=nonce, reason=str(problem))))
+
+    def _sealing(self, label: str, reply: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """Seal grants under the key of the pool that asks: nobody else on the bus can give permission to act."""
+        return lambda grant: reply(self._keys.pack(label, grant))
 
     def message(self, held: Held, delivery: Delivery) -> None:
         """Take a message of an inbox: from another stream, or from a worker."""
@@ -167,6 +173,9 @@ class Intake:
             if pool is not None and label != POOL + pool:
                 message = f"a sender under {label!r} may not speak for an attempt of pool {pool!r}"
                 raise UnauthorizedError(message)
+        if isinstance(command, AnnounceTool) and label != POOL + command.manifest.pool:
+            message = f"a sender under {label!r} may not announce {command.manifest.name!r} for pool {command.manifest.pool!r}"
+            raise UnauthorizedError(message)
 
     def _report(self, what: str, problem: Exception) -> None:
         metrics.refused(what, type(problem).__name__)

@@ -4,11 +4,11 @@ from typing import Final, Protocol
 
 import msgspec
 
-from headrace import ids
+from headrace import ids, telemetry
 from headrace.bus.port import Bus
 from headrace.clock import Clock
 from headrace.codec import encode
-from headrace.errors import ConflictError, UnavailableError
+from headrace.errors import ConflictError, ForbiddenError, UnauthorizedError, UnavailableError
 from headrace.keys import POOL, Keys
 from headrace.messages import ClaimWrite
 from headrace.vocabulary import CLAIM_GRANT_S, LOG_RUNS
@@ -62,21 +62,31 @@ class BusClaimer:
         )
         packed = self._keys.pack(POOL + order.pool, encode(request))
         asked_at_s = self._clock.monotonic()
-        grant = await self._ask(ids.partition_of(order.run_id), packed)
+        grant = await self._ask(POOL + order.pool, ids.partition_of(order.run_id), packed)
         if not grant.granted or grant.nonce != nonce:
             message = f"the owner gave no permission to act: {grant.reason or 'another attempt holds it'}"
             raise ConflictError(message, details={"reason": grant.reason, "retryable": False})
         return Permission(grant.expires_at, asked_at_s)
 
-    async def _ask(self, partition: int, packed: bytes) -> ClaimGrant:
+    async def _ask(self, label: str, partition: int, packed: bytes) -> ClaimGrant:
         backoff_s = BACKOFF_FIRST_S
         while True:
             try:
                 answer = await self._bus.claim(LOG_RUNS, partition, packed, timeout_s=CLAIM_TIMEOUT_S)
-                return msgspec.json.decode(answer, type=ClaimGrant)
+                return self._read(label, answer)
             except UnavailableError:
                 await self._clock.sleep(backoff_s)
                 backoff_s = min(BACKOFF_MAX_S, backoff_s * 2)
-            except msgspec.DecodeError as problem:
-                message = "the owner's answer to a claim cannot be read, so nothing was performed"
-                raise ConflictError(message) from problem
+
+    def _read(self, label: str, answer: bytes) -> ClaimGrant:
+        """Open an owner's answer; one that no owner sealed gives no permission."""
+        try:
+            sealed_under, body = self._keys.unpack(answer)
+            if sealed_under == label:
+                return msgspec.json.decode(body, type=ClaimGrant)
+            message = f"the answer to a claim is sealed for {sealed_under!r}, so nothing was performed"
+        except (UnauthorizedError, ForbiddenError, msgspec.DecodeError) as problem:
+            telemetry.message_refused("claim_grant", "unsealed")
+            message = "the answer to a claim carries no seal of its owner's, so nothing was performed"
+            raise ConflictError(message, details={"retryable": False}) from problem
+        raise ConflictError(message, details={"retryable": False})

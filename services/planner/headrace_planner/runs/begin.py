@@ -120,7 +120,7 @@ def _begin(run: Run, step: PlanStep, context: Context, library: Library) -> Sequ
         if _truth(step.when, run, library):
             return (StepReady(step=step.id),)
         return (StepSkipped(step=step.id, reason=f"its condition was false: {step.when}"),)
-    if not run.permitted(step.id):
+    if not step.confirm and not run.permitted(step.id):
         asked = any(not ask.step for ask in run.data.asks.values())
         return () if asked else (asks.for_run(run, context),)
     if step.confirm and not known.confirmed:

@@ -77,7 +77,7 @@ def _decide(run: Run, command: RunCommand, context: Context, library: Library, g
             return _wake(run, context)
         case NoteApprovalReceived(approval_id=approval_id):
             ask = run.data.asks.get(approval_id)
-            return NOTHING if ask is None or ask.received else (ApprovalReceived(approval_id=approval_id),)
+            return NOTHING if ask is None or ask.received or run.final else (ApprovalReceived(approval_id=approval_id),)
         case ResolveApproval():
             return _resolve(run, command)
         case _:

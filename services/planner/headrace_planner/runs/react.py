@@ -12,7 +12,14 @@ from headrace.events.runs import (
     RunFailed,
     RunSucceeded,
 )
-from headrace.messages import NoteOutcomeReceived, ResolveApproval, RunCommand, SupersedeApproval, Wake
+from headrace.messages import (
+    NoteApprovalReceived,
+    NoteOutcomeReceived,
+    ResolveApproval,
+    RunCommand,
+    SupersedeApproval,
+    Wake,
+)
 from headrace.vocabulary import LOG_APPROVALS, ApprovalStatus
 from headrace.wire import Interrupt
 from headrace_planner.runs import asks
@@ -31,9 +38,7 @@ def react(run: Run, event: RunEvent) -> Iterator[Effect]:
     if isinstance(event, RunCancelled | RunFailed | RunSucceeded | CancelRequested):
         for ask in run.data.asks.values():
             if ask.status == ApprovalStatus.PENDING:
-                reason = f"the run {run.data.status}"
-                command = SupersedeApproval(reason=reason)
-                yield Tell(LOG_APPROVALS, ask.approval_id, command, run.data.workspace)
+                yield _take_back(run, ask)
 
 
 def receipts(run: Run, command: RunCommand, library: Library) -> Iterator[Effect]:
@@ -44,6 +49,8 @@ def receipts(run: Run, command: RunCommand, library: Library) -> Iterator[Effect
             yield Dispatch(order_for(run, library, instance))
     if isinstance(command, ResolveApproval):
         yield Tell(LOG_APPROVALS, command.approval_id, NoteOutcomeReceived(), run.data.workspace)
+    if isinstance(command, NoteApprovalReceived) and run.final and command.approval_id in run.data.asks:
+        yield _take_back(run, run.data.asks[command.approval_id])  # the first word of it came before the question
     if isinstance(command, Wake) and run.exists and not run.final:
         for ask in run.data.asks.values():
             if not ask.received:
@@ -69,3 +76,8 @@ def outstanding(run: Run, library: Library) -> Iterator[Effect]:
 
 def _tell(run: Run, ask: Ask) -> Tell:
     return Tell(LOG_APPROVALS, ask.approval_id, asks.open_command(run, ask), run.data.workspace)
+
+
+def _take_back(run: Run, ask: Ask) -> Tell:
+    command = SupersedeApproval(reason=f"the run {run.data.status}")
+    return Tell(LOG_APPROVALS, ask.approval_id, command, run.data.workspace)

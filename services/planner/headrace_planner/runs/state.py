@@ -210,10 +210,13 @@ class Run:
         )
 
     def permitted(self, step_id: str) -> bool:
-        """Tell whether a step's tool may be used now: it needs no approval, or an approval covers it."""
+        """Tell whether a step's tool may be used now: it needs no approval, or one covers it (its confirmation too)."""
         if not self.graph.gated(step_id) or self.data.authorized:
             return True
-        covered_by = self.graph.index[step_id].covered_by
+        step = self.graph.index[step_id]
+        if step.confirm and self.peek(step_id).confirmed:
+            return True
+        covered_by = step.covered_by
         return any(self.status_of(approval) == StepStatus.SUCCEEDED for approval in covered_by)
 
     def all_skipped(self, step_id: str) -> bool:

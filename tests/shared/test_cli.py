@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from headrace.cli.main import invoke
+from headrace.cli.main import invoke, told
 from headrace.cli.options import found
 from headrace.client.tokens import derive, mint, parse
 from headrace.config import read
-from headrace.errors import UnauthorizedError
+from headrace.errors import UnauthorizedError, ValidationError
 
 GOOD = "apiVersion: headrace/v1\nkind: Workflow\nmetadata: {name: w}\nspec:\n  steps:\n    - {id: a, wait: {duration: 1s}}\n"
 BAD = GOOD.replace("id: a", "id: a, idd: b") + "    - {id: a, wait: {duration: 1s}}\n"
@@ -46,6 +46,16 @@ def test_expected_errors_are_one_line_with_a_remedy(capsys: pytest.CaptureFixtur
     assert invoke(["run", "w", "--inputs", "[1]"]) == 2
     assert "--inputs must be a JSON object" in capsys.readouterr().err
     assert invoke(["connections", "set", "x", "--secret", "oops"]) == 2
+
+
+def test_several_problems_of_a_document_are_said_once_each() -> None:
+    problems = [{"path": "a", "message": "wrong", "line": 1, "column": 2}, {"path": "b", "message": "worse", "line": 3}]
+    error = ValidationError("line 1: a: wrong; line 3: b: worse", details={"problems": problems})
+    assert told(error).splitlines() == [
+        "error: validation_error: the document has 2 problems",
+        "  1:2: a: wrong",
+        "  3: b: worse",
+    ]
 
 
 def test_an_unknown_service_is_refused_in_one_line() -> None:

@@ -22,20 +22,21 @@ MARKS: Final = {"succeeded": "✓", "failed": "✗", "skipped": "-", "cancelled"
 async def follow(api: Client, run_id: str, *, wait: bool, quiet: bool = False) -> int:
     """Follow a run to its end, or until only a person can move it (then exit code 3, unless `wait`)."""
     screen: Screen = Live(await api.run(run_id)) if sys.stdout.isatty() and not quiet else Plain(quiet=quiet)
-    watching, asked = False, set[str]()
+    watching, opened = False, set[str | None]({None})
     with screen:
         async for event in api.run_events(run_id):
             if event.event == COMPLETE:
                 screen.over(event.data)
                 return 0 if event.data["status"] == RunStatus.SUCCEEDED else FAILED
             screen.happened(event.data)
-            asked.add(str(event.data["data"].get("approval_id")))
+            if event.event == "approval.received":
+                opened.add(event.data["data"].get("approval_id"))
             watching = watching or event.event in LOOK
             if not watching:
                 continue
             run = await api.run(run_id)
             watching = bool(run.waiting) and not run.over
-            told = all(waits.get("approval_id") in {None, *asked} for waits in run.waiting)
+            told = all(waits.get("approval_id") in opened for waits in run.waiting)
             if run.status == RunStatus.WAITING and run.waiting_for in PEOPLE and told:
                 decided = await _decide(api, run, screen)
                 if not decided and not wait:

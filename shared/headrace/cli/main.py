@@ -55,12 +55,15 @@ def told(error: HeadraceError) -> str:
     """Write an error as one line: type, message, remedy; then each problem of a document on a line of its own."""
     remedy = next((text for kind, text in REMEDIES if isinstance(error, kind)), "")
     first = " ".join(error.message.split())
-    lines = [f"error: {error.type}: {first}" + (f" -> {remedy}" if remedy else "")]
     problems = error.details.get("problems")
-    if isinstance(problems, list) and len(problems) > 1:
+    listed = problems if isinstance(problems, list) and len(problems) > 1 else []
+    if listed:
+        first = f"the document has {len(listed)} problems"
+    lines = [f"error: {error.type}: {first}" + (f" -> {remedy}" if remedy else "")]
+    if listed:
         from headrace.cli.problems import line
 
-        lines.extend(f"  {line(problem)}" for problem in problems if isinstance(problem, dict))
+        lines.extend(f"  {line(problem)}" for problem in listed if isinstance(problem, dict))
     return "\n".join(lines)
 
 

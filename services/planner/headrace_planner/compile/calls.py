@@ -8,6 +8,7 @@ from headrace.events.catalogue import ToolManifest
 from headrace.expressions.near import hint
 from headrace.plans.model import CallStep, ToolPin, manifest_digest
 from headrace.specs.models import Step
+from headrace.specs.names import GATES
 from headrace.specs.problems import Path
 from headrace.vocabulary import Access, Effect
 from headrace_planner.compile.arguments import WRONG, Said, argument_problems
@@ -78,6 +79,9 @@ def gate_problems(step: Step, path: Path, catalogue: Catalogue) -> Iterator[Said
     assert step.gate is not None, "the caller sees to it"
     name = GATE_PREFIX + step.gate.type
     manifest = catalogue.get(name)
+    if manifest is None and step.gate.type not in GATES:
+        # The document's own check has named it already.
+        return
     if manifest is None:
         gates = [one.removeprefix(GATE_PREFIX) for one in catalogue if one.startswith(GATE_PREFIX)]
         message = f"no gatekeeper offers the gate {step.gate.type!r}{hint(step.gate.type, gates)}"

@@ -56,6 +56,12 @@ def test_a_chain_hands_outputs_on_and_ends_with_its_outputs() -> None:
     assert sim.names == ["run.queued", "run.started", "step.succeeded", "step.succeeded", "run.succeeded"]
 
 
+def test_a_run_that_ends_well_is_succeeded_and_says_when() -> None:
+    """Row 6."""
+    sim = Sim(plan(call("a"))).create().later(5).report("a")
+    assert (sim.row()["status"], sim.row()["finished_at"]) == ("succeeded", sim.now)
+
+
 def test_steps_without_needs_are_under_way_together_and_a_join_waits_for_all() -> None:
     sim = Sim(plan(call("a"), call("b"), call("c", "a", "b"))).create()
     assert set(sim.orders) == {"a", "b"}

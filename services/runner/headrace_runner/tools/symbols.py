@@ -56,7 +56,9 @@ class SymbolsInFile(ReadTool):
 def symbols(text: str, language: str) -> list[Symbol]:
     """Give the definitions of a source, ascending by name, then by place."""
     found = []
-    for node in SgRoot(text, language).root().find_all(any=[{"kind": "function_definition"}, {"kind": "class_definition"}]):
+    for node in (
+        SgRoot(text, language).root().find_all(any=[{"kind": "function_definition"}, {"kind": "class_definition"}])
+    ):
         name = node.field("name")
         if name is not None:
             span = node.range()

@@ -190,6 +190,30 @@ async def test_a_key_meets_the_same_run_and_another_body_is_422(http: httpx2.Asy
     assert long.status_code == 400
 
 
+async def test_a_maps_large_output_is_shown_as_a_preview_and_downloaded_whole(http: httpx2.AsyncClient) -> None:
+    words = {"words": {"type": "array"}}
+    each = {"id": "one", "map": "{{ inputs.words }}", "tool": "echo", "with": {"value": "{{ item }}"}}
+    large = {"id": "two", "map": "{{ [1, 2] }}", "tool": "big", "with": {}, "depends_on": ["one"]}
+    given = [str(number) * 9_000 for number in range(9)]
+    body = {"spec": workflow("w", [each, large], inputs=words), "inputs": {"words": given}}
+    run = (await http.post("/runs", json=body, headers={"Prefer": "wait=20"})).json()
+    echoed, bodies = run["steps"]
+    assert (run["status"], echoed["output"], echoed["output_preview"]["digest"]) == ("succeeded", None, None)
+    path = echoed["output_preview"]["download"].removeprefix("/api")
+    assert (await http.get(path)).json() == [{"said": {"value": word}} for word in given]
+    path = bodies["output_preview"]["download"].removeprefix("/api")
+    assert (await http.get(path)).json() == [{"text": BIG}, {"text": BIG}]
+    assert (await http.get(f"/runs/{run['id']}/steps/three/output")).status_code == 404
+
+
+async def test_a_step_without_an_output_says_how_it_stands(http: httpx2.AsyncClient) -> None:
+    body = {"spec": workflow("w", [step("echo", value=1), {**step("broken", "two"), "depends_on": ["one"]}])}
+    run = (await http.post("/runs", json=body, headers={"Prefer": "wait=20"})).json()
+    assert (await http.get(f"/runs/{run['id']}/steps/one/output")).json() == {"said": {"value": 1}}
+    refused = await http.get(f"/runs/{run['id']}/steps/two/output")
+    assert (refused.status_code, refused.json()["error"]["details"]["status"]) == (409, "failed")
+
+
 async def test_an_approval_is_decided_by_somebody_else_on_its_digest(http: httpx2.AsyncClient, world: World) -> None:
     run = await run_of(http, SIGN_OFF, wait=0)
 

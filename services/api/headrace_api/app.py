@@ -18,6 +18,7 @@ from headrace_api.routes import (
     dashboards,
     health,
     later,
+    outputs,
     plans,
     run_streams,
     runs,
@@ -40,6 +41,7 @@ Specs become plans, plans become runs. Every answer comes from the log; every wr
 ROUTERS: Final = (
     runs.router,
     run_streams.router,
+    outputs.router,
     plans.router,
     approvals.router,
     workflows.router,

@@ -132,7 +132,7 @@ def step(row: Row) -> dict[str, Any]:
         "items_failed": row["items_failed"],
         "error": error(row),
         "output": None if large else row["output"],
-        "output_preview": preview(row["output"], row["blob"], row["output_bytes"]) if large else None,
+        "output_preview": preview(row) if large else None,
         "reason": detail.get("reason"),
         "evidence": evidence(detail.get("evidence")),
         "arguments_digest": detail.get("arguments_digest"),
@@ -142,15 +142,16 @@ def step(row: Row) -> dict[str, Any]:
     }
 
 
-def preview(kept: object, digest: str | None, size_bytes: int | None) -> dict[str, Any]:
-    """Give the beginning of a large body, marked as a preview, with the digest that downloads the whole."""
+def preview(row: Row) -> dict[str, Any]:
+    """Give the beginning of a large output, marked as a preview, and where the whole is downloaded."""
+    kept, digest = row["output"], row["blob"]
     text = kept.get("preview", "") if isinstance(kept, Mapping) else kept
     return {
         "preview": True,
         "text": text[:PREVIEW_CHARS] if isinstance(text, str) else "",
         "digest": digest,
-        "size_bytes": size_bytes,
-        "download": f"{DOWNLOAD}{digest}" if digest else None,
+        "size_bytes": row["output_bytes"],
+        "download": f"{DOWNLOAD}{digest}" if digest else f"/api/runs/{row['run_id']}/steps/{row['step']}/output",
     }
 
 

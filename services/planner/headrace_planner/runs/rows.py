@@ -223,6 +223,7 @@ def _map_output(known: StepState) -> tuple[Any, int | None]:
     if known.status != StepStatus.SUCCEEDED:
         return None, None
     size = sum(len(bytes(output)) + 1 for output in known.map.outputs) + 1
+    size += sum(blob.size_bytes for blob in known.map.blobs.values())
     if size > INLINE_BYTES_MAX or known.map.blobs:
         first = bytes(known.map.outputs[0])[:PREVIEW_CHARS].decode("utf-8", "replace") if known.map.outputs else ""
         return {"preview": f"[{first}, …]", "truncated": True, "size_bytes": size, "items": known.map.count}, size

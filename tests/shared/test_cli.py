@@ -9,9 +9,11 @@ import pytest
 
 from headrace.cli.main import invoke, told
 from headrace.cli.options import found
+from headrace.cli.stack import beside_up
 from headrace.client.tokens import derive, mint, parse
 from headrace.config import read
-from headrace.errors import UnauthorizedError, ValidationError
+from headrace.errors import ConflictError, UnauthorizedError, ValidationError
+from headrace.keys import Keys
 
 GOOD = "apiVersion: headrace/v1\nkind: Workflow\nmetadata: {name: w}\nspec:\n  steps:\n    - {id: a, wait: {duration: 1s}}\n"
 BAD = GOOD.replace("id: a", "id: a, idd: b") + "    - {id: a, wait: {duration: 1s}}\n"
@@ -56,6 +58,22 @@ def test_several_problems_of_a_document_are_said_once_each() -> None:
         "  1:2: a: wrong",
         "  3: b: worse",
     ]
+
+
+def test_a_worker_finds_the_servers_and_keys_of_a_running_up(tmp_path: Path) -> None:
+    secret = "ab" * 32
+    for name, text in {"nats.url": "nats://127.0.0.1:4", "api": "http://127.0.0.1:5", "secret": secret}.items():
+        (tmp_path / name).write_text(text + "\n")
+    config = beside_up(read({"HEADRACE_DATA_DIR": str(tmp_path)}))
+    assert (config.nats_url, config.base_url) == ("nats://127.0.0.1:4", "http://127.0.0.1:5")
+    assert config.keys == Keys(master=bytes.fromhex(secret))
+    given = read({"HEADRACE_NATS_URL": "nats://elsewhere:4222"})
+    assert beside_up(given) is given
+
+
+def test_what_talks_to_no_api_names_its_own_remedy() -> None:
+    taken = ConflictError("headrace already runs on .headrace; stop it, or set HEADRACE_DATA_DIR")
+    assert told(taken, remedies=False) == f"error: conflict: {taken.message}"
 
 
 def test_an_unknown_service_is_refused_in_one_line() -> None:

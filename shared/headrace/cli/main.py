@@ -28,6 +28,8 @@ REMEDIES: Final[tuple[tuple[type[HeadraceError], str], ...]] = (
     (ConflictError, "look at it as it stands now: `headrace runs show` or `headrace approvals show`"),
     (UnavailableError, "see that it runs (`headrace up`, `headrace doctor`), then try again"),
 )
+PROCESSES: Final = frozenset({"up", "demo", "serve", "worker"})
+"""Commands that talk to no api: their errors name their own remedy."""
 
 
 def main() -> None:
@@ -41,7 +43,7 @@ def invoke(arguments: Sequence[str]) -> int:
         return _dispatch(list(arguments))
     except HeadraceError as error:
         sys.stdout.flush()
-        print(told(error), file=sys.stderr)
+        print(told(error, remedies=not set(arguments[:1]) & PROCESSES), file=sys.stderr)
         return USAGE if isinstance(error, ValidationError) else FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -51,9 +53,9 @@ def invoke(arguments: Sequence[str]) -> int:
         return 0
 
 
-def told(error: HeadraceError) -> str:
+def told(error: HeadraceError, *, remedies: bool = True) -> str:
     """Write an error as one line: type, message, remedy; then each problem of a document on a line of its own."""
-    remedy = next((text for kind, text in REMEDIES if isinstance(error, kind)), "")
+    remedy = next((text for kind, text in REMEDIES if remedies and isinstance(error, kind)), "")
     first = " ".join(error.message.split())
     problems = error.details.get("problems")
     listed = problems if isinstance(problems, list) and len(problems) > 1 else []

@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+from headrace.cli.options import above, found
 from headrace.cli.serve import serve_service
-from headrace.config import from_env
+from headrace.config import Config, environment, from_env, read
+from headrace.errors import ValidationError
 
 
 def serve(service: Annotated[str, typer.Argument(help="An installed service, such as api or planner.")]) -> None:
@@ -33,4 +35,23 @@ def worker(file: Annotated[Path, typer.Argument(help="A Python file with functio
     """Offer the tools of a Python file and perform them until told to stop."""
     from headrace.worker.files import run_worker
 
-    asyncio.run(run_worker(from_env(), file))
+    asyncio.run(run_worker(beside_up(from_env()), file))
+
+
+def beside_up(config: Config) -> Config:
+    """Complete a configuration from the data folder of a running `headrace up`, here or above: servers and keys.
+
+    Raises ValidationError when nothing says where NATS is.
+    """
+    if config.nats_url is not None:
+        return config
+    place = above("nats.url", config)
+    if place is None:
+        message = "no NATS server is known: start `headrace up` here or above, or set HEADRACE_NATS_URL"
+        raise ValidationError(message)
+    folder = {
+        "HEADRACE_DATA_DIR": str(place.parent),
+        "HEADRACE_NATS_URL": found(place.name, config) or "",
+        "HEADRACE_API_URL": config.api_url or found("api", config) or "",
+    }
+    return read({**environment(), **folder})

@@ -33,9 +33,12 @@ def demo() -> None:
 
 def worker(file: Annotated[Path, typer.Argument(help="A Python file with functions marked @headrace.tool.")]) -> None:
     """Offer the tools of a Python file and perform them until told to stop."""
+    from headrace.logs import configure_logging
     from headrace.worker.files import run_worker
 
-    asyncio.run(run_worker(beside_up(from_env()), file))
+    config = beside_up(from_env())
+    configure_logging("worker", config.log_level)
+    asyncio.run(run_worker(config, file))
 
 
 def beside_up(config: Config) -> Config:

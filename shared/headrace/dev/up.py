@@ -1,7 +1,9 @@
 """`headrace up`: everything on this machine, until Ctrl-C."""
 
 import asyncio
+import shutil
 import sys
+from pathlib import Path
 
 from headrace.clock import SystemClock
 from headrace.config import Config
@@ -31,7 +33,7 @@ async def _up(config: Config) -> int:
 
 
 def _banner(stack: Stack, seconds: float) -> str:
-    home = stack.home.folder
+    home, command = stack.home.folder, command_name()
     return f"""headrace is ready ({seconds:.1f} s)
 
   API     {stack.config.base_url}/api
@@ -41,12 +43,21 @@ def _banner(stack: Stack, seconds: float) -> str:
 
 Try, in another terminal:
 
-  headrace run examples/repo-report.yaml
-  headrace approvals list
-  headrace runs list
+  {command} run examples/repo-report.yaml
+  {command} approvals list
+  {command} runs list
 
 Ctrl-C stops everything.
 """
+
+
+def command_name() -> str:
+    """Give how a shell in this folder calls the command: by its name, or where it is when that is not on the PATH."""
+    here = Path(sys.argv[0])
+    if shutil.which("headrace") or here.name != "headrace":
+        return "headrace"
+    absolute = here.absolute()
+    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)
 
 
 def _say(text: str) -> None:

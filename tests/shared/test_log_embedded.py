@@ -17,8 +17,9 @@ from headrace.errors import UnavailableError
 ENV = {"PATH": os.environ["PATH"]}
 GONE_S = 20.0
 HOLDER = """
-import sys
+import signal, sys
 from headrace.dev.leash import Leash
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it, and children inherit that
 leash = Leash([sys.executable, "-c", {child!r}], env={{}})
 print(leash.pid, flush=True)
 sys.stdin.read()

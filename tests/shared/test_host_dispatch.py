@@ -8,6 +8,7 @@ from headrace.host.pools import WINDOW_FIRST, WINDOW_MIN, Order, Waiting, Window
 from headrace.host.presence import Presence
 from headrace.messages import ClaimWrite
 from headrace.testing.virtual import VirtualClock
+from headrace.vocabulary import LOG_RUNS
 from headrace.wire import Beat, Holding
 from tests.shared.host_toy import KEYS, POOL_NAME, Add, Worker, World, on_virtual_time, order, until
 
@@ -122,6 +123,25 @@ async def test_a_new_owner_asks_before_it_publishes_again() -> None:
 
 
 @on_virtual_time
+async def test_a_result_that_waits_for_the_new_owner_ends_its_attempt() -> None:
+    """The result is the first message of a stream that was under way: its order is not sent a second time."""
+    async with World(partitions=1) as world:
+        await world.host()
+        worker = await Worker(world).begin()
+        stream = world.stream(0)
+        await world.ask(Add(orders=2), stream=stream)
+        await until(lambda: len(worker.orders) == 2)
+        world.kill("a")
+        await worker.report(worker.orders[0])
+        host = await world.host("b")
+        await until(lambda: _done(world, stream, 1))
+        await asyncio.sleep(60)
+        assert not host.dispatcher.knows(worker.orders[0].attempt_id)
+        assert host.dispatcher.knows(worker.orders[1].attempt_id)
+        assert len(worker.orders) == 2
+
+
+@on_virtual_time
 async def test_the_attempts_of_a_dead_worker_are_lost() -> None:
     async with World() as world:
         await world.host()
@@ -231,3 +251,8 @@ def test_a_beat_says_what_is_held_now() -> None:
     assert presence.holder("att_1") is None
     assert presence.holder("att_2") == "w"
     assert presence.pools() == {"p": 2}
+
+
+async def _done(world: World, stream: str, count: int) -> bool:
+    events = await world.log.stream(LOG_RUNS, stream)
+    return sum(event.type == "step.succeeded" for event in events) >= count

@@ -54,10 +54,10 @@ class Publisher:
 
     def let_out(self, draft: Draft, part: Part, after: int) -> None:
         """Let one partition's part out: its events stand after position `after`."""
-        for item in part.items:
-            self._finish(item)
         for sent in part.effects:
             self._send(part, sent)
+        for item in part.items:  # after the orders: an attempt whose result came with its repair is over at once
+            self._finish(item)
         for message in feed.messages(self._log.incarnation, part.held, after, part.events):
             self._bus.publish_feed(part.held.log, message)
         now = self._clock.now_ms()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from headrace import codec, ids
-from headrace.decider import Context, Dispatch, Effect, MissingError, Rejection, Stop, Tell
+from headrace.decider import Context, Dispatch, Effect, MissingError, Rejection, Row, Stop, Tell
 from headrace.events.base import Actor, ErrorInfo
 from headrace.events.runs import RunEvent
 from headrace.messages import Advance, ClaimWrite, CreateRun, ReportAttempt, ResolveApproval, RunCommand
@@ -68,6 +68,8 @@ class Sim:
         self.told: list[Tell] = []
         self.stopped: list[Stop] = []
         self.last: Sequence[RunEvent] | Rejection = ()
+        self.kept: dict[tuple[str, Any], Row] = {}
+        self._kept_events = 0
 
     def create(self, inputs: dict[str, Any] | None = None, **more: Any) -> "Sim":
         return self.do(CreateRun(plan_digest=self.digest, inputs=codec.raw(inputs or {}), **more), by=ANN)
@@ -116,8 +118,17 @@ class Sim:
         assert self.room.snapshot(again) == self.room.snapshot(self.run)
         if self.room.exists(self.run):
             assert list(self.room.rows(again, None)) == list(self.room.rows(self.run, None))
+            self._keep_rows()
+            assert self.kept == {_key(row): row for row in self.room.rows(again, None)}
             restored = self.room.restore(self.room.snapshot(self.run))
             assert self.room.snapshot(restored) == self.room.snapshot(self.run)
+
+    def _keep_rows(self) -> None:
+        """Write the rows as the host does: those that the newest events changed."""
+        new = [event for event, _ in self.history[self._kept_events :]]
+        self._kept_events = len(self.history)
+        if new:
+            self.kept |= {_key(row): row for row in self.room.rows(self.run, new)}
 
     def later(self, seconds: float) -> "Sim":
         self.now += int(seconds * 1000)
@@ -202,3 +213,7 @@ class Sim:
         error = self.run.data.error
         assert error is not None
         return error.message
+
+
+def _key(row: Row) -> tuple[str, Any]:
+    return row.table, row.columns["step" if row.table == "steps" else "id"]

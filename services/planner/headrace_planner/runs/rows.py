@@ -6,7 +6,7 @@ from typing import Any, Final
 from headrace import codec, ids
 from headrace.codec import NULL
 from headrace.decider import Row
-from headrace.events.runs import RunEvent, RunQueued
+from headrace.events.runs import ApprovalResolved, CancelRequested, RunEvent, RunQueued, RunStarted
 from headrace.vocabulary import (
     INLINE_BYTES_MAX,
     PREVIEW_CHARS,
@@ -21,24 +21,36 @@ from headrace_planner.runs.times import wake_at
 INPUTS_SHOWN_BYTES_MAX: Final = 4_096
 OPEN_SHOWN_MAX: Final = 20
 FAILED_ITEMS_SHOWN_MAX: Final = 20
+WIDE: Final = (RunQueued, RunStarted, ApprovalResolved, CancelRequested)
+"""Events that may open or stop steps which they do not name."""
 
 
 def rows(run: Run, events: Sequence[RunEvent] | None) -> Iterator[Row]:
     """Give the rows that events changed, or all of the run's."""
     if not run.exists:
         return
-    if events is None or run.final or any(isinstance(event, RunQueued) for event in events):
-        changed = [step for step in run.graph.index if step in run.data.steps]
-    else:
-        changed = list(dict.fromkeys(step for event in events if (step := getattr(event, "step", None))))
     yield Row("runs", _run(run))
-    for step_id in changed:
+    for step_id in _changed(run, events):
         known = run.data.steps.get(step_id)
-        if known is None or known.status == StepStatus.PENDING:
+        if known is None or (known.status == StepStatus.PENDING and known.approval_id is None):
             continue
         yield Row("steps", _step(run, step_id, known))
-        for number, (index, attempt_id, at, _) in enumerate(known.artifacts):
+        first = 0 if events is None else len(known.artifacts) - _added(step_id, events)
+        for number, (index, attempt_id, at, _) in enumerate(known.artifacts[first:], first):
             yield Row("artifacts", _artifact(run, step_id, known, number, index, attempt_id, at))
+
+
+def _changed(run: Run, events: Sequence[RunEvent] | None) -> list[str]:
+    """Name the steps whose rows may be others now: those of the events, and those that their end may have opened."""
+    if events is None or run.final or any(isinstance(event, WIDE) for event in events):
+        return [step for step in run.graph.index if step in run.data.steps]
+    named = dict.fromkeys(step for event in events if (step := getattr(event, "step", None)))
+    return list(dict.fromkeys(other for step in named for other in (step, *run.graph.successors[step])))
+
+
+def _added(step_id: str, events: Sequence[RunEvent]) -> int:
+    """Count the artifacts that events brought a step: they are its last ones, and the only ones without a row."""
+    return sum(len(getattr(event, "artifacts", ())) for event in events if getattr(event, "step", None) == step_id)
 
 
 def _run(run: Run) -> dict[str, Any]:

@@ -235,3 +235,10 @@ def test_a_metric_view_is_aggregated() -> None:
     rows = {"rows": [{"number": 1}, {"number": 2}], "source": "github", "fetched_at": "x"}
     sim.report("newest", rows).report("open_count", rows)
     assert codec.loads(sim.run.data.outputs)["open_count"]["value"] == 2
+
+
+def test_a_question_too_large_to_be_sent_fails_its_step_instead_of_waiting_for_ever() -> None:
+    sim = Sim(publish()).create().report("read", {"n": "x" * 1_048_576})
+    assert sim.status == "failed"
+    assert "an approver would be shown" in sim.why()
+    assert sim.told == []

@@ -1,17 +1,21 @@
 """What people are asked: exactly what is shown, and the digest that their decision binds to (pure)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from headrace import codec, ids
 from headrace.decider import Context, Library
+from headrace.errors import StepError
 from headrace.events.runs import ApprovalRequested, RunEvent, StepSucceeded
 from headrace.messages import OpenApproval, ResolveApproval
 from headrace.plans.model import ApprovalStep, PlanStep
-from headrace.vocabulary import LOG_APPROVALS, LOG_PARTITIONS
+from headrace.vocabulary import LOG_APPROVALS, LOG_PARTITIONS, MESSAGE_BYTES_MAX
 from headrace_planner.runs.graph import tool_name
 from headrace_planner.runs.orders import scope_of
 from headrace_planner.runs.state import Ask, Run
+
+SHOWN_BYTES_MAX: Final = MESSAGE_BYTES_MAX // 2
+"""What is shown travels to the gatekeeper in one message; a larger one would never arrive."""
 
 
 def for_run(run: Run, context: Context) -> ApprovalRequested:
@@ -67,11 +71,16 @@ def _ask(
     expires_at: int | None,
 ) -> ApprovalRequested:
     full = {**shown, "roles": list(roles), "quorum": quorum, "expires_at": expires_at}
+    written = codec.raw(full)
+    size = len(bytes(written))
+    if size > SHOWN_BYTES_MAX:
+        message = f"what an approver would be shown takes {size} bytes, at most {SHOWN_BYTES_MAX} are allowed"
+        raise StepError(message, type="validation_error", details={"step": step})
     partition = ids.partition_for(LOG_PARTITIONS[LOG_APPROVALS], run.data.id, step)
     return ApprovalRequested(
         approval_id=ids.derive(ids.APPROVAL, context.now, partition, run.data.id, step),
         digest=codec.digest(full),
-        shown=codec.raw(full),
+        shown=written,
         step=step,
         roles=roles,
         quorum=quorum,

@@ -3,9 +3,9 @@
 import pytest
 
 from headrace.codec import dumps, raw, sha256
-from headrace.decider import MissingError
+from headrace.decider import Context, MissingError, Rejection
 from headrace.events.base import ArtifactInfo, BlobRef
-from headrace.messages import LoseAttempt, Wake
+from headrace.messages import Advance, LoseAttempt, Wake
 from headrace.plans.model import ArtifactSpec, Plan, Retry, ToolPin, TransformStep
 from tests.planner.runs_kit import Sim, call, plan, step
 
@@ -178,3 +178,49 @@ def test_a_large_output_is_fetched_only_when_an_expression_needs_it() -> None:
     assert sim.output("b") == 100_000
     row = sim.row("steps", step="a")
     assert (row["blob"], row["output"]["truncated"], row["output_bytes"]) == (digest, True, len(body))
+
+
+def test_the_word_of_a_worker_that_was_given_up_for_lost_while_it_acted_is_kept_as_late() -> None:
+    sim = Sim(writing(AUTO_WRITE)).create().claim("w")
+    lose(sim, "w")
+    assert sim.status == "failed"
+    sim.report("w", {"done": True})
+    assert sim.made() == ["attempt.late"]
+    assert sim.report("w", {"done": True}).made() == []
+    assert sim.status == "failed"
+
+
+def test_artifacts_of_a_long_map_are_written_once_each() -> None:
+    sim = Sim(plan(call("m", items=list(range(20))))).create()
+    for number in range(20):
+        sim.report(f"m[{number}]", number, artifacts=(ArtifactInfo(type="file", label="f", value=raw(number)),))
+        if number < 19:
+            (event, _) = sim.history[-1]
+            assert sum(row.table == "artifacts" for row in sim.room.rows(sim.run, [event])) == 1
+
+
+def test_an_item_whose_order_cannot_be_made_fails_once_also_after_a_takeover() -> None:
+    sim = Sim(plan(call("m", items=[1, 2], arguments={"n": "{{ 1 / (item - 1) }}"}, on_error="continue"))).create()
+    run = sim.room.initial(sim.id, sim.workspace)
+    for event, at in sim.history[: sim.names.index("map.started") + 1]:
+        run = sim.room.evolve(run, event, at)
+    list(sim.room.outstanding(run, sim.now))
+    events = sim.room.decide(run, Advance(), Context(now=sim.now, stream_id=sim.id, workspace=sim.workspace))
+    assert not isinstance(events, Rejection)
+    assert [event.type_name() for event in events].count("step.failed") == 1
+
+
+def test_a_step_that_fails_beside_one_whose_body_must_be_fetched_is_not_forgotten() -> None:
+    steps = (
+        call("a"),
+        call("b", "a", arguments={"x": "{{ steps.a.output }}"}),
+        call("c", "a", arguments={"x": "{{ 1 / (size(inputs) - size(inputs)) }}"}),
+    )
+    sim = Sim(plan(*steps)).create()
+    body = dumps("large")
+    digest = sha256(body)
+    sim.shelf.bodies[digest] = body
+    sim.shelf.missing.add(digest)
+    sim.report("a", blob=BlobRef(digest=digest, size_bytes=len(body), preview=""))
+    assert sim.step_status("c") == "failed"
+    assert sim.status == "failed"

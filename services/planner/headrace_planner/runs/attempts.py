@@ -57,9 +57,7 @@ def report(run: Run, command: ReportAttempt, context: Context, library: Library)
 
 
 def _late(run: Run, command: ReportAttempt) -> Sequence[RunEvent]:
-    known = run.data.steps.get(command.step)
-    accepted = known is not None and (known.attempt_id == command.attempt_id or command.index is not None)
-    if accepted or command.attempt_id in run.data.late:
+    if _accepted(run, command) or command.attempt_id in run.data.late:
         return ()
     return (
         LateResultKept(
@@ -74,6 +72,20 @@ def _late(run: Run, command: ReportAttempt) -> Sequence[RunEvent]:
             worker=command.worker,
         ),
     )
+
+
+def _accepted(run: Run, command: ReportAttempt) -> bool:
+    """Tell whether a report is on record; not so the word of a worker that was given up for lost: it is news."""
+    known = run.data.steps.get(command.step)
+    if known is None:
+        return False
+    error = known.error
+    if command.index is not None:
+        error = known.map.failed.get(command.index) if known.map is not None else None
+    elif known.attempt_id != command.attempt_id:
+        return False
+    given_up = error is not None and error.type == "worker_lost"
+    return not given_up or (command.error is not None and command.error.type == "worker_lost")
 
 
 def _succeeded(run: Run, command: ReportAttempt, library: Library) -> Sequence[RunEvent]:

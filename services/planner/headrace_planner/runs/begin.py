@@ -5,7 +5,7 @@ from typing import assert_never
 
 from headrace import codec
 from headrace.codec import NULL
-from headrace.decider import Context, Library
+from headrace.decider import Context, Library, MissingError
 from headrace.errors import HeadraceError, StepError, ValidationError
 from headrace.events.base import ErrorInfo
 from headrace.events.runs import (
@@ -36,7 +36,7 @@ from headrace_planner.runs import asks
 from headrace_planner.runs.dashboard import dashboard_result
 from headrace_planner.runs.orders import order_for, scope_of
 from headrace_planner.runs.scope import RunScope, items_of
-from headrace_planner.runs.state import Run
+from headrace_planner.runs.state import Instance, Run
 
 
 def advance(run: Run, context: Context, library: Library) -> Sequence[RunEvent]:
@@ -68,14 +68,20 @@ def _failure(run: Run, step_id: str) -> ErrorInfo:
 
 def _broken_orders(run: Run, library: Library) -> Iterator[RunEvent]:
     """Make the orders of what was opened; what cannot be resolved fails, the rest is ready to be sent."""
+    failed: set[Instance] = set()
     while run.unchecked:
         instance = run.unchecked[-1]
         trial = run.trial(instance)
-        if trial is not None and trial.retry_at is None:
+        if trial is not None and trial.retry_at is None and instance not in failed:
             try:
                 order_for(run, library, instance)
+            except MissingError:
+                if failed:
+                    return  # first what failed is written down; then the body is asked for again
+                raise
             except (StepError, ValidationError) as problem:
                 run.unchecked.pop()
+                failed.add(instance)
                 step_id, index = instance
                 continued = run.graph.index[step_id].on_error == "continue"
                 yield StepFailed(

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from headrace.plans.model import CallStep, Plan
-from headrace.vocabulary import RUN_FINAL, WaitingFor
+from headrace.plans.model import CallStep, GateStep, Plan, PlanStep
+from headrace.vocabulary import POOL_GATES, POOL_INTEGRATIONS, POOL_RUNNER, RUN_FINAL, WaitingFor
 from headrace_api import views
 
 REMEDIES: Final = {
@@ -14,6 +14,8 @@ REMEDIES: Final = {
     WaitingFor.RETRY: "nothing to do: it tries again at that time",
     WaitingFor.CONNECTION: "connect the integration: `headrace connections set`",
 }
+
+SERVICE_OF_POOL: Final = {POOL_RUNNER: "runner", POOL_GATES: "gatekeeper", POOL_INTEGRATIONS: "integrations"}
 
 
 def explain(
@@ -53,12 +55,12 @@ def _without_workers(steps: Sequence[Mapping[str, Any]], plan: Plan | None, pool
     over = {step["step"] for step in steps if step["status"] in {"succeeded", "failed", "skipped", "cancelled"}}
     wanted: dict[str, str] = {}
     for step in plan.steps:
-        if isinstance(step.body, CallStep) and step.id not in over and set(step.needs) <= over:
-            pin = plan.tools.get(step.body.tool)
+        if step.id not in over and set(step.needs) <= over:
+            pin = plan.tools.get(_tool(step))
             if pin is not None and pin.pool not in pools:
                 wanted.setdefault(pin.pool, step.id)
     return [
-        _reason(step, None, f"no worker serves the pool {pool!r}", f"start one: `headrace serve {pool}`", None)
+        _reason(step, None, f"no worker serves the pool {pool!r}", _start_worker(pool), None)
         for pool, step in wanted.items()
     ]
 
@@ -78,3 +80,16 @@ def _waiting(run_id: str, kept: Mapping[str, Any]) -> dict[str, Any]:
 
 def _reason(step: str | None, waiting_for: str | None, message: str, remedy: str, until: str | None) -> dict[str, Any]:
     return {"step": step, "waiting_for": waiting_for, "message": message, "remedy": remedy, "until": until}
+
+
+def _tool(step: PlanStep) -> str:
+    """Give the name under which the plan pins what performs a step, or nothing for the planner's own steps."""
+    if isinstance(step.body, CallStep):
+        return step.body.tool
+    return f"gate.{step.body.gate}" if isinstance(step.body, GateStep) else ""
+
+
+def _start_worker(pool: str) -> str:
+    """Name the command that starts a worker of a pool: a service of ours, or a file of the user's own tools."""
+    service = SERVICE_OF_POOL.get(pool)
+    return f"start one: `headrace serve {service}`" if service else f"start one: `headrace worker {pool}.py`"

@@ -73,8 +73,8 @@ class Presence:
         return bool(self._alive())
 
     def pools(self) -> set[str]:
-        """Give the pools that living workers work for."""
-        return {pool for seen in self._alive() for pool in seen.beat.pools}
+        """Give the pools that living workers work for, and go on to take work from."""
+        return {pool for seen in self._alive() if not seen.beat.draining for pool in seen.beat.pools}
 
     def workers(self) -> list[dict[str, Any]]:
         """Give every worker heard of in the last 120 s, by name."""

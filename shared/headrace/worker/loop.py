@@ -329,6 +329,7 @@ class WorkerLoop:
             if not await self._all_sent(STOP_MARGIN_S):
                 log.warning("%d reports could not be sent before the end", len(self._held))
         await self._lines.flush()
+        self._presence.say()
 
     async def _all_sent(self, seconds: float) -> bool:
         self._empty.clear()

@@ -69,12 +69,16 @@ class Presence:
         """Beat at once, and again at the interval."""
         self._beat_now.set()
 
+    def say(self) -> None:
+        """Beat once, now: also the last word of a worker that leaves, so that nobody counts on it any more."""
+        self._bus.publish_presence(self._keys.pack(POOL + self._pools[0], encode(self._beat())))
+
     async def run_beats(self) -> None:
         """Beat at every interval and when asked; after a lost connection announce the tools again."""
         connected = True
         while True:
             self._beat_now.clear()
-            self._bus.publish_presence(self._keys.pack(POOL + self._pools[0], encode(self._beat())))
+            self.say()
             if self._bus.connected and not connected:
                 self._announce_now.set()
             connected = self._bus.connected

@@ -128,6 +128,21 @@ def test_a_write_is_claimed_before_it_counts() -> None:
     assert sim.report("w", {}).status == "succeeded"
 
 
+def test_a_worker_whose_claim_was_refused_does_not_end_what_another_performs() -> None:
+    sim = Sim(writing(AUTO_WRITE)).create()
+    sim.claim("w")
+    sim.fail("w", "no permission to act", "conflict", worker="wrk_2")
+    assert sim.status == "running"
+    assert sim.report("w", {}).status == "succeeded"
+
+
+def test_an_order_to_act_that_vanished_unclaimed_is_ordered_anew() -> None:
+    sim = Sim(writing(AUTO_WRITE)).create()
+    order = sim.orders["w"]
+    sim.do(LoseAttempt(step="w", attempt=order.attempt, attempt_id=order.attempt_id, worker=""))
+    assert (sim.status, sim.orders["w"].attempt) == ("running", 2)
+
+
 def test_a_claim_for_other_arguments_is_refused() -> None:
     sim = Sim(writing(AUTO_WRITE, {"path": "x"})).create()
     sim.claim("w", arguments_digest=sha256(b'{"path":"y"}'))

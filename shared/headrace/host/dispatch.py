@@ -24,7 +24,7 @@ from headrace.host.presence import Presence
 from headrace.host.tenure import Held
 from headrace.keys import POOL, Keys
 from headrace.messages import LoseAttempt, ReportAttempt
-from headrace.vocabulary import MESSAGE_BYTES_MAX, POOL_GATES, POOL_INTEGRATIONS, POOL_RUNNER, AttemptStatus
+from headrace.vocabulary import MESSAGE_BYTES_MAX, POOL_GATES, POOL_INTEGRATIONS, POOL_RUNNER, AttemptStatus, Effect
 from headrace.wire import BeatNow, Interrupt, WorkOrder
 
 MARK_AFTER_S = 1.0
@@ -219,6 +219,10 @@ class Dispatcher:
             elif self._presence.proven - known.unheld_since >= (SUSPECT_GRACE_S if known.suspect else UNHELD_GRACE_S):
                 again.append(known)
         for known in again:
+            if known.order.effect != Effect.READ:
+                # whoever claimed it may have acted: the run decides what is known of it, and orders anew if it is safe
+                self._lose(known, "")
+                continue
             metrics.count("dispatched_again")
             _logger.info("%s is nowhere: published again", known.order.attempt_id)
             pool.out.pop(known.order.attempt_id, None)

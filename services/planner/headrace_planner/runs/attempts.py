@@ -45,6 +45,8 @@ def report(run: Run, command: ReportAttempt, context: Context, library: Library)
     trial = run.trial(instance)
     if trial is None or trial.attempt != command.attempt or trial.retry_at is not None or run.final:
         return _late(run, command)
+    if trial.nonce is not None and command.worker != trial.claimed_by:
+        return _late(run, command)  # another worker, whose claim was refused, knows nothing of what this one does
     if command.attempt_id != run.attempt_id(instance, trial.attempt):
         return Rejection(ConflictError(f"{command.attempt_id} is not the attempt of {ids.instance(*instance)}"))
     if command.status == AttemptStatus.SUCCEEDED:
@@ -238,7 +240,7 @@ def lose(run: Run, command: LoseAttempt, context: Context) -> Sequence[RunEvent]
         attempt=command.attempt,
         attempt_id=command.attempt_id,
         status=AttemptStatus.LOST,
-        worker=command.worker,
+        worker=command.worker or trial.claimed_by or "",
         finished_at=context.now,
     )
     return _again(run, as_report, trial, context, AttemptStatus.LOST)
@@ -251,7 +253,11 @@ def _again(run: Run, command: ReportAttempt, trial: Try, context: Context, statu
         message = f"worker {command.worker} was lost while {who} acted: whether it happened is unknown"
         details = {"outcome": "unknown", "claimed_at": trial.claimed_at, "nonce": trial.nonce}
         return (_ended(run, command, ErrorInfo(type="worker_lost", message=message, details=details)),)
-    message = f"worker {command.worker} was lost while it performed {who}"
+    message = (
+        f"worker {command.worker} was lost while it performed {who}"
+        if command.worker
+        else f"the order of {who} was lost"
+    )
     error = command.error or ErrorInfo(type="worker_lost", message=message, details={"lost": lost})
     if lost >= LOST_ATTEMPTS_MAX or run.halted:
         return (_ended(run, command, error),)

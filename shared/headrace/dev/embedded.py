@@ -123,6 +123,10 @@ class EmbeddedPostgres:
                 raise UnavailableError(message, details={"log": str(self.log_file)})
             threading.Event().wait(0.2)
 
+    def wait(self) -> int:
+        """Wait until the server has ended, and give its exit code, 128 + n for signal n; 0 for one that was stopped."""
+        return self._leash.wait() if self._leash else 0
+
     def stop(self) -> None:
         """Stop in order (open transactions are rolled back), and wait."""
         if self._leash is not None:
@@ -236,6 +240,10 @@ class EmbeddedNats:
             message = f"nats-server did not start: {said[-1_000:]}"
             raise UnavailableError(message, details={"log": str(self.log_file)})
         self._leash = leash
+
+    def wait(self) -> int:
+        """Wait until the server has ended, and give its exit code, 128 + n for signal n; 0 for one that was stopped."""
+        return self._leash.wait() if self._leash else 0
 
     def stop(self) -> None:
         """Stop in order, and wait."""

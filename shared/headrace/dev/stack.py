@@ -10,7 +10,8 @@ from headrace.config import Config, environment
 from headrace.dev import children, first_token
 from headrace.dev.embedded import EmbeddedNats, EmbeddedPostgres, free_port, refuse_taken
 from headrace.dev.home import Home, Servers
-from headrace.dev.supervisor import Supervisor
+from headrace.dev.keeper import Keeper
+from headrace.dev.supervisor import Supervisor, last_said
 from headrace.errors import UnavailableError
 from headrace.log.migrate import migrate
 from headrace.service import installed
@@ -23,6 +24,8 @@ PROBE_S: Final = 2.0
 READY_PATH: Final = "/readyz"
 LOOPBACK: Final = "127.0.0.1"
 ANYWHERE: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104  (recognised here, bound elsewhere)
+POSTGRES: Final = "PostgreSQL"
+NATS: Final = "nats-server"
 STOP_ORDER: Final = (("api",), ("runner", "integrations"), ("gatekeeper", "planner"))
 """First nobody comes in, then workers finish what they hold, then owners take their results and let go."""
 
@@ -37,11 +40,16 @@ class Stack:
         self.programs: dict[str, children.Program] = {}
         self.postgres = None if config.database_url else EmbeddedPostgres(self.home.folder / "postgres")
         self.nats = None if config.nats_url else EmbeddedNats(self.home.folder / "nats")
+        given = {POSTGRES: self.postgres, NATS: self.nats}
+        self._embedded = {name: server for name, server in given.items() if server is not None}
+        self.keeper = Keeper(self._embedded, clock, say)
 
     async def start(self, group: asyncio.TaskGroup) -> None:
         """Start all, and come back when every service says that it is ready and a token is there."""
         _refuse_taken_port(self.config)
         servers = await self._start_servers()
+        for name in self._embedded:
+            group.create_task(self.keeper.keep(name))
         await migrate(servers.database_url)
         place = children.Place(
             database_url=servers.database_url,
@@ -75,8 +83,7 @@ class Stack:
     def _refuse_crash_loop(self, name: str) -> None:
         if self.supervisor.restarts.get(name, 0) >= STARTS_MAX:
             log = self.home.logs / f"{name}.log"
-            said = log.read_text(errors="replace").strip().rpartition("\n")[2]
-            message = f"{name} does not start: {said} (see {log})"
+            message = f"{name} does not start: {last_said(log)} (see {log})"
             raise UnavailableError(message)
 
     @property
@@ -92,17 +99,14 @@ class Stack:
         """Stop services in order, then the servers beneath them."""
         await self.stop_services()
         await asyncio.to_thread(self.supervisor.close)
-        for server in (self.nats, self.postgres):
-            if server is not None:
-                await asyncio.to_thread(server.stop)
+        await self.keeper.stop()
         self.home.untell()
 
     async def _start_servers(self) -> Servers:
         """Start those servers that are not given, side by side."""
-        steps = [asyncio.to_thread(server.start) for server in (self.postgres, self.nats) if server is not None]
         async with asyncio.TaskGroup() as group:
-            for step in steps:
-                group.create_task(step)
+            for server in self._embedded.values():
+                group.create_task(asyncio.to_thread(server.start))
         return Servers(self.database_url, self.nats.url if self.nats else self.config.nats_url or "")
 
 

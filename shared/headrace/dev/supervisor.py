@@ -1,6 +1,8 @@
 """The supervisor: one leashed process a service, started again when it dies, stopped in order."""
 
 import asyncio
+import contextlib
+import os
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +21,8 @@ AGAIN_MAX_S: Final = 10.0
 STEADY_S: Final = 10.0
 """A process that lived this long is no crash loop: its next restart is quick again."""
 PROGRAMS_MAX: Final = 32
+LAST_BYTES: Final = 4_096
+"""How much of a log's end is read for its last line."""
 
 
 class Supervisor:
@@ -59,7 +63,7 @@ class Supervisor:
                 pause = AGAIN_FIRST_S if self._clock.monotonic() - began > STEADY_S else pause
                 self.restarts[program.name] = self.restarts.get(program.name, 0) + 1
                 log = self._log_of(program.name)
-                self._say(f"{program.name} ended ({_how(code)}); starting it again in {pause:g} s (see {log})")
+                self._say(f"{program.name} ended ({how_ended(code)}); starting it again in {pause:g} s (see {log})")
                 await self._clock.sleep(pause)
                 pause = min(pause * 2, AGAIN_MAX_S)
         finally:
@@ -95,9 +99,19 @@ class Supervisor:
         return self._logs / f"{name}.log"
 
 
-def _how(code: int) -> str:
-    """Say how a process ended."""
+def how_ended(code: int) -> str:
+    """Say how a process ended that was on a leash."""
     died_of = code - 128
     if died_of in set(signal.Signals):
         return signal.Signals(died_of).name
     return f"exit code {code}"
+
+
+def last_said(log: Path) -> str:
+    """Give the last line of a log, or say that there is none."""
+    with contextlib.suppress(FileNotFoundError), log.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_BYTES))
+        lines = file.read().decode(errors="replace").strip().splitlines()
+        if lines:
+            return lines[-1]
+    return "it said nothing"

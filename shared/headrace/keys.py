@@ -68,7 +68,7 @@ class Keys(msgspec.Struct, frozen=True):
         claim, _, seal = token.rpartition(".")
         attempt_id, _, until = claim.rpartition(".")
         good = hmac.digest(self.key(BLOBS), claim.encode(), "sha256").hex()
-        if not hmac.compare_digest(good, seal) or not until.isdigit() or int(until) < now_ms:
+        if not hmac.compare_digest(good.encode(), seal.encode()) or not until.isdecimal() or int(until) < now_ms:
             message = "the blob token is unknown or over its time"
             raise UnauthorizedError(message)
         return attempt_id

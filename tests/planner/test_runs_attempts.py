@@ -50,6 +50,12 @@ def test_jitter_is_the_same_on_every_fold_and_retry_after_is_honoured() -> None:
     assert sim.room.wake_at(sim.run) == sim.now + 90_000
 
 
+def test_a_source_cannot_put_the_next_try_off_for_ever() -> None:
+    sim = Sim(plan(call("a", retry=Retry(max_attempts=2, initial_s=1)))).create()
+    sim.fail("a", "slow down", "rate_limited", retry_after_s=1e308)
+    assert sim.room.wake_at(sim.run) == sim.now + 86_400_000
+
+
 @pytest.mark.parametrize("type", ["validation_error", "confirmation_denied", "precondition_failed", "tool_not_found"])
 def test_what_would_fail_again_is_not_tried_again(type: str) -> None:
     sim = Sim(plan(call("a", retry=Retry(max_attempts=3)))).create()

@@ -35,6 +35,8 @@ NEVER_AGAIN: Final = frozenset(
     }
 )
 """Errors that the same call would meet again."""
+RETRY_AFTER_S_MAX: Final = 86_400.0
+"""How far a source may put the next try off: what asks for more is tried again after a day."""
 
 
 def report(run: Run, command: ReportAttempt, context: Context, library: Library) -> Sequence[RunEvent] | Rejection:
@@ -182,20 +184,7 @@ def _failed(run: Run, command: ReportAttempt, trial: Try, context: Context) -> S
         status = AttemptStatus.TIMED_OUT if command.status == AttemptStatus.TIMED_OUT else AttemptStatus.FAILED
         return (_ended(run, command, error, status=status),)
     delay_s = _delay_s(run, (command.step, command.index), command.attempt, command.retry_after_s)
-    return (
-        AttemptFailed(
-            step=command.step,
-            index=command.index,
-            attempt=command.attempt,
-            attempt_id=command.attempt_id,
-            status=command.status,
-            error=error,
-            retry_at=context.now + int(delay_s * 1000),
-            worker=command.worker,
-            started_at=command.started_at,
-            finished_at=command.finished_at,
-        ),
-    )
+    return (_tried(command, error, command.status, context.now + int(delay_s * 1000)),)
 
 
 def _error_of(command: ReportAttempt) -> ErrorInfo:
@@ -224,7 +213,7 @@ def _delay_s(run: Run, instance: Instance, attempt: int, retry_after_s: float | 
     delay = min(retry.max_s, retry.initial_s * retry.factor ** (attempt - 1))
     drawn = hashlib.sha256(f"{run.data.id}:{ids.instance(*instance)}:{attempt}".encode()).digest()
     unit = int.from_bytes(drawn[:8], "big") / 2**64
-    return max(delay * (1 + retry.jitter * (2 * unit - 1)), retry_after_s or 0.0)
+    return max(delay * (1 + retry.jitter * (2 * unit - 1)), min(retry_after_s or 0.0, RETRY_AFTER_S_MAX))
 
 
 def lose(run: Run, command: LoseAttempt, context: Context) -> Sequence[RunEvent]:
@@ -261,19 +250,21 @@ def _again(run: Run, command: ReportAttempt, trial: Try, context: Context, statu
     error = command.error or ErrorInfo(type="worker_lost", message=message, details={"lost": lost})
     if lost >= LOST_ATTEMPTS_MAX or run.halted:
         return (_ended(run, command, error),)
-    return (
-        AttemptFailed(
-            step=command.step,
-            index=command.index,
-            attempt=command.attempt,
-            attempt_id=command.attempt_id,
-            status=status,
-            error=error,
-            retry_at=context.now,
-            worker=command.worker,
-            started_at=command.started_at,
-            finished_at=command.finished_at,
-        ),
+    return (_tried(command, error, status, context.now),)
+
+
+def _tried(command: ReportAttempt, error: ErrorInfo, status: str, retry_at: int) -> AttemptFailed:
+    return AttemptFailed(
+        step=command.step,
+        index=command.index,
+        attempt=command.attempt,
+        attempt_id=command.attempt_id,
+        status=status,
+        error=error,
+        retry_at=retry_at,
+        worker=command.worker,
+        started_at=command.started_at,
+        finished_at=command.finished_at,
     )
 
 

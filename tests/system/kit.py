@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from headrace.keys import Keys
 ROOT = Path(__file__).parents[2]
 READY_S = 60.0
 SETTLED_S = 30.0
+FILES = 40
 SERVICES = ("api", "gatekeeper", "integrations", "planner", "runner")
 
 
@@ -180,3 +181,18 @@ def running_up(folder: Path, file_root: Path, **env: str) -> Iterator[Up]:
             each.kill()
         up.process.wait(5)
         assert not left, f"left running: {left}\n{up.said}"
+
+
+@asynccontextmanager
+async def installation(folder: Path, root: Path, **env: str) -> AsyncIterator[Site]:
+    """Give a whole installation over servers of the tests' own, with `FILES` modules under its file root."""
+    for number in range(FILES):
+        (root / f"module_{number:03}.py").write_text(f"def function_{number}() -> None: ...\n")
+    with EmbeddedPostgres(folder / "postgres") as postgres, EmbeddedNats(folder / "nats") as nats:
+        connection = await asyncpg.connect(postgres.url)
+        await connection.execute("alter database headrace set track_functions = 'all'")
+        await connection.close()
+        urls = {"HEADRACE_DATABASE_URL": postgres.url, "HEADRACE_NATS_URL": nats.url}
+        with running_up(folder, root, **urls, **env) as up:
+            await up.ready()
+            yield Site(up=up, postgres=postgres, nats=nats, root=root)

@@ -46,10 +46,36 @@ MAY: Final[dict[str, frozenset[Role]]] = {
     "revoke_token": ADMINS,
     "doctor": OPERATORS,
 }
-"""Which roles a route needs, by its name; reading routes that are not listed are for every role.
+"""Which roles a route needs, by its name; reading routes that are not listed are for every role, others for nobody.
 
 Whether somebody is one of an approval's own roles is the gatekeeper's to say, so operators come that far too.
 """
+NOBODY: Final[frozenset[Role]] = frozenset()
+READING: Final = frozenset({"GET", "HEAD"})
+
+PUBLIC: Final[dict[str, str]] = {
+    "/api/healthz": "probes hold no token; it says only that the process lives, and which version it is",
+    "/api/readyz": "probes hold no token; it names the parts that answer, nothing of what they keep",
+    "/api/metrics": "scrapers hold no token; series carry no ids, names or contents of runs",
+    "/api/openapi.json": "the document is the same for every installation and is read before there is a token",
+}
+"""The paths that need no token, each with the reason."""
+OWN_TOKEN: Final[dict[str, str]] = {
+    "put_blob": "workers hold no access token: the route checks the token of their attempt",
+    "get_blob": "workers hold no access token: the route checks the token of their attempt, or an access token",
+}
+"""The routes that check a token of their own instead of a caller's roles, each with the reason."""
+BLOBS: Final = "/api/blobs/"
+
+
+def needed(route: str, method: str) -> frozenset[Role]:
+    """Give the roles that a route is for; a route that changes something and is not listed is for nobody."""
+    return MAY.get(route, ANY if method in READING else NOBODY)
+
+
+def token_needed(path: str) -> bool:
+    """Tell whether a path is for callers with an access token only: every one that is not named here."""
+    return path not in PUBLIC and not path.startswith(BLOBS)
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -59,14 +85,16 @@ class Caller(msgspec.Struct, frozen=True):
     workspace: str
     traceparent: str | None = None
 
-    def require(self, route: str) -> None:
+    def require(self, route: str, method: str) -> None:
         """Refuse a caller whose roles do not reach; raises ForbiddenError naming the roles that do."""
-        needed = MAY.get(route, ANY)
-        if needed.isdisjoint(self.actor.roles):
-            wanted = ", ".join(sorted(role.value for role in needed))
+        wanted = needed(route, method)
+        if wanted.isdisjoint(self.actor.roles):
             held = ", ".join(self.actor.roles) or "no role"
-            message = f"token {self.actor.name!r} has {held}; this needs one of: {wanted}"
-            raise ForbiddenError(message, details={"needed": sorted(needed), "held": list(self.actor.roles)})
+            told = ", ".join(sorted(role.value for role in wanted))
+            message = f"token {self.actor.name!r} has {held}; " + (
+                f"this needs one of: {told}" if wanted else f"{route!r} names no role that it is for"
+            )
+            raise ForbiddenError(message, details={"needed": sorted(wanted), "held": list(self.actor.roles)})
 
 
 class Held(msgspec.Struct):

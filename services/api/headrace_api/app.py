@@ -11,6 +11,7 @@ from headrace.errors import HeadraceError
 from headrace_api.answers import envelope, of_http, of_validation, request_id
 from headrace_api.desk import Desk
 from headrace_api.front import Front
+from headrace_api.guarding import check
 from headrace_api.routes import (
     approvals,
     blobs,
@@ -56,8 +57,9 @@ ROUTERS: Final = (
 
 
 def create_app(desk: Desk) -> ASGIApp:
-    """Make the application over a desk."""
+    """Make the application over a desk; raises LookupError for a route that nobody guards."""
     app = make_routes(desk)
+    check(app)
     return Front(app, desk)
 
 

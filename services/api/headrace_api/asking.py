@@ -100,7 +100,7 @@ def asking(
     """Check the caller's roles for this route, its idempotency key, and that no query parameter is unknown."""
     route, desk, caller = request.scope["route"], request.app.state.desk, request.state.caller
     assert isinstance(route, APIRoute)
-    caller.require(route.name)
+    caller.require(route.name, request.method)
     known = {field.alias for field in get_flat_params(route.dependant) if isinstance(field.field_info, params.Query)}
     for name in request.query_params:
         if name not in known:

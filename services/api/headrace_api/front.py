@@ -11,11 +11,10 @@ from headrace.clock import mint
 from headrace.errors import HeadraceError, TooLargeError
 from headrace.ids import REQUEST
 from headrace.vocabulary import BLOB_BYTES_MAX, REQUEST_BYTES_MAX
+from headrace_api.admission import BLOBS, token_needed
 from headrace_api.answers import REQUEST_ID, envelope
 from headrace_api.desk import Desk
 
-PUBLIC: Final = frozenset({"/api/healthz", "/api/readyz", "/api/metrics", "/api/openapi.json"})
-BLOBS: Final = "/api/blobs/"
 SWALLOWED_BYTES_MAX: Final = 64 * 1024 * 1024
 """How much of a body that is too large is read and dropped, so that its sender gets to read the answer."""
 SECURITY: Final = (
@@ -62,7 +61,7 @@ class Front:
         telemetry.http_answered(scope["method"], route, door.status, self._desk.clock.monotonic() - began)
 
     async def _caller(self, path: str, headers: dict[bytes, str]) -> object:
-        if path in PUBLIC or path.startswith(BLOBS) or not path.startswith("/api/"):
+        if not token_needed(path):
             return None
         return await self._desk.tokens.caller(bearer(headers), headers.get(b"traceparent"))
 

@@ -57,12 +57,14 @@ async def put_blob(request: Request, digest: str) -> Response:
 @router.get("/blobs/{digest}", name="get_blob", responses=raw_answers(OCTETS))
 async def get_blob(request: Request, digest: str) -> Response:
     """Give a body, to an attempt's token or to a caller whose workspace has it."""
-    desk, token, wanted = _desk(request), _token(request), checked_digest(digest)
+    desk, token = _desk(request), _token(request)
     if token.startswith(PREFIX):
         caller = await desk.tokens.caller(token, None)
+        wanted = checked_digest(digest)
         await _media_type(desk, wanted, caller.workspace)
     else:
         desk.keys.check_blob_token(token, desk.clock.now_ms())
+        wanted = checked_digest(digest)
     return Response(await _body(desk, wanted), media_type=OCTETS)
 
 

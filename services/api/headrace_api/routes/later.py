@@ -22,6 +22,7 @@ LATER: Final = (
     "budgets",
     "schedules",
 )
+PREFIX: Final = "later_"
 METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -31,7 +32,7 @@ def _refuse(noun: str) -> None:
         raise NotFoundError(message, details={"built": False})
 
     for path in (f"/{noun}", f"/{noun}/{{rest:path}}"):
-        router.add_api_route(path, refuse, methods=METHODS, include_in_schema=False, name=f"later_{noun}")
+        router.add_api_route(path, refuse, methods=METHODS, include_in_schema=False, name=f"{PREFIX}{noun}")
 
 
 for _noun in LATER:

@@ -19,9 +19,9 @@ from typing import Any, ClassVar, Protocol
 import msgspec
 
 from headrace.codec import Raw
+from headrace.envelope import Message
 from headrace.errors import HeadraceError
 from headrace.events.base import SYSTEM, Actor, Event
-from headrace.messages import Message
 from headrace.wire import Interrupt, WorkOrder
 
 

@@ -104,6 +104,7 @@ def definition(kind: str, workspace: str, name: str) -> str:
     return derive(kind, TIMELESS_MS, 0, kind, workspace, name)
 
 
-def instance(step: str, index: int | None) -> str:
-    """Write a step instance as people read it: `symbols[3]` for an item of a map, else the step's id."""
-    return step if index is None else f"{step}[{index}]"
+def instance(step: str, index: int | None, iteration: int = 0) -> str:
+    """Write a step instance as people read it: `symbols[3]` for an item of a map, `fix#2` in a loop's second round."""
+    round_ = f"#{iteration}" if iteration else ""
+    return f"{step}{round_}" if index is None else f"{step}{round_}[{index}]"

@@ -7,16 +7,30 @@ Times are milliseconds since 1970, durations seconds.
 
 from typing import Any
 
-import msgspec
-
 from headrace.codec import NULL, Raw
+from headrace.envelope import Message
 from headrace.events.base import Actor, ArtifactInfo, BlobRef, ErrorInfo, Evidence
 from headrace.events.catalogue import ToolManifest
-
-
-class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Anything on the bus."""
-
+from headrace.events.runs import Parent
+from headrace.events.steering import StepReused
+from headrace.steering import (
+    ConfirmPermit,
+    DeliverEvent,
+    GrantPermit,
+    NoteChildOutcomeReceived,
+    NoteChildStarted,
+    NotePermitQueued,
+    NotePermitReceived,
+    PauseRun,
+    RefusePermit,
+    ReleasePermit,
+    ReportChild,
+    RequestPermit,
+    ResumeRun,
+    SettleOutcome,
+    SignalRun,
+    YieldPermit,
+)
 
 # --- commands to a run -------------------------------------------------------------------------------------------
 
@@ -24,7 +38,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class CreateRun(Message, frozen=True, kw_only=True, tag="create_run"):
     """Create a run of a recorded plan. Again, under the same idempotency key: the same run.
 
-    `authorized`, `connections` and `workers_active` are the planner's own findings: it overwrites them.
+    `authorized`, `connections`, `workers_active` and `reused` are the planner's own findings: it overwrites them.
+    `rerun_from` names the step of `retry_of` from which a rerun performs anew; `parent` comes from owners alone.
     """
 
     plan_digest: str
@@ -40,6 +55,10 @@ class CreateRun(Message, frozen=True, kw_only=True, tag="create_run"):
     authorized: bool = False
     connections: Raw = NULL
     workers_active: bool = True
+    rerun_from: str | None = None
+    reused: tuple[StepReused, ...] = ()
+    parent: Parent | None = None
+    priority: int = 0
 
 
 class StartRun(Message, frozen=True, kw_only=True, tag="start_run"):
@@ -132,7 +151,22 @@ RunCommand = (
     | Advance
     | NoteApprovalReceived
     | ResolveApproval
+    | PauseRun
+    | ResumeRun
+    | SignalRun
+    | SettleOutcome
+    | DeliverEvent
+    | NoteChildStarted
+    | ReportChild
+    | NoteChildOutcomeReceived
+    | NotePermitQueued
+    | GrantPermit
+    | RefusePermit
+    | YieldPermit
+    | ConfirmPermit
 )
+
+FlowCommand = RequestPermit | NotePermitReceived | ReleasePermit | Wake | Advance
 
 # --- commands to an approval -------------------------------------------------------------------------------------
 

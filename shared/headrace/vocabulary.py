@@ -128,6 +128,7 @@ RUN_STATUS_ALIASES: Final = {
 LOG_RUNS: Final = "runs"
 LOG_CATALOGUE: Final = "catalogue"
 LOG_APPROVALS: Final = "approvals"
+LOG_FLOW: Final = "flow"
 LOG_PARTITIONS: Final = {LOG_RUNS: 8, LOG_CATALOGUE: 1, LOG_APPROVALS: 4}
 """Partitions a new database gets; an existing one keeps its own numbers."""
 
@@ -160,6 +161,12 @@ MESSAGE_BYTES_MAX: Final = 1024 * 1024
 PREVIEW_CHARS: Final = 1_000
 STEPS_MAX: Final = 1_000
 MAP_ITEMS_MAX: Final = 100_000
+LOOP_CAP: Final = 100
+LOOP_CAP_MAX: Final = 10_000
+SUB_WORKFLOW_DEPTH_MAX: Final = 5
+SIGNALS_KEPT_MAX: Final = 1_000
+PRIORITY_MAX: Final = 100
+"""Priorities go from -PRIORITY_MAX to PRIORITY_MAX; higher first."""
 BATCH_EVENTS_MAX: Final = 500
 RETRY_ATTEMPTS_DEFAULT: Final = 3
 RETRY_ATTEMPTS_MAX: Final = 100

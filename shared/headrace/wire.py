@@ -6,7 +6,7 @@ Times are milliseconds since 1970, durations seconds.
 from typing import Any
 
 from headrace.codec import NULL, Raw
-from headrace.messages import Message
+from headrace.envelope import Message
 
 
 class WorkOrder(Message, frozen=True, kw_only=True):

@@ -14,7 +14,8 @@ from headrace.clock import mint
 from headrace.errors import NotFoundError, ValidationError
 from headrace.ids import REQUEST
 from headrace.log.tables import TABLES
-from headrace.messages import Answer, Message
+from headrace.envelope import Message
+from headrace.messages import Answer
 from headrace.vocabulary import IDEMPOTENCY_KEY_CHARS_MAX, PAGE_DEFAULT, PAGE_MAX
 from headrace_api import shapes, views
 from headrace_api.admission import Caller

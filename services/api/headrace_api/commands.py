@@ -10,7 +10,8 @@ from headrace import codec, errors, ids
 from headrace.bus.port import Bus
 from headrace.clock import Clock
 from headrace.keys import COMMANDS, Keys
-from headrace.messages import Answer, Command, Message
+from headrace.envelope import Message
+from headrace.messages import Answer, Command
 from headrace.vocabulary import LOG_PARTITIONS, MESSAGE_BYTES_MAX
 from headrace_api.admission import Caller
 

@@ -1,13 +1,12 @@
-"""The one table of events: which log holds which, by name (pure)."""
+"""The one table of events: which log holds which, by name, and how stored ones are read (pure)."""
 
 from typing import Final, get_args
-
-import msgspec
 
 from headrace.events.approvals import ApprovalEvent
 from headrace.events.base import Event
 from headrace.events.catalogue import CatalogueEvent
 from headrace.events.runs import RunEvent
+from headrace.events.upcasting import Reader, Stored
 from headrace.vocabulary import LOG_APPROVALS, LOG_CATALOGUE, LOG_RUNS
 
 EVENTS: Final[dict[str, tuple[type[Event], ...]]] = {
@@ -16,11 +15,14 @@ EVENTS: Final[dict[str, tuple[type[Event], ...]]] = {
     LOG_APPROVALS: get_args(ApprovalEvent),
 }
 BY_NAME: Final[dict[str, type[Event]]] = {kind.type_name(): kind for kinds in EVENTS.values() for kind in kinds}
-DECODERS: Final[dict[str, msgspec.json.Decoder[Event]]] = {
-    name: msgspec.json.Decoder(kind) for name, kind in BY_NAME.items()
-}
+_reader: Final = Reader(BY_NAME.values())
 
 
-def decode(name: str, data: bytes) -> Event:
-    """Read an event's bytes; raises KeyError for a name that this code does not know."""
-    return DECODERS[name].decode(data)
+def read(stored: Stored) -> Event:
+    """Read a stored event, whichever code wrote it; raises DatabaseVersionError for what only newer code knows."""
+    return _reader.read(stored)
+
+
+def decode(name: str, data: bytes, schema: int | None = None) -> Event:
+    """Read an event's bytes, written under `schema` (None: by this very code); raises as `read`."""
+    return _reader.decode(name, data, schema)

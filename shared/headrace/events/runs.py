@@ -1,7 +1,37 @@
 """Events of a run (log `runs`, written by the planner) (pure)."""
 
+import msgspec
+
 from headrace.codec import NULL, Raw
 from headrace.events.base import Actor, ArtifactInfo, BlobRef, ErrorInfo, Event, Evidence
+from headrace.events.steering import (
+    ChildEnded,
+    ChildStarted,
+    CompensationStarted,
+    LoopIterated,
+    OutcomeLost,
+    OutcomeSettled,
+    PermitGranted,
+    PermitQueued,
+    PermitRefused,
+    PermitRequested,
+    RunPaused,
+    RunResumed,
+    SignalReceived,
+    StepReused,
+    WaitStarted,
+)
+
+
+class Parent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The run and the step instance that a child run was made for, and how deep it lies (1: a child of a run of people)."""
+
+    run_id: str
+    step: str
+    attempt: int = 1
+    index: int | None = None
+    iteration: int = 0
+    depth: int = 1
 
 
 class RunQueued(Event, frozen=True, kw_only=True, tag="run.queued"):
@@ -24,6 +54,9 @@ class RunQueued(Event, frozen=True, kw_only=True, tag="run.queued"):
     labels: dict[str, str] = {}
     connections: Raw = NULL
     workers_active: bool = True
+    rerun_from: str | None = None
+    parent: Parent | None = None
+    priority: int = 0
 
 
 class RunStarted(Event, frozen=True, kw_only=True, tag="run.started"):
@@ -47,6 +80,8 @@ class StepSucceeded(Event, frozen=True, kw_only=True, tag="step.succeeded"):
     started_at: int | None = None
     finished_at: int | None = None
     arguments_digest: str | None = None
+    iteration: int = 0
+    child_id: str | None = None
 
 
 class StepFailed(Event, frozen=True, kw_only=True, tag="step.failed"):
@@ -63,6 +98,8 @@ class StepFailed(Event, frozen=True, kw_only=True, tag="step.failed"):
     worker: str | None = None
     started_at: int | None = None
     finished_at: int | None = None
+    iteration: int = 0
+    child_id: str | None = None
 
 
 class StepSkipped(Event, frozen=True, kw_only=True, tag="step.skipped"):
@@ -70,6 +107,7 @@ class StepSkipped(Event, frozen=True, kw_only=True, tag="step.skipped"):
 
     step: str
     reason: str
+    iteration: int = 0
 
 
 class AttemptFailed(Event, frozen=True, kw_only=True, tag="attempt.failed"):
@@ -85,6 +123,8 @@ class AttemptFailed(Event, frozen=True, kw_only=True, tag="attempt.failed"):
     worker: str | None = None
     started_at: int | None = None
     finished_at: int | None = None
+    iteration: int = 0
+    child_id: str | None = None
 
 
 class WriteClaimed(Event, frozen=True, kw_only=True, tag="write.claimed"):
@@ -97,12 +137,14 @@ class WriteClaimed(Event, frozen=True, kw_only=True, tag="write.claimed"):
     arguments_digest: str
     worker: str
     index: int | None = None
+    iteration: int = 0
 
 
 class StepReady(Event, frozen=True, kw_only=True, tag="step.ready"):
     """Written when a step's condition was found true, so that it may begin."""
 
     step: str
+    iteration: int = 0
 
 
 class StepRetried(Event, frozen=True, kw_only=True, tag="step.retried"):
@@ -111,6 +153,7 @@ class StepRetried(Event, frozen=True, kw_only=True, tag="step.retried"):
     step: str
     attempt: int
     index: int | None = None
+    iteration: int = 0
 
 
 class MapStarted(Event, frozen=True, kw_only=True, tag="map.started"):
@@ -118,6 +161,7 @@ class MapStarted(Event, frozen=True, kw_only=True, tag="map.started"):
 
     step: str
     count: int
+    iteration: int = 0
 
 
 class TimerStarted(Event, frozen=True, kw_only=True, tag="timer.started"):
@@ -125,6 +169,7 @@ class TimerStarted(Event, frozen=True, kw_only=True, tag="timer.started"):
 
     step: str
     due_at: int
+    iteration: int = 0
 
 
 class ApprovalRequested(Event, frozen=True, kw_only=True, tag="approval.requested"):
@@ -137,6 +182,7 @@ class ApprovalRequested(Event, frozen=True, kw_only=True, tag="approval.requeste
     roles: tuple[str, ...] = ("approver",)
     quorum: int = 1
     expires_at: int | None = None
+    iteration: int = 0
 
 
 class ApprovalReceived(Event, frozen=True, kw_only=True, tag="approval.received"):
@@ -216,4 +262,19 @@ RunEvent = (
     | RunSucceeded
     | RunFailed
     | RunCancelled
+    | ChildEnded
+    | ChildStarted
+    | CompensationStarted
+    | LoopIterated
+    | OutcomeSettled
+    | OutcomeLost
+    | PermitGranted
+    | PermitQueued
+    | PermitRefused
+    | PermitRequested
+    | RunPaused
+    | RunResumed
+    | SignalReceived
+    | StepReused
+    | WaitStarted
 )

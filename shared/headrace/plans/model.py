@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from headrace import codec
-from headrace.vocabulary import RUN_TIMEOUT_S, STEP_TIMEOUT_S
+from headrace.vocabulary import LOOP_CAP, RUN_TIMEOUT_S, STEP_TIMEOUT_S
 
 PLAN_API = "headrace.plan/v1"
 
@@ -28,6 +28,13 @@ class InputField(Part, frozen=True, kw_only=True):
     description: str = ""
 
 
+class RateLimit(Part, frozen=True, kw_only=True):
+    """How many attempts may begin in a period of seconds."""
+
+    limit: int
+    period_s: float
+
+
 class ToolPin(Part, frozen=True, kw_only=True):
     """The tool a plan was compiled against; a worker whose manifest has another digest refuses."""
 
@@ -39,6 +46,7 @@ class ToolPin(Part, frozen=True, kw_only=True):
     idempotent: bool
     kind: str = "tool"
     requires_connection: str | None = None
+    rate_limit: RateLimit | None = None
 
 
 class Retry(Part, frozen=True, kw_only=True):
@@ -101,19 +109,74 @@ class ApprovalStep(Part, frozen=True, kw_only=True, tag="approval"):
 
 
 class WaitStep(Part, frozen=True, kw_only=True, tag="wait"):
-    """A timer."""
+    """A timer (`seconds`), a signal by name, or an event: a trigger's, or (`of_run`, a template) another run's.
 
-    seconds: float
+    `when` is a bare CEL expression over `event` beside the usual roots: only an event for which it is true ends the
+    wait. Without `expires_s` it waits for ever.
+    """
+
+    seconds: float | None = None
+    signal: str | None = None
+    event: str | None = None
+    of_run: Any = None
+    when: str | None = None
+    expires_s: float | None = None
 
 
-StepBody = CallStep | TransformStep | ConditionStep | GateStep | ApprovalStep | WaitStep
+class LoopStep(Part, frozen=True, kw_only=True, tag="loop"):
+    """Performs its body, the steps whose `parent` it is, again and again while `condition` holds, `cap` times at most.
+
+    The condition sees `iteration`: how many rounds are over, 0 before the first.
+    """
+
+    condition: str
+    body: tuple[str, ...]
+    cap: int = LOOP_CAP
+
+
+class SubWorkflowStep(Part, frozen=True, kw_only=True, tag="sub_workflow"):
+    """Performed by a child run of its own: `workflow` names a key of the plan's `workflows`; `inputs` is a template."""
+
+    workflow: str
+    inputs: dict[str, Any] = {}
+
+
+StepBody = CallStep | TransformStep | ConditionStep | GateStep | ApprovalStep | WaitStep | LoopStep | SubWorkflowStep
+
+
+class WorkflowPin(Part, frozen=True, kw_only=True):
+    """The plan that a sub-workflow step runs, by digest, so that an approval of this plan covers it.
+
+    `depth` counts the levels below: 1 for a workflow without sub-workflows. `gated`: it uses gated tools that no
+    approval of its own covers. `integrations` lists those that it, or anything below it, needs connected, as
+    `name` or `name/connection`.
+    """
+
+    version: int
+    digest: str
+    depth: int = 1
+    gated: bool = False
+    integrations: tuple[str, ...] = ()
+
+
+class Concurrency(Part, frozen=True, kw_only=True):
+    """How many runs with the same key may be under way; `key` is a template over inputs, trigger and run."""
+
+    key: Any
+    limit: int = 1
+    on_conflict: str = "queue"
 
 
 class PlanStep(Part, frozen=True, kw_only=True):
     """A node of the plan. `kind` is the word of the spec (tool, http, integration, …); `body` what it does.
 
     `needs` are the steps that must be over first, named or implied by references. `items` makes it a map: a template
-    that gives the list, once per item of which the body is performed. `confirm` asks a person before it acts.
+    that gives the list, once per item of which the body is performed, `concurrency` at once; with `on_item_error`
+    `collect` the failed items are collected and the step succeeds. `confirm` asks a person before it acts.
+
+    `timeout_s` bounds one attempt, `step_timeout_s` all attempts together with the delays between them, and
+    `queue_timeout_s` how long an attempt may wait for a worker. `parent` is the loop whose body the step belongs to:
+    then its `needs` name only steps of the same body. `compensates` is the step that it undoes.
     """
 
     id: str
@@ -131,6 +194,12 @@ class PlanStep(Part, frozen=True, kw_only=True):
     confirm: bool = False
     covered_by: tuple[str, ...] = ()
     outputs: dict[str, Any] = {}
+    parent: str = ""
+    step_timeout_s: float | None = None
+    queue_timeout_s: float | None = None
+    concurrency: int | None = None
+    on_item_error: str = "fail_fast"
+    compensates: str = ""
 
     @property
     def is_map(self) -> bool:
@@ -143,7 +212,8 @@ class Plan(Part, frozen=True, kw_only=True):
 
     `authorization` says what must be approved before gated tools may run: `none` (there are none, or approval steps
     of the plan itself stand before every one: see `covered_by`), `run` (once per run, unless the digest is authorised
-    for all) or `plan` (the digest must be authorised before a run may exist).
+    for all) or `plan` (the digest must be authorised before a run may exist). `compensations` undo steps when the run
+    fails or is cancelled: each has the id `<step>.compensate` and names in `compensates` what it undoes.
     """
 
     name: str
@@ -159,6 +229,10 @@ class Plan(Part, frozen=True, kw_only=True):
     timeout_s: float = RUN_TIMEOUT_S
     authorization: str = "none"
     views: tuple[dict[str, Any], ...] = ()
+    workflows: dict[str, WorkflowPin] = {}
+    compensations: tuple[PlanStep, ...] = ()
+    concurrency: Concurrency | None = None
+    priority: int = 0
 
     def step(self, step_id: str) -> PlanStep:
         """Give a step by its id; raises KeyError."""

@@ -10,8 +10,10 @@ from headrace.plans.model import (
     CallStep,
     ConditionStep,
     GateStep,
+    LoopStep,
     Plan,
     PlanStep,
+    SubWorkflowStep,
     TransformStep,
     WaitStep,
     digest,
@@ -137,10 +139,23 @@ def does(step: PlanStep) -> str:
             return f"checks {gate}" if required else f"checks {gate} (warns only)"
         case ApprovalStep():
             return f"asks {_who(step.body)}"
-        case WaitStep(seconds=seconds):
-            return f"waits {duration(seconds)}"
+        case WaitStep():
+            return _waits(step.body)
+        case LoopStep(condition=condition, cap=cap):
+            return f"while {condition}, {cap} rounds at most"
+        case SubWorkflowStep(workflow=workflow):
+            return f"runs {workflow} for each of {step.items}" if step.is_map else f"runs {workflow}"
         case _:
             assert_never(step.body)
+
+
+def _waits(wait: WaitStep) -> str:
+    until = "" if wait.expires_s is None else f", {duration(wait.expires_s)} at most"
+    if wait.signal is not None:
+        return f"waits for the signal {wait.signal}{until}"
+    if wait.event is not None:
+        return f"waits for the event {wait.event}{f' where {wait.when}' if wait.when else ''}{until}"
+    return f"waits {duration(wait.seconds or 0)}"
 
 
 def _shown(plan: Plan, step: PlanStep) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from headrace.bus.memory import MemoryBus
 from headrace.bus.memory_broker import MemoryBroker
 from headrace.clock import mint
 from headrace.config import Config
+from headrace.envelope import Message
 from headrace.errors import NotFoundError
 from headrace.events.base import Event
 from headrace.keys import Keys
@@ -36,7 +37,6 @@ from headrace.messages import (
     CancelRun,
     CreateRun,
     DecideApproval,
-    Message,
     RecordPlan,
     RequestAuthorization,
     SaveConnection,

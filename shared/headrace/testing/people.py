@@ -8,6 +8,7 @@ import msgspec
 
 from headrace import codec, ids
 from headrace.bus.port import Bus
+from headrace.envelope import Message
 from headrace.errors import (
     HeadraceError,
     NotFoundError,
@@ -18,7 +19,7 @@ from headrace.errors import (
 )
 from headrace.events.base import Actor
 from headrace.keys import COMMANDS, Keys
-from headrace.messages import Answer, Command, Message
+from headrace.messages import Answer, Command
 from headrace.vocabulary import LOG_PARTITIONS, WORKSPACE_DEFAULT, Role
 
 PEOPLE: Final[Mapping[str, tuple[str, ...]]] = {

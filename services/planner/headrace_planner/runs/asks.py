@@ -78,7 +78,7 @@ def _ask(
         raise StepError(message, type="validation_error", details={"step": step})
     partition = ids.partition_for(LOG_PARTITIONS[LOG_APPROVALS], run.data.id, step)
     return ApprovalRequested(
-        approval_id=ids.derive(ids.APPROVAL, context.now, partition, run.data.id, step),
+        approval_id=ids.derive(ids.APPROVAL, context.now, partition, run.data.id, run.label((step, None))),
         digest=codec.digest(full),
         shown=written,
         step=step,

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, Final
 
-from headrace import codec, ids
+from headrace import codec
 from headrace.decider import Context, Library, Rejection
 from headrace.errors import ConflictError, StepError
 from headrace.events.base import ArtifactInfo, ErrorInfo
@@ -50,10 +50,12 @@ def report(run: Run, command: ReportAttempt, context: Context, library: Library)
     if trial.nonce is not None and command.worker != trial.claimed_by:
         return _late(run, command)  # another worker, whose claim was refused, knows nothing of what this one does
     if command.attempt_id != run.attempt_id(instance, trial.attempt):
-        return Rejection(ConflictError(f"{command.attempt_id} is not the attempt of {ids.instance(*instance)}"))
+        if run.graph.index[command.step].parent:
+            return _late(run, command)  # the word of an earlier round
+        return Rejection(ConflictError(f"{command.attempt_id} is not the attempt of {run.label(instance)}"))
     if command.status == AttemptStatus.SUCCEEDED:
         if run.graph.claims(command.step) and trial.nonce is None:
-            return Rejection(ConflictError(f"{ids.instance(*instance)} acts on the world and was never claimed"))
+            return Rejection(ConflictError(f"{run.label(instance)} acts on the world and was never claimed"))
         return _succeeded(run, command, library)
     if command.status == AttemptStatus.CANCELLED:
         return _handed_back(run, command, trial, context)
@@ -211,7 +213,7 @@ def _delay_s(run: Run, instance: Instance, attempt: int, retry_after_s: float | 
     """Give the delay before the next try: exponential, with jitter drawn from a hash, at least what the source asked."""
     retry = run.graph.index[instance[0]].retry
     delay = min(retry.max_s, retry.initial_s * retry.factor ** (attempt - 1))
-    drawn = hashlib.sha256(f"{run.data.id}:{ids.instance(*instance)}:{attempt}".encode()).digest()
+    drawn = hashlib.sha256(f"{run.data.id}:{run.label(instance)}:{attempt}".encode()).digest()
     unit = int.from_bytes(drawn[:8], "big") / 2**64
     return max(delay * (1 + retry.jitter * (2 * unit - 1)), min(retry_after_s or 0.0, RETRY_AFTER_S_MAX))
 
@@ -237,7 +239,7 @@ def lose(run: Run, command: LoseAttempt, context: Context) -> Sequence[RunEvent]
 
 def _again(run: Run, command: ReportAttempt, trial: Try, context: Context, status: AttemptStatus) -> Sequence[RunEvent]:
     lost = trial.lost + 1
-    who = ids.instance(command.step, command.index)
+    who = run.label((command.step, command.index))
     if trial.nonce is not None and not run.graph.pins[command.step].idempotent:
         message = f"worker {command.worker} was lost while {who} acted: whether it happened is unknown"
         details = {"outcome": "unknown", "claimed_at": trial.claimed_at, "nonce": trial.nonce}
@@ -272,7 +274,7 @@ def claim(run: Run, command: ClaimWrite, library: Library) -> Sequence[RunEvent]
     """Let a worker act, once an attempt, on exactly the arguments that the plan gives. Again: the same grant."""
     instance = (command.step, command.index)
     trial = run.trial(instance)
-    who = ids.instance(*instance)
+    who = run.label(instance)
     if trial is None or trial.attempt != command.attempt or trial.retry_at is not None or run.halted:
         return Rejection(ConflictError(f"{who} is not to be performed now (attempt {command.attempt})"))
     if trial.nonce == command.nonce:

@@ -6,7 +6,7 @@ from typing import assert_never
 from headrace import codec
 from headrace.codec import NULL
 from headrace.decider import Context, Library, MissingError
-from headrace.errors import HeadraceError, StepError, ValidationError
+from headrace.errors import StepError, ValidationError
 from headrace.events.base import ErrorInfo
 from headrace.events.runs import (
     MapStarted,
@@ -21,21 +21,23 @@ from headrace.events.runs import (
     StepSucceeded,
     TimerStarted,
 )
-from headrace.expressions.expression import parse
 from headrace.plans.model import (
     ApprovalStep,
     CallStep,
     ConditionStep,
     GateStep,
+    LoopStep,
     PlanStep,
+    SubWorkflowStep,
     TransformStep,
     WaitStep,
 )
 from headrace.vocabulary import RunStatus, StepStatus
 from headrace_planner.runs import asks
 from headrace_planner.runs.dashboard import dashboard_result
+from headrace_planner.runs.loops import next_round, rounds_over
 from headrace_planner.runs.orders import order_for, scope_of
-from headrace_planner.runs.scope import RunScope, items_of
+from headrace_planner.runs.scope import RunScope, items_of, told, truth
 from headrace_planner.runs.state import Instance, Run
 
 
@@ -53,6 +55,7 @@ def advance(run: Run, context: Context, library: Library) -> Sequence[RunEvent]:
     return (
         tuple(_broken_orders(run, library))
         or tuple(_maps_over(run))
+        or tuple(rounds_over(run, library))
         or _next_step(run, context, library)
         or (_end(run, library) if data.steps_done == len(run.graph.plan.steps) else ())
     )
@@ -85,7 +88,7 @@ def _broken_orders(run: Run, library: Library) -> Iterator[RunEvent]:
                 step_id, index = instance
                 continued = run.graph.index[step_id].on_error == "continue"
                 yield StepFailed(
-                    step=step_id, index=index, attempt=trial.attempt, error=_told(problem), continued=continued
+                    step=step_id, index=index, attempt=trial.attempt, error=told(problem), continued=continued
                 )
                 continue
             run.checked.append(instance)
@@ -102,19 +105,17 @@ def _maps_over(run: Run) -> Iterator[RunEvent]:
 
 
 def _next_step(run: Run, context: Context, library: Library) -> Sequence[RunEvent]:
+    if run.resting:
+        return ()
     for step_id in run.data.ready:
         step = run.graph.index[step_id]
         try:
             events = _begin(run, step, context, library)
         except (StepError, ValidationError) as problem:
-            events = (StepFailed(step=step_id, error=_told(problem), continued=step.on_error == "continue"),)
+            events = (StepFailed(step=step_id, error=told(problem), continued=step.on_error == "continue"),)
         if events:
             return events
     return ()
-
-
-def _told(problem: HeadraceError) -> ErrorInfo:
-    return ErrorInfo(type=problem.type, message=problem.message, details=problem.details, plugin=problem.plugin)
 
 
 def _begin(run: Run, step: PlanStep, context: Context, library: Library) -> Sequence[RunEvent]:
@@ -123,7 +124,7 @@ def _begin(run: Run, step: PlanStep, context: Context, library: Library) -> Sequ
     if run.all_skipped(step.id):
         return (StepSkipped(step=step.id, reason="everything it needs was skipped"),)
     if step.when is not None and not known.go:
-        if _truth(step.when, run, library):
+        if truth(run, library, step.id, step.when):
             return (StepReady(step=step.id),)
         return (StepSkipped(step=step.id, reason=f"its condition was false: {step.when}"),)
     if not step.confirm and not run.permitted(step.id):
@@ -140,14 +141,6 @@ def _begin(run: Run, step: PlanStep, context: Context, library: Library) -> Sequ
     return _begin_body(run, step, context, library)
 
 
-def _truth(expression: str, run: Run, library: Library) -> bool:
-    value = parse(expression).evaluate(RunScope(run, library))
-    if not isinstance(value, bool):
-        message = f"the condition {expression!r} must be true or false, not {type(value).__name__}"
-        raise StepError(message, type="expression_error", details={"expression": expression})
-    return value
-
-
 def _begin_map(run: Run, step: PlanStep, library: Library) -> Sequence[RunEvent]:
     count = len(items_of(run, library, step.id))
     if not isinstance(step.body, TransformStep):
@@ -158,21 +151,26 @@ def _begin_map(run: Run, step: PlanStep, library: Library) -> Sequence[RunEvent]
 
 
 def _item_scope(run: Run, library: Library, step_id: str, place: int) -> RunScope:
-    return RunScope(run, library, {"item": items_of(run, library, step_id)[place], "index": place})
+    return scope_of(run, library, (step_id, place))
 
 
 def _begin_body(run: Run, step: PlanStep, context: Context, library: Library) -> Sequence[RunEvent]:
     match step.body:
         case TransformStep(value=value):
-            output = run.graph.template(step.id, "value", value).resolve(RunScope(run, library))
+            output = run.graph.template(step.id, "value", value).resolve(scope_of(run, library, (step.id, None)))
             return (StepSucceeded(step=step.id, output=codec.raw(output)),)
         case ConditionStep():
             return _branch(run, step, step.body, library)
-        case WaitStep(seconds=seconds):
+        case WaitStep(seconds=float(seconds)):
             return (TimerStarted(step=step.id, due_at=context.now + int(seconds * 1000)),)
+        case WaitStep():
+            message = f"step {step.id!r}: waiting for signals and events is not built yet"
+            raise StepError(message, type="validation_error")
         case ApprovalStep():
             return (asks.for_step(run, step, step.body, context, library),)
-        case CallStep() | GateStep():
+        case LoopStep():
+            return next_round(run, step, step.body, library)
+        case CallStep() | GateStep() | SubWorkflowStep():
             return ()
         case _:
             assert_never(step.body)
@@ -180,7 +178,7 @@ def _begin_body(run: Run, step: PlanStep, context: Context, library: Library) ->
 
 def _branch(run: Run, step: PlanStep, body: ConditionStep, library: Library) -> Sequence[RunEvent]:
     """Choose: the steps of the other branch are skipped before the condition ends, so that none of them begins."""
-    chosen = _truth(body.expression, run, library)
+    chosen = truth(run, library, step.id, body.expression)
     taken, left = (body.then, body.otherwise) if chosen else (body.otherwise, body.then)
     reason = f"the condition {step.id!r} chose the other branch"
     skipped = tuple(StepSkipped(step=name, reason=reason) for name in left if name not in taken and not run.over(name))
@@ -198,5 +196,5 @@ def _end(run: Run, library: Library) -> Sequence[RunEvent]:
         else:
             outputs = codec.raw(run.graph.template("", "outputs", plan.outputs).resolve(RunScope(run, library)))
     except (StepError, ValidationError) as problem:
-        return (RunFailed(error=_told(problem)),)
+        return (RunFailed(error=told(problem)),)
     return (RunSucceeded(outputs=outputs),)

@@ -32,15 +32,31 @@ from headrace.messages import (
     Wake,
 )
 from headrace.policy import may
+from headrace.steering import (
+    ConfirmPermit,
+    DeliverEvent,
+    GrantPermit,
+    NoteChildOutcomeReceived,
+    NoteChildStarted,
+    NotePermitQueued,
+    PauseRun,
+    RefusePermit,
+    ReportChild,
+    ResumeRun,
+    SettleOutcome,
+    SignalRun,
+    YieldPermit,
+)
 from headrace.vocabulary import (
     CANCEL_GRACE_S,
     ApprovalStatus,
     Automation,
     RunStatus,
 )
-from headrace_planner.runs import asks, attempts, begin, times
+from headrace_planner.runs import asks, attempts, begin, pauses, times
 from headrace_planner.runs.graph import Graph
 from headrace_planner.runs.inputs import accept
+from headrace_planner.runs.loops import rounds_named
 from headrace_planner.runs.state import Run
 
 Decision = Sequence[RunEvent] | Rejection
@@ -50,7 +66,7 @@ NOTHING: Final[Decision] = ()
 def decide(run: Run, command: RunCommand, context: Context, library: Library, graph: Graph | None) -> Decision:
     """Say what a command does to a run. `graph` is the plan that a CreateRun names."""
     try:
-        return _decide(run, command, context, library, graph)
+        return rounds_named(run, _decide(run, command, context, library, graph))
     except (ForbiddenError, ValidationError) as problem:
         return Rejection(problem)
 
@@ -80,6 +96,24 @@ def _decide(run: Run, command: RunCommand, context: Context, library: Library, g
             return NOTHING if ask is None or ask.received or run.final else (ApprovalReceived(approval_id=approval_id),)
         case ResolveApproval():
             return _resolve(run, command)
+        case PauseRun():
+            return pauses.pause(run, command, context)
+        case ResumeRun():
+            return pauses.resume(run, context)
+        case (
+            SignalRun()
+            | SettleOutcome()
+            | DeliverEvent()
+            | NoteChildStarted()
+            | ReportChild()
+            | NoteChildOutcomeReceived()
+            | NotePermitQueued()
+            | GrantPermit()
+            | RefusePermit()
+            | YieldPermit()
+            | ConfirmPermit()
+        ):
+            return Rejection(ConflictError(f"{type(command).__name__} is not built yet"))
         case _:
             assert_never(command)
 

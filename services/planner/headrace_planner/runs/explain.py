@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from headrace import ids
 from headrace.decider import Reason
 from headrace.vocabulary import ApprovalStatus, Automation, StepStatus, WaitingFor
 from headrace_planner.runs.state import Run
@@ -20,6 +19,10 @@ def explain(run: Run) -> Sequence[Reason]:
     if data.cancel is not None:
         message = f"{data.cancel.by.name} asked to cancel; attempts under way are being stopped."
         reasons.append(Reason("cancel", message, "wait: it ends by itself"))
+    if data.paused is not None:
+        why = f" ({data.paused.reason})" if data.paused.reason else ""
+        message = f"Paused by {data.paused.by.name}{why}: nothing new begins."
+        reasons.append(Reason(WaitingFor.RESUME, message, f"headrace runs resume {data.id}"))
     for ask in data.asks.values():
         if ask.status == ApprovalStatus.PENDING:
             who = " or ".join(ask.roles)
@@ -48,7 +51,7 @@ def _under_way(run: Run) -> list[Reason]:
     pools: dict[str, list[str]] = {}
     for step_id, index in run.under_way():
         trial = run.trial((step_id, index))
-        name = ids.instance(step_id, index)
+        name = run.label((step_id, index))
         if trial is not None and trial.retry_at is not None:
             message = f"{name} waits to be tried again (attempt {trial.attempt})."
             reasons.append(Reason(WaitingFor.RETRY, message, "wait", step_id, trial.retry_at))

@@ -1,5 +1,6 @@
 """A plan, made ready to be interpreted: who follows whom, which tool a step uses, its templates parsed (pure)."""
 
+from collections.abc import Iterator
 from typing import Any, Final, assert_never
 
 from headrace.errors import ValidationError
@@ -9,8 +10,10 @@ from headrace.plans.model import (
     CallStep,
     ConditionStep,
     GateStep,
+    LoopStep,
     Plan,
     PlanStep,
+    SubWorkflowStep,
     ToolPin,
     TransformStep,
     WaitStep,
@@ -23,7 +26,20 @@ GATE_PREFIX: Final = "gate."
 class Graph:
     """An interpreted plan. Immutable; one instance serves every run of the plan."""
 
-    __slots__ = ("_templates", "calls", "digest", "index", "maps", "order", "pins", "plan", "successors")
+    __slots__ = (
+        "_templates",
+        "calls",
+        "digest",
+        "index",
+        "inside",
+        "loops",
+        "maps",
+        "order",
+        "pins",
+        "plan",
+        "roots",
+        "successors",
+    )
 
     def __init__(self, plan: Plan, digest: str) -> None:
         self.plan = plan
@@ -36,7 +52,17 @@ class Graph:
         self.pins: dict[str, ToolPin] = {step.id: self._pin(step) for step in plan.steps if tool_name(step)}
         self.calls: frozenset[str] = frozenset(step.id for step in plan.steps if tool_name(step) and not step.is_map)
         self.maps: tuple[str, ...] = tuple(step.id for step in plan.steps if step.is_map)
+        self.roots: tuple[str, ...] = tuple(step.id for step in plan.steps if not step.needs and not step.parent)
+        self.loops: tuple[str, ...] = tuple(step.id for step in plan.steps if isinstance(step.body, LoopStep))
+        self.inside: dict[str, tuple[str, ...]] = {loop: tuple(self._inside(loop)) for loop in self.loops}
         self._templates: dict[tuple[str, str], Template] = {}
+
+    def _inside(self, loop: str) -> Iterator[str]:
+        """Give every step that a loop repeats, also those of loops in its body."""
+        for step in self.plan.steps:
+            if step.parent == loop:
+                yield step.id
+                yield from self._inside(step.id)
 
     def _pin(self, step: PlanStep) -> ToolPin:
         name = tool_name(step)
@@ -71,7 +97,7 @@ def tool_name(step: PlanStep) -> str:
             return tool
         case GateStep(gate=gate):
             return GATE_PREFIX + gate
-        case TransformStep() | ConditionStep() | ApprovalStep() | WaitStep():
+        case TransformStep() | ConditionStep() | ApprovalStep() | WaitStep() | LoopStep() | SubWorkflowStep():
             return ""
         case _:
             assert_never(step.body)

@@ -2,7 +2,7 @@
 
 from typing import Any, Final, assert_never
 
-from headrace import codec, ids
+from headrace import codec
 from headrace.codec import NULL, Raw
 from headrace.decider import Library
 from headrace.errors import StepError
@@ -12,13 +12,15 @@ from headrace.plans.model import (
     CallStep,
     ConditionStep,
     GateStep,
+    LoopStep,
     PlanStep,
+    SubWorkflowStep,
     TransformStep,
     WaitStep,
 )
 from headrace.wire import WorkOrder
 from headrace_planner.runs.graph import tool_name
-from headrace_planner.runs.scope import RunScope, items_of
+from headrace_planner.runs.scope import RunScope, items_of, scope_for
 from headrace_planner.runs.state import Instance, Run
 
 EXPRESSION_GATE: Final = "expression"
@@ -27,10 +29,8 @@ EXPRESSION_GATE: Final = "expression"
 def scope_of(run: Run, library: Library, instance: Instance, extra: dict[str, Any] | None = None) -> RunScope:
     """Give the scope in which an instance's templates are resolved."""
     step_id, index = instance
-    if index is None:
-        return RunScope(run, library, extra)
-    own = {"item": items_of(run, library, step_id)[index], "index": index}
-    return RunScope(run, library, {**own, **(extra or {})})
+    own = {} if index is None else {"item": items_of(run, library, step_id)[index], "index": index}
+    return scope_for(run, library, step_id, {**own, **(extra or {})})
 
 
 def order_for(run: Run, library: Library, instance: Instance) -> WorkOrder:
@@ -68,7 +68,7 @@ def _make(run: Run, library: Library, instance: Instance, attempt: int) -> WorkO
         plan_digest=run.queued.plan_digest,
         manifest_digest=pin.digest,
         effect=pin.effect,
-        idempotency_key=f"{run.data.id}:{ids.instance(step_id, index)}",
+        idempotency_key=f"{run.data.id}:{run.label(instance)}",
         timeout_s=step.timeout_s,
         evidence=codec.raw(_evidence(run, step, scope)) if isinstance(step.body, GateStep) else NULL,
         precondition=_precondition(run, step, scope),
@@ -84,7 +84,7 @@ def _arguments(run: Run, step: PlanStep, scope: RunScope) -> Any:
             return config  # its expression is for the gate to evaluate, not to expand
         case GateStep(config=config):
             return run.graph.template(step.id, "config", config).resolve(scope)
-        case TransformStep() | ConditionStep() | ApprovalStep() | WaitStep():
+        case TransformStep() | ConditionStep() | ApprovalStep() | WaitStep() | LoopStep() | SubWorkflowStep():
             message = f"step {step.id!r} is not performed by a worker"
             raise StepError(message)
         case _:

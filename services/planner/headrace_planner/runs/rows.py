@@ -7,6 +7,7 @@ from headrace import codec, ids
 from headrace.codec import NULL
 from headrace.decider import Row
 from headrace.events.runs import ApprovalResolved, CancelRequested, RunEvent, RunQueued, RunStarted
+from headrace.events.steering import LoopIterated, RunResumed
 from headrace.vocabulary import (
     INLINE_BYTES_MAX,
     PREVIEW_CHARS,
@@ -21,7 +22,7 @@ from headrace_planner.runs.times import wake_at
 INPUTS_SHOWN_BYTES_MAX: Final = 4_096
 OPEN_SHOWN_MAX: Final = 20
 FAILED_ITEMS_SHOWN_MAX: Final = 20
-WIDE: Final = (RunQueued, RunStarted, ApprovalResolved, CancelRequested)
+WIDE: Final = (RunQueued, RunStarted, ApprovalResolved, CancelRequested, RunResumed, LoopIterated)
 """Events that may open or stop steps which they do not name."""
 
 
@@ -45,7 +46,8 @@ def _changed(run: Run, events: Sequence[RunEvent] | None) -> list[str]:
     if events is None or run.final or any(isinstance(event, WIDE) for event in events):
         return [step for step in run.graph.index if step in run.data.steps]
     named = dict.fromkeys(step for event in events if (step := getattr(event, "step", None)))
-    return list(dict.fromkeys(other for step in named for other in (step, *run.graph.successors[step])))
+    near = (other for step in named for other in (step, *run.graph.inside.get(step, ()), *run.graph.successors[step]))
+    return list(dict.fromkeys(near))
 
 
 def _added(step_id: str, events: Sequence[RunEvent]) -> int:
@@ -98,7 +100,7 @@ def _run(run: Run) -> dict[str, Any]:
                 "plugin": data.error.plugin,
             },
             "waiting": waits,
-            "open": [ids.instance(*instance) for instance in run.under_way()[:OPEN_SHOWN_MAX]],
+            "open": [run.label(instance) for instance in run.under_way()[:OPEN_SHOWN_MAX]],
             "connections": sorted(codec.loads(queued.connections) or {}),
         },
         "wake_at": wake_at(run),
@@ -122,6 +124,9 @@ def _waits(run: Run) -> Iterator[dict[str, Any]]:
             "approval_id": None,
             "message": "a person's start",
         }
+    if run.data.paused is not None:
+        message = f"paused by {run.data.paused.by.name}"
+        yield {"step": None, "for": str(WaitingFor.RESUME), "until": None, "approval_id": None, "message": message}
     for ask in run.data.asks.values():
         if ask.status == ApprovalStatus.PENDING:
             message = f"{ask.quorum} of {' or '.join(ask.roles)}"

@@ -10,8 +10,9 @@ from typing import Any
 from headrace import codec
 from headrace.codec import Raw
 from headrace.decider import Library
-from headrace.errors import StepError
-from headrace.events.base import BlobRef
+from headrace.errors import HeadraceError, StepError
+from headrace.events.base import BlobRef, ErrorInfo
+from headrace.expressions.expression import parse
 from headrace.vocabulary import MAP_ITEMS_MAX
 from headrace_planner.runs.state import Run, StepState
 
@@ -96,12 +97,33 @@ class RunScope:
         return codec.loads(self._library.body(blob.digest) if blob else output)
 
 
+def scope_for(run: Run, library: Library, step_id: str, extra: Mapping[str, Any] | None = None) -> RunScope:
+    """Give the scope of a step's expressions: in a loop's body `iteration` is the round, 1 for the first."""
+    parent = run.graph.index[step_id].parent
+    own = {"iteration": run.peek(parent).loop} if parent else {}
+    return RunScope(run, library, {**own, **(extra or {})})
+
+
+def truth(run: Run, library: Library, step_id: str, expression: str, extra: Mapping[str, Any] | None = None) -> bool:
+    """Evaluate a step's condition; raises StepError (expression_error) when it is neither true nor false."""
+    value = parse(expression).evaluate(scope_for(run, library, step_id, extra))
+    if not isinstance(value, bool):
+        message = f"the condition {expression!r} must be true or false, not {type(value).__name__}"
+        raise StepError(message, type="expression_error", details={"expression": expression})
+    return value
+
+
+def told(problem: HeadraceError) -> ErrorInfo:
+    """Write an error down."""
+    return ErrorInfo(type=problem.type, message=problem.message, details=problem.details, plugin=problem.plugin)
+
+
 def items_of(run: Run, library: Library, step_id: str) -> list[Any]:
     """Give the list of a map, made once; raises StepError (expression_error) when it is none."""
     known = run.decoded.get(("items", step_id))
     if known is None:
         step = run.graph.index[step_id]
-        known = run.graph.template(step_id, "items", step.items).resolve(RunScope(run, library))
+        known = run.graph.template(step_id, "items", step.items).resolve(scope_for(run, library, step_id))
         if not isinstance(known, list):
             message = f"step {step_id!r}: `map` must give a list, not {type(known).__name__}"
             raise StepError(message, type="expression_error", details={"step": step_id})

@@ -12,6 +12,7 @@ from headrace import ids
 from headrace.codec import NULL, Raw
 from headrace.events.base import ArtifactInfo, BlobRef, ErrorInfo, Evidence
 from headrace.events.runs import CancelRequested, RunQueued
+from headrace.events.steering import RunPaused
 from headrace.vocabulary import RUN_FINAL, STEP_FINAL, RunStatus, StepStatus
 from headrace_planner.runs.graph import Graph
 
@@ -19,7 +20,7 @@ Instance = tuple[str, int | None]
 """A step, or one item of a map."""
 
 
-class Try(msgspec.Struct):
+class Try(msgspec.Struct, omit_defaults=True):
     """An instance that is under way: its attempt, and the claim of the worker that acts."""
 
     attempt: int = 1
@@ -30,7 +31,7 @@ class Try(msgspec.Struct):
     claimed_at: int | None = None
 
 
-class MapState(msgspec.Struct):
+class MapState(msgspec.Struct, omit_defaults=True):
     """How far a map is. Items below `next` are under way or over; `outputs` holds null for those that are not."""
 
     count: int
@@ -42,10 +43,12 @@ class MapState(msgspec.Struct):
     failed: dict[int, ErrorInfo] = {}
 
 
-class StepState(msgspec.Struct):
-    """Where a step stands."""
+class StepState(msgspec.Struct, omit_defaults=True):
+    """Where a step stands. `iteration` counts the rounds of a loop's body; `loop` those that a loop has begun."""
 
     status: StepStatus = StepStatus.PENDING
+    iteration: int = 0
+    loop: int = 0
     go: bool = False
     confirmed: bool = False
     open: Try | None = None
@@ -66,7 +69,7 @@ class StepState(msgspec.Struct):
     finished_at: int | None = None
 
 
-class Ask(msgspec.Struct):
+class Ask(msgspec.Struct, omit_defaults=True):
     """An approval that the run waits for or has had."""
 
     approval_id: str
@@ -81,7 +84,7 @@ class Ask(msgspec.Struct):
     status: str = "pending"
 
 
-class RunData(msgspec.Struct):
+class RunData(msgspec.Struct, omit_defaults=True):
     """Everything a run remembers."""
 
     id: str
@@ -100,6 +103,7 @@ class RunData(msgspec.Struct):
     authorized: bool = False
     cancel: CancelRequested | None = None
     cancel_at: int | None = None
+    paused: RunPaused | None = None
     active: int = 0
     active_ms: int = 0
     active_since: int | None = None
@@ -156,6 +160,11 @@ class Run:
         """Tell whether nothing new may begin: the run is over, failing, or asked to cancel."""
         return self.final or self.data.failed_step is not None or self.data.cancel is not None
 
+    @property
+    def resting(self) -> bool:
+        """Tell whether nothing may begin now: the run is halted, or paused."""
+        return self.halted or self.data.paused is not None
+
     def peek(self, step_id: str) -> StepState:
         """Give a step's state to read; one that has not begun is pending, and is not remembered for being read."""
         return self.data.steps.get(step_id) or StepState()
@@ -204,7 +213,7 @@ class Run:
             step_id in self.graph.calls
             and (step.when is None or known.go)
             and (not step.confirm or known.confirmed)
-            and not self.halted
+            and not self.resting
             and not self.all_skipped(step_id)
             and self.permitted(step_id)
         )
@@ -224,9 +233,14 @@ class Run:
         needs = self.graph.index[step_id].needs
         return bool(needs) and all(self.status_of(need) == StepStatus.SKIPPED for need in needs)
 
+    def label(self, instance: Instance) -> str:
+        """Write an instance as people read it, with its round of a loop: `fix#2`, `fix#2[3]`."""
+        step_id, index = instance
+        known = self.data.steps.get(step_id)
+        return ids.instance(step_id, index, known.iteration if known else 0)
+
     def attempt_id(self, instance: Instance, attempt: int) -> str:
         """Give the id of an attempt: the same parts always give the same id."""
-        step_id, index = instance
         created = ids.millis_of(self.data.id)
         partition = ids.partition_of(self.data.id)
-        return ids.derive(ids.ATTEMPT, created, partition, self.data.id, ids.instance(step_id, index), str(attempt))
+        return ids.derive(ids.ATTEMPT, created, partition, self.data.id, self.label(instance), str(attempt))

@@ -27,6 +27,8 @@ def timers_over(run: Run, now: int) -> Iterator[RunEvent]:
 def retries_due(run: Run, now: int) -> list[RunEvent]:
     """Give the next try of every instance whose delay is over, so many as a batch may hold."""
     due: list[RunEvent] = []
+    if run.data.paused is not None:
+        return due
     for step_id, index in run.under_way():
         trial = run.trial((step_id, index))
         if trial is not None and trial.retry_at is not None and trial.retry_at <= now and len(due) < BATCH_EVENTS_MAX:
@@ -48,6 +50,8 @@ def wake_at(run: Run) -> int | None:
     for known in data.steps.values():
         if known.due_at is not None:
             times.append(known.due_at)
+        if run.data.paused is not None:
+            continue
         if known.open is not None and known.open.retry_at is not None:
             times.append(known.open.retry_at)
         if known.map is not None and len(known.map.open) > 0:

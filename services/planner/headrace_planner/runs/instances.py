@@ -1,0 +1,115 @@
+"""How steps and their instances come under way and end, in what a run remembers (pure; for `evolve` alone)."""
+
+from headrace.codec import NULL
+from headrace.events.runs import MapStarted
+from headrace.vocabulary import MAP_IN_FLIGHT_MAX, STEP_FINAL, StepStatus
+from headrace_planner.runs.state import Instance, MapState, Run, StepState, Try
+
+
+def make_ready(run: Run, step_id: str) -> None:
+    """Everything a step needs is over: a plain call is under way at once, the rest waits for `Advance` to decide."""
+    if run.over(step_id):
+        return
+    if run.openable(step_id):
+        open_instance(run, (step_id, None), Try())
+    elif step_id not in run.data.ready:
+        run.data.ready.append(step_id)
+
+
+def open_instance(run: Run, instance: Instance, trial: Try) -> None:
+    """Put an instance under way."""
+    step_id, index = instance
+    known = run.step(step_id)
+    known.status = StepStatus.QUEUED if index is None else StepStatus.RUNNING
+    if index is None:
+        known.open = trial
+    else:
+        assert known.map is not None, "only a map has items"
+        known.map.open[index] = trial
+    if step_id in run.data.ready:
+        run.data.ready.remove(step_id)
+    run.data.active += 1
+    run.opened.append(instance)
+    run.unchecked.append(instance)
+
+
+def close(run: Run, instance: Instance) -> Try | None:
+    """Take an instance out of what is under way; gives its last try."""
+    step_id, index = instance
+    known = run.step(step_id)
+    trial = run.trial(instance)
+    if trial is not None:
+        run.orders.pop((instance, trial.attempt), None)
+        run.data.active -= trial.retry_at is None
+    if index is None:
+        known.open = None
+    elif known.map is not None:
+        known.map.open.pop(index, None)
+    return trial
+
+
+def open_next_item(run: Run, step_id: str, state: MapState) -> None:
+    """Put the next item of a map under way, if there is one and anything may begin."""
+    if state.next < state.count and not run.resting:
+        state.next += 1
+        open_instance(run, (step_id, state.next - 1), Try())
+
+
+def end(run: Run, step_id: str, status: StepStatus, at: int) -> None:
+    """End a step: whatever needs it may begin; the body of a loop that ends without it is skipped."""
+    known = run.step(step_id)
+    if known.status in STEP_FINAL:
+        return
+    known.status = status
+    known.finished_at = at
+    known.due_at = None
+    run.data.steps_done += 1
+    run.decoded.pop(("step", step_id), None)
+    run.decoded.pop(("items", step_id), None)
+    if step_id in run.data.ready:
+        run.data.ready.remove(step_id)
+    for inner in run.graph.inside.get(step_id, ()):
+        if not run.over(inner):
+            run.step(inner).reason = f"the loop {step_id!r} ended without it"
+            end(run, inner, StepStatus.SKIPPED, at)
+    for follower in run.graph.successors[step_id]:
+        run.data.left[follower] -= 1
+        if run.data.left[follower] == 0:
+            make_ready(run, follower)
+
+
+def map_started(run: Run, event: MapStarted, at: int) -> None:
+    """Begin a map: its first items are under way."""
+    known = run.step(event.step)
+    known.map = MapState(count=event.count, outputs=[NULL] * event.count)
+    known.status, known.started_at = StepStatus.RUNNING, at
+    if event.step in run.data.ready:
+        run.data.ready.remove(event.step)
+    fill_map(run, event.step, known.map)
+
+
+def fill_map(run: Run, step_id: str, state: MapState) -> None:
+    """Put as many items of a map under way as may be at once."""
+    window = run.graph.index[step_id].concurrency or MAP_IN_FLIGHT_MAX
+    while len(state.open) < min(window, MAP_IN_FLIGHT_MAX) and state.next < state.count and not run.resting:
+        open_next_item(run, step_id, state)
+
+
+def hold(run: Run, step_id: str, at: int) -> StepState:
+    """Let a step wait for something outside."""
+    known = run.step(step_id)
+    known.status, known.started_at = StepStatus.WAITING, at
+    if step_id in run.data.ready:
+        run.data.ready.remove(step_id)
+    return known
+
+
+def stop_all(run: Run) -> None:
+    """Note every attempt that is out, so that it is stopped; what waits to be tried again is not."""
+    for instance in run.under_way():
+        trial = run.trial(instance)
+        assert trial is not None, "what is under way has a try"
+        if trial.retry_at is None:
+            run.stopped.append((instance, trial.attempt))
+        else:
+            close(run, instance)

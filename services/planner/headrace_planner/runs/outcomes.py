@@ -1,0 +1,108 @@
+"""What a run remembers of its attempts: results, failures, tries, claims (pure; for `evolve` alone)."""
+
+from typing import assert_never
+
+from headrace.events.runs import AttemptFailed, StepFailed, StepRetried, StepSucceeded, WriteClaimed
+from headrace.vocabulary import AttemptStatus, StepStatus
+from headrace_planner.runs.instances import close, end, open_instance, open_next_item
+from headrace_planner.runs.state import Instance, Run, Try
+
+
+def remember(run: Run, event: StepSucceeded | StepFailed | StepRetried | AttemptFailed | WriteClaimed, at: int) -> None:
+    """Remember a worker's word, or the planner's own, about a step."""
+    match event:
+        case StepSucceeded():
+            _succeeded(run, event, at)
+        case StepFailed():
+            _failed(run, event, at)
+        case StepRetried(step=step, index=index, attempt=attempt):
+            _retried(run, (step, index), attempt)
+        case AttemptFailed():
+            _attempt_failed(run, event, at)
+        case WriteClaimed():
+            _claimed(run, event, at)
+        case _:
+            assert_never(event)
+
+
+def _succeeded(run: Run, event: StepSucceeded, at: int) -> None:
+    known = run.step(event.step)
+    instance = (event.step, event.index)
+    close(run, instance)
+    known.artifacts.extend((event.index, event.attempt_id, at, kept) for kept in event.artifacts)
+    if event.index is not None:
+        _item_over(run, event, at)
+        return
+    known.attempt, known.attempt_id, known.worker = event.attempt, event.attempt_id, event.worker
+    known.evidence, known.arguments_digest = event.evidence, event.arguments_digest
+    known.started_at = event.started_at or known.started_at or at
+    if known.map is None:
+        known.output, known.blob = event.output, event.blob
+    end(run, event.step, StepStatus.SUCCEEDED, event.finished_at or at)
+
+
+def _item_over(run: Run, event: StepSucceeded | StepFailed, at: int) -> None:
+    known = run.step(event.step)
+    assert known.map is not None and event.index is not None, "only a map has items"  # noqa: PT018  (one thought)
+    known.map.done += 1
+    if isinstance(event, StepSucceeded):
+        known.map.outputs[event.index] = event.output
+        if event.blob is not None:
+            known.map.blobs[event.index] = event.blob
+    else:
+        known.map.failed[event.index] = event.error
+    known.finished_at = at
+    open_next_item(run, event.step, known.map)
+
+
+def _failed(run: Run, event: StepFailed, at: int) -> None:
+    known = run.step(event.step)
+    close(run, (event.step, event.index))
+    known.artifacts.extend((event.index, event.attempt_id, at, kept) for kept in event.artifacts)
+    if event.status == AttemptStatus.CANCELLED:
+        if event.index is None:
+            end(run, event.step, StepStatus.CANCELLED, at)
+        return
+    if event.index is not None:
+        if not event.continued:
+            known.error = event.error
+            run.data.failed_step = run.data.failed_step or event.step
+        _item_over(run, event, at)
+        return
+    known.attempt, known.attempt_id, known.worker = event.attempt, event.attempt_id, event.worker
+    known.error = event.error
+    known.started_at = event.started_at or known.started_at or at
+    if not event.continued:
+        run.data.failed_step = run.data.failed_step or event.step
+    end(run, event.step, StepStatus.FAILED, event.finished_at or at)
+
+
+def _attempt_failed(run: Run, event: AttemptFailed, at: int) -> None:
+    instance = (event.step, event.index)
+    old = close(run, instance)
+    lost = (old.lost if old else 0) + (event.status == AttemptStatus.LOST)
+    trial = Try(attempt=event.attempt + 1, lost=lost, retry_at=event.retry_at)
+    if event.retry_at <= at and run.data.paused is None:
+        trial.retry_at = None
+        open_instance(run, instance, trial)
+        return
+    known = run.step(event.step)
+    if event.index is None:
+        known.open, known.status = trial, StepStatus.WAITING
+    else:
+        assert known.map is not None, "only a map has items"
+        known.map.open[event.index] = trial
+
+
+def _retried(run: Run, instance: Instance, attempt: int) -> None:
+    old = run.trial(instance)
+    open_instance(run, instance, Try(attempt=attempt, lost=old.lost if old else 0))
+
+
+def _claimed(run: Run, event: WriteClaimed, at: int) -> None:
+    trial = run.trial((event.step, event.index))
+    if trial is not None:
+        trial.nonce, trial.claimed_by, trial.claimed_at = event.nonce, event.worker, at
+    known = run.step(event.step)
+    known.status = StepStatus.RUNNING
+    known.started_at = known.started_at or at

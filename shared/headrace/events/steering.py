@@ -1,0 +1,150 @@
+"""Events of a run's steering: loops, waits, children, pauses, permits, unknown outcomes, compensation (pure).
+
+They belong to the log `runs` like those in `events.runs`, which holds the union.
+"""
+
+from headrace.codec import NULL, Raw
+from headrace.events.base import Actor, ArtifactInfo, BlobRef, Event, Evidence
+
+
+class LoopIterated(Event, frozen=True, kw_only=True, tag="loop.iterated"):
+    """Written when a loop's condition held: its body begins again, for the `count`th time of this loop's own run."""
+
+    step: str
+    count: int
+    iteration: int = 0
+
+
+class WaitStarted(Event, frozen=True, kw_only=True, tag="wait.started"):
+    """Written when a step begins to wait for a signal or an event, until `expires_at` at the latest."""
+
+    step: str
+    kind: str
+    name: str
+    when: str | None = None
+    run_id: str | None = None
+    expires_at: int | None = None
+    iteration: int = 0
+
+
+class SignalReceived(Event, frozen=True, kw_only=True, tag="signal.received"):
+    """Written when somebody signals a run: kept until a step waits for that name; the oldest is taken first."""
+
+    signal_id: str
+    name: str
+    by: Actor
+    data: Raw = NULL
+
+
+class ChildStarted(Event, frozen=True, kw_only=True, tag="child.started"):
+    """Written when the run that a sub-workflow step asked for is on record, so that it need not be asked for again."""
+
+    step: str
+    child_id: str
+    attempt: int = 1
+    index: int | None = None
+    iteration: int = 0
+
+
+class ChildEnded(Event, frozen=True, kw_only=True, tag="child.ended"):
+    """Written when a child's parent has its outcome on record, so that it need not be told again."""
+
+    parent_id: str
+
+
+class RunPaused(Event, frozen=True, kw_only=True, tag="run.paused"):
+    """Written when somebody pauses a run: what is under way ends, nothing new begins."""
+
+    by: Actor
+    reason: str = ""
+
+
+class RunResumed(Event, frozen=True, kw_only=True, tag="run.resumed"):
+    """Written when somebody lets a paused run go on."""
+
+    by: Actor
+
+
+class StepReused(Event, frozen=True, kw_only=True, tag="step.reused"):
+    """Written when a rerun begins: the recorded result of a step of the earlier run stands for this one's."""
+
+    step: str
+    run_id: str
+    status: str = "succeeded"
+    attempt_id: str | None = None
+    output: Raw = NULL
+    blob: BlobRef | None = None
+    artifacts: tuple[ArtifactInfo, ...] = ()
+    evidence: Evidence | None = None
+    reason: str = ""
+
+
+class OutcomeLost(Event, frozen=True, kw_only=True, tag="outcome.lost"):
+    """Written when a worker was lost after it claimed a write that may not be repeated: a person must say what happened."""
+
+    step: str
+    attempt: int
+    attempt_id: str
+    nonce: str
+    index: int | None = None
+    iteration: int = 0
+    worker: str | None = None
+    claimed_at: int | None = None
+    arguments_digest: str | None = None
+
+
+class OutcomeSettled(Event, frozen=True, kw_only=True, tag="outcome.settled"):
+    """Written when a person, or the lost worker's own late word, says what became of a write: happened, not, or given up."""
+
+    step: str
+    attempt: int
+    attempt_id: str
+    answer: str
+    index: int | None = None
+    iteration: int = 0
+    by: Actor | None = None
+    reason: str = ""
+
+
+class CompensationStarted(Event, frozen=True, kw_only=True, tag="compensation.started"):
+    """Written when a run failed or was cancelled and what its steps did is to be undone, in the order of `steps`."""
+
+    reason: str
+    steps: tuple[str, ...]
+
+
+class PermitRequested(Event, frozen=True, kw_only=True, tag="permit.requested"):
+    """Written when a run must ask a key that many runs share: `step` empty for the run's own concurrency key."""
+
+    permit_id: str
+    flow_id: str
+    kind: str
+    key: str
+    limit: int
+    period_ms: int = 0
+    on_conflict: str = "queue"
+    step: str = ""
+    index: int | None = None
+    attempt: int = 1
+    iteration: int = 0
+
+
+class PermitQueued(Event, frozen=True, kw_only=True, tag="permit.queued"):
+    """Written when the key has the request on record: who holds it, and until when at the earliest."""
+
+    permit_id: str
+    held_by: tuple[str, ...] = ()
+    until: int | None = None
+
+
+class PermitGranted(Event, frozen=True, kw_only=True, tag="permit.granted"):
+    """Written when the key lets the run, or one of its attempts, go on."""
+
+    permit_id: str
+
+
+class PermitRefused(Event, frozen=True, kw_only=True, tag="permit.refused"):
+    """Written when the key refuses the run: it is taken, and the plan says `on_conflict: reject`."""
+
+    permit_id: str
+    held_by: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Response
 
 from headrace import codec, errors
-from headrace.events.registry import decode
+from headrace.events import registry
 from headrace.events.runs import RunQueued
 from headrace.messages import CancelRun, CreateRun, DecideApproval, StartRun
 from headrace.vocabulary import LOG_APPROVALS, LOG_RUNS, RUN_FINAL, RUN_STATUS_ALIASES, RunStatus
@@ -107,7 +107,7 @@ async def get_run(asked: Asked, run_id: str) -> Response:
 async def queued(asked: Asking, run_id: str) -> tuple[RunQueued, Any]:
     """Read how a run began, with its inputs."""
     first = await asked.desk.log.stream(LOG_RUNS, run_id, limit=1)
-    event = decode(first[0].type, first[0].data) if first else None
+    event = registry.read(first[0]) if first else None
     if not isinstance(event, RunQueued):
         message = f"run {run_id} has no beginning in the log"
         raise errors.NotFoundError(message)
@@ -164,7 +164,7 @@ async def act_on_run(asked: Asked, run_id: str, body: ActionBody) -> Response:
     row = await run_row(asked, run_id)
     if action in {"approve", "reject"}:
         return await _decide(asked, row, body, action)
-    asked.caller.require("create_run")
+    asked.caller.require("create_run", "POST")
     if action == "retry":
         return await _retry(asked, row)
     command = CancelRun(reason=body.reason) if action == "cancel" else StartRun()

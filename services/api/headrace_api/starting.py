@@ -5,8 +5,8 @@ from typing import Any, Final
 import msgspec
 
 from headrace import codec, errors, ids
+from headrace.events import registry
 from headrace.events.catalogue import WorkflowApplied
-from headrace.events.registry import decode
 from headrace.events.runs import RunSucceeded
 from headrace.messages import CreateRun, RecordPlan
 from headrace.vocabulary import LOG_CATALOGUE, LOG_RUNS, RUN_FINAL, RunStatus
@@ -69,7 +69,7 @@ async def versions(asking: Asking, stream_id: str) -> list[tuple[int, WorkflowAp
     """Read a workflow's versions from its own events, with the time of each."""
     found = []
     for recorded in await asking.desk.log.stream(LOG_CATALOGUE, stream_id, limit=VERSIONS_MAX):
-        event = decode(recorded.type, recorded.data) if recorded.type == WorkflowApplied.type_name() else None
+        event = registry.read(recorded) if recorded.type == WorkflowApplied.type_name() else None
         if isinstance(event, WorkflowApplied):
             found.append((recorded.at, event))
     return found

@@ -30,7 +30,9 @@ type Upcast = Callable[[Fields], Fields]
 UPCASTERS: Final[Mapping[tuple[str, int], Upcast]] = {}
 """The steps, by event name and the schema that each reads. A step that was shipped is never changed."""
 
-OURS: Final = re.compile(r"^(?:from (headrace\w*(?:\.\w+)*) import (\([^)]*\)|[^\n]*)|import (headrace\w*(?:\.\w+)*))", re.M)
+OURS: Final = re.compile(
+    r"^(?:from (headrace\w*(?:\.\w+)*) import (\([^)]*\)|[^\n]*)|import (headrace\w*(?:\.\w+)*))", re.MULTILINE
+)
 FINGERPRINT_CHARS: Final = 32
 
 _fields = msgspec.json.Decoder(dict[str, Raw])

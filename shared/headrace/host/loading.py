@@ -117,7 +117,7 @@ def _folded(held: Held, stream_id: str, workspace: str, history: History | None)
         state = room.initial(stream_id, workspace)
     version = history.snapshot_version
     for recorded in history.events:
-        state = room.evolve(state, registry.decode(recorded.type, recorded.data), recorded.at)
+        state = room.evolve(state, registry.read(recorded), recorded.at)
         weight, version = weight + len(recorded.data), recorded.version
     kept = history.snapshot_version
     return Stream(held, stream_id, state, version, workspace, STREAM_BYTES_MIN + weight, kept_version=kept)

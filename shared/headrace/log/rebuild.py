@@ -11,9 +11,8 @@ import msgspec
 
 from headrace import ids
 from headrace.decider import Library, MissingError, Room, Row
-from headrace.errors import DatabaseVersionError, NotFoundError, StaleOwnerError, ValidationError
+from headrace.errors import NotFoundError, StaleOwnerError, ValidationError
 from headrace.events import registry
-from headrace.events.base import Event
 from headrace.log import rows as projection
 from headrace.log.port import Batch, History, Log, Tenure
 from headrace.log.tables import TABLES
@@ -145,7 +144,7 @@ async def _partition(
 async def _folded(log: Log, room: AnyRoom, library: _Bodies, stream_id: str, history: History) -> list[Row]:
     state = room.initial(stream_id, history.events[0].workspace)
     for recorded in history.events:
-        event = _decoded(recorded.type, recorded.data)
+        event = registry.read(recorded)
         while True:
             try:
                 state = room.evolve(state, event, recorded.at)
@@ -157,14 +156,6 @@ async def _folded(log: Log, room: AnyRoom, library: _Bodies, stream_id: str, his
             return list(room.rows(state, None))
         except MissingError as missing:
             await library.fetch(log, missing.digests)
-
-
-def _decoded(name: str, data: bytes) -> Event:
-    try:
-        return registry.decode(name, data)
-    except KeyError as problem:
-        message = f"the log holds events {name!r}, which this code does not know: use a newer headrace with it"
-        raise DatabaseVersionError(message) from problem
 
 
 async def _mend(log: Rebuildable, tenure: Tenure, streams: Sequence[str], rows: Sequence[Row], report: Report) -> None:

@@ -8,8 +8,8 @@ import msgspec
 from headrace import codec
 from headrace.codec import Raw
 from headrace.errors import NotFoundError, from_envelope
+from headrace.events import registry
 from headrace.events.base import Event
-from headrace.events.registry import decode
 from headrace.events.runs import RunSucceeded
 from headrace.log.memory import MemoryLog
 from headrace.vocabulary import LOG_RUNS, RUN_FINAL, RunStatus
@@ -98,7 +98,7 @@ class Run:
     def history(self) -> list[Event]:
         """Give all events of the run, in order."""
         found = at_once(self._engine.log.stream(LOG_RUNS, self.id, limit=EVENTS_MAX))
-        return [decode(recorded.type, recorded.data) for recorded in found]
+        return [registry.read(recorded) for recorded in found]
 
     @property
     def events(self) -> list[str]:

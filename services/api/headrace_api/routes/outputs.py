@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 
 from headrace import errors
 from headrace.codec import NULL, Raw
-from headrace.events.registry import decode
+from headrace.events import registry
 from headrace.events.runs import StepSucceeded
 from headrace.vocabulary import LOG_RUNS, StepStatus
 from headrace_api.asking import Asked, Asking, raw_answers
@@ -43,7 +43,7 @@ async def _parts(asked: Asking, run_id: str, step: str) -> dict[int | None, Part
     after = 0
     while read := await asked.desk.log.stream(LOG_RUNS, run_id, after, EVENTS_READ):
         for each in read:
-            event: Any = decode(each.type, each.data) if each.type == "step.succeeded" else None
+            event: Any = registry.read(each) if each.type == "step.succeeded" else None
             if isinstance(event, StepSucceeded) and event.step == step:
                 found[event.index] = event.blob.digest if event.blob else event.output
         after = read[-1].version

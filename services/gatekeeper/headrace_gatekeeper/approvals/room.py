@@ -1,6 +1,5 @@
 """The room of log `approvals`, as the owner host runs it (pure)."""
 
-import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
@@ -10,6 +9,7 @@ from headrace import codec
 from headrace.codec import Raw
 from headrace.decider import Context, Effect, Reason, Rejection, Row
 from headrace.events.approvals import ApprovalEvent
+from headrace.events.upcasting import fingerprint
 from headrace.messages import ApprovalCommand
 from headrace.vocabulary import LOG_APPROVALS
 from headrace_gatekeeper.approvals import decide, evolve, react, state, views
@@ -23,7 +23,7 @@ class ApprovalRoom:
     format: ClassVar[int] = 1
 
     def __init__(self) -> None:
-        self.fingerprint = codec.sha256((inspect.getsource(state) + inspect.getsource(evolve)).encode())
+        self.fingerprint = fingerprint(state, evolve)
         self._commands: msgspec.json.Decoder[ApprovalCommand] = msgspec.json.Decoder(ApprovalCommand)
         self._states = msgspec.json.Decoder(Approval)
 

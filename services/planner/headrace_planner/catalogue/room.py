@@ -1,6 +1,5 @@
 """The room of log `catalogue`, as the owner host runs it (pure)."""
 
-import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
@@ -10,6 +9,7 @@ from headrace import codec
 from headrace.codec import NULL, Raw
 from headrace.decider import Context, Effect, Library, Reason, Rejection, Row
 from headrace.events.catalogue import CatalogueEvent
+from headrace.events.upcasting import fingerprint
 from headrace.messages import ApplyWorkflow, CatalogueCommand, RecompileWorkflow, RecordPlan
 from headrace.vocabulary import LOG_CATALOGUE
 from headrace_planner.catalogue import decide, evolve, react, state, views
@@ -24,7 +24,7 @@ class CatalogueRoom:
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self.fingerprint = codec.sha256((inspect.getsource(state) + inspect.getsource(evolve)).encode())
+        self.fingerprint = fingerprint(state, evolve)
         self._commands: msgspec.json.Decoder[CatalogueCommand] = msgspec.json.Decoder(CatalogueCommand)
         self._states = msgspec.json.Decoder(Definition)
 

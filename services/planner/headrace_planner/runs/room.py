@@ -1,6 +1,5 @@
 """The room of the log `runs`: the run decider as the owner host runs it (pure)."""
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Final
@@ -10,6 +9,7 @@ import msgspec
 from headrace.codec import Raw
 from headrace.decider import Context, Effect, Library, Reason, Rejection, Row
 from headrace.events.runs import RunEvent, RunQueued
+from headrace.events.upcasting import fingerprint
 from headrace.messages import ClaimWrite, CreateRun, RunCommand
 from headrace.plans import model
 from headrace.vocabulary import CLAIM_GRANT_S, LOG_RUNS
@@ -18,13 +18,12 @@ from headrace_planner.runs import decide as deciding
 from headrace_planner.runs import evolve as evolving
 from headrace_planner.runs import react as reacting
 from headrace_planner.runs import rows as projecting
+from headrace_planner.runs import state as remembering
 from headrace_planner.runs.explain import explain
 from headrace_planner.runs.graph import Graph
 from headrace_planner.runs.state import Run, RunData
 from headrace_planner.runs.times import wake_at
 
-EVOLVE_VERSION: Final = 1
-"""Raised with every change of what evolve remembers, so that older snapshots are ignored."""
 GRAPHS_MAX: Final = 512
 
 _commands: Final[msgspec.json.Decoder[RunCommand]] = msgspec.json.Decoder(RunCommand)
@@ -36,9 +35,9 @@ class RunRoom:
 
     log: ClassVar[str] = LOG_RUNS
     format: ClassVar[int] = 1
-    fingerprint: str = hashlib.sha256(f"runs/{EVOLVE_VERSION}".encode()).hexdigest()[:16]
 
     def __init__(self, library: Library) -> None:
+        self.fingerprint = fingerprint(evolving, remembering)
         self._library = library
         self._graph = lru_cache(maxsize=GRAPHS_MAX)(self._read_graph)
 

@@ -1,6 +1,5 @@
 """A run as it happens, fed by its event stream alone: a live table on a terminal, plain lines in a pipe."""
 
-import asyncio
 import sys
 from collections.abc import Mapping
 from typing import Any, Final, Self
@@ -10,7 +9,8 @@ from headrace.cli.narrating import line, sentence
 from headrace.client.client import Client
 from headrace.client.streams import COMPLETE
 from headrace.client.views import Approval, Run
-from headrace.vocabulary import RunStatus
+from headrace.errors import ConflictError
+from headrace.vocabulary import ApprovalStatus, RunStatus
 
 PEOPLE: Final = frozenset({"approval", "start", "input", "connection", "signal"})
 """What only somebody can end; a timer or a retry ends by itself."""
@@ -23,6 +23,7 @@ async def follow(api: Client, run_id: str, *, wait: bool, quiet: bool = False) -
     """Follow a run to its end, or until only a person can move it (then exit code 3, unless `wait`)."""
     screen: Screen = Live(await api.run(run_id)) if sys.stdout.isatty() and not quiet else Plain(quiet=quiet)
     watching, opened = False, set[str | None]({None})
+    answers: dict[str, bool] = {}
     with screen:
         async for event in api.run_events(run_id):
             if event.event == COMPLETE:
@@ -38,39 +39,46 @@ async def follow(api: Client, run_id: str, *, wait: bool, quiet: bool = False) -
             watching = bool(run.waiting) and not run.over
             told = all(waits.get("approval_id") in opened for waits in run.waiting)
             if run.status == RunStatus.WAITING and run.waiting_for in PEOPLE and told:
-                decided = await _decide(api, run, screen)
-                if not decided and not wait:
+                await _decide(api, run, screen, answers)
+                moves = any(answers.get(str(waits.get("approval_id"))) for waits in run.waiting)
+                if not moves and not wait:
                     screen.note(_hint(run))
                     return WAITING
     return FAILED
 
 
-async def _decide(api: Client, run: Run, screen: "Screen") -> bool:
-    """Ask the one at the terminal, if they may decide; tells whether they did."""
+async def _decide(api: Client, run: Run, screen: "Screen", answers: dict[str, bool]) -> None:
+    """Ask the one at the terminal once about each approval that they may decide; `answers` keeps whether it is over."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return False
+        return
+    from headrace.cli.terminal import asked
+
     me = await api.me()
-    for waits in run.waiting:
-        approval_id = waits.get("approval_id")
-        if not approval_id:
-            continue
+    for approval_id in [str(waits["approval_id"]) for waits in run.waiting if waits.get("approval_id")]:
         approval = await api.approval(approval_id)
-        if not may(me.id, me.roles, approval):
+        if approval_id in answers or not may(me.id, me.roles, approval):
             continue
         with screen.aside():
             show_approval(approval)
-            answer = await asyncio.to_thread(input, "approve? [y/N] ")
-        action = "approve" if answer.strip().lower() in {"y", "yes"} else "reject"
-        await api.decide(approval, action, reason="" if action == "approve" else "rejected at the terminal")
-        return True
-    return False
+            answer = (await asked("approve? y approves, n rejects, Enter leaves it open [y/N] ") or "").lower()
+        action = "approve" if answer in {"y", "yes"} else "reject" if answer in {"n", "no"} else None
+        answers[approval_id] = False
+        if action is None:
+            continue
+        reason = "" if action == "approve" else "rejected at the terminal"
+        try:
+            approval = await api.decide(approval, action, reason=reason)
+            answers[approval_id] = approval.status != ApprovalStatus.PENDING
+        except ConflictError as problem:
+            screen.note(problem.message)  # somebody else was faster: how it ended, the run's events tell
+            answers[approval_id] = True
 
 
 def may(caller: str, roles: list[str], approval: Approval) -> bool:
     """Tell whether a caller may decide: not who asked, not twice, and with one of its roles."""
-    if approval.status != "pending" or approval.requester.id == caller:
+    if approval.status != ApprovalStatus.PENDING or approval.requester.id == caller:
         return False
-    if any((decision.get("by") or {}).get("id") == caller for decision in approval.decisions):
+    if any(decision.get("id") == caller for decision in approval.decisions):
         return False
     return "admin" in roles or not set(roles).isdisjoint(approval.roles)
 
@@ -153,7 +161,7 @@ class Live(Screen):
     def __init__(self, run: Run) -> None:
         from rich.live import Live as Region
 
-        self._run, self._note = run, ""
+        self._run, self._note, self._beside = run, "", ""
         self._steps: dict[str, dict[str, Any]] = {
             step.step: {"kind": step.kind, "status": "pending", "done": 0, "total": None, "note": ""}
             for step in run.steps
@@ -169,6 +177,8 @@ class Live(Screen):
         """End, leaving the last picture."""
         self._region.update(self._table(), refresh=True)
         self._region.stop()
+        if self._beside:
+            print(self._beside, file=sys.stderr, flush=True)
 
     def aside(self) -> Screen:
         """Give the terminal back while somebody is asked."""
@@ -212,8 +222,8 @@ class Live(Screen):
         self._region.update(self._table())
 
     def note(self, text: str) -> None:
-        """Say something beside."""
-        self._note = text
+        """Say something beside: below the last picture, on a line of its own that can be copied."""
+        self._beside = text
 
     def _table(self) -> Any:
         from rich.console import Group

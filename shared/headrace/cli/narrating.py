@@ -33,11 +33,10 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
         "approval.requested": f"{step or 'the run'} waits for approval {data.get('approval_id')}",
         "approval.received": f"approval {data.get('approval_id')} is open",
         "approval.resolved": f"approval {data.get('approval_id')} is {data.get('status')}{_by(data)}",
-        "run.cancel_requested": f"cancel asked for by {(data.get('by') or {}).get('name')}",
+        "run.cancel_requested": f"cancel asked for{_by(data)}",
         "run.succeeded": "run succeeded",
         "run.failed": f"run failed{why}",
-        "run.cancelled": f"run cancelled by {(data.get('by') or {}).get('name')}"
-        + (f": {data['reason']}" if data.get("reason") else ""),
+        "run.cancelled": f"run cancelled{_by(data)}",
     }
     return told.get(kind, f"{kind} {step}".strip())
 
@@ -48,6 +47,8 @@ def _took(data: Mapping[str, Any]) -> str:
 
 
 def _by(data: Mapping[str, Any]) -> str:
-    names = ", ".join(str(actor.get("name")) for actor in data.get("by") or [])
+    """Say who: one actor, or all who decided; and why."""
+    told = data.get("by") or []
+    names = ", ".join(str(actor.get("name")) for actor in ([told] if isinstance(told, Mapping) else told))
     reason = f" ({data['reason']})" if data.get("reason") else ""
     return (f" by {names}" if names else "") + reason

@@ -183,6 +183,47 @@ def running_up(folder: Path, file_root: Path, **env: str) -> Iterator[Up]:
         assert not left, f"left running: {left}\n{up.said}"
 
 
+@contextmanager
+def beside(site: Site, name: str) -> Iterator[psutil.Process]:
+    """Start a second process of a service beside the one that `up` keeps, and kill it afterwards."""
+    given = site.up.service(name).environ()
+    env = clean_environment(**{key: value for key, value in given.items() if key.startswith("HEADRACE_")})
+    with (site.up.home / "logs" / f"second_{name}.log").open("ab") as log:
+        process = psutil.Popen(
+            [sys.executable, "-m", "headrace.cli.main", "serve", name],
+            cwd=ROOT,
+            env={**env, "HEADRACE_HEALTH_PORT": "0", "MAX_CONCURRENT": given.get("MAX_CONCURRENT", "")},
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def owners(site: Site) -> dict[str, int]:
+    """Give how many partitions of runs each owner holds."""
+    found = await site.rows(
+        "select owner, count(*) as held from headrace.partitions where log = 'runs'"
+        " and lease_until > extract(epoch from clock_timestamp()) * 1000 group by 1"
+    )
+    return {row["owner"]: row["held"] for row in found}
+
+
+async def shares(site: Site, *held: int) -> dict[str, int]:
+    """Wait until the partitions of runs are shared just so, and give how many each owner holds."""
+
+    async def look() -> dict[str, int] | None:
+        found = await owners(site)
+        return found if sorted(found.values()) == sorted(held) else None
+
+    given: dict[str, int] = await until(look, f"partitions to be held as {held}", 60)
+    return given
+
+
 @asynccontextmanager
 async def installation(folder: Path, root: Path, **env: str) -> AsyncIterator[Site]:
     """Give a whole installation over servers of the tests' own, with `FILES` modules under its file root."""

@@ -3,15 +3,14 @@
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from headrace.client.client import Client
 from headrace.client.views import Run
-from tests.system.kit import ROOT, SERVICES, Site, clean_environment, until
+from tests.system.kit import SERVICES, Site, beside, shares, until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
@@ -97,50 +96,20 @@ async def test_postgres_restarted_in_the_middle_of_a_run_and_the_run_finishes(si
 
 
 @pytest.fixture
-def second_planner(site: Site) -> Iterator[subprocess.Popen[bytes]]:
+def second_planner(site: Site) -> Iterator[psutil.Process]:
     """Give a second planner process beside the one that `up` keeps."""
-    given = site.up.service("planner").environ()
-    env = clean_environment(**{key: value for key, value in given.items() if key.startswith("HEADRACE_")})
-    command = [sys.executable, "-m", "headrace.cli.main", "serve", "planner"]
-    with (site.up.home / "logs" / "second_planner.log").open("ab") as log:
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**env, "HEADRACE_HEALTH_PORT": "0"},
-            stdout=log,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-        )
-    yield process
-    process.kill()
-    process.wait()
-
-
-async def owners(site: Site) -> dict[str, int]:
-    """Give how many partitions of runs each owner holds."""
-    found = await site.rows(
-        "select owner, count(*) as held from headrace.partitions where log = 'runs'"
-        " and lease_until > extract(epoch from clock_timestamp()) * 1000 group by 1"
-    )
-    return {row["owner"]: row["held"] for row in found}
+    with beside(site, "planner") as process:
+        yield process
 
 
 async def test_two_planners_share_partitions_and_killing_one_moves_them(
-    site: Site, second_planner: subprocess.Popen[bytes]
+    site: Site, second_planner: psutil.Process
 ) -> None:
-    async def shared() -> bool:
-        held = await owners(site)
-        return sorted(held.values()) == [4, 4]
-
-    async def alone() -> bool:
-        held = await owners(site)
-        return list(held.values()) == [8]
-
-    await until(shared, "two planners to share eight partitions", 60)
+    await shares(site, 4, 4)
     async with site.up.client() as client:
         runs = [await begun(site, client, f"shared-{number}") for number in range(4)]
         os.kill(second_planner.pid, signal.SIGKILL)
         assert second_planner.wait(10) == -signal.SIGKILL
         for number, run in enumerate(runs):
             await finishes(site, client, run, f"shared-{number}")
-    await until(alone, "the first planner to hold all partitions", 30)
+    await shares(site, 8)

@@ -52,15 +52,34 @@ class ClaimGrant(Message, frozen=True, kw_only=True):
 
 
 class Holding(Message, frozen=True, kw_only=True):
-    """An attempt that a worker holds."""
+    """An attempt that a worker holds; `begun` once it is performed, `progress` (0 to 1) as the tool says it."""
 
     attempt_id: str
     tool: str
     since: int
+    run_id: str = ""
+    step: str = ""
+    index: int | None = None
+    workspace: str = ""
+    begun: bool = False
+    progress: float | None = None
+    message: str = ""
+
+
+class Blocked(Message, frozen=True, kw_only=True):
+    """A worker's event loop does not answer since a time; `tool` and `attempt_id` are empty when no tool holds it up."""
+
+    since: int
+    tool: str = ""
+    attempt_id: str = ""
 
 
 class Beat(Message, frozen=True, kw_only=True):
-    """A worker's sign of life: what it can do and what it holds."""
+    """A worker's sign of life: what it can do and what it holds.
+
+    `draining` takes no more work, `leaving` is the last word of a worker that ends. `answers` is the nonce of the
+    BeatNow that asked for this beat. `abandoned` names the threads of tools that go on after their attempt was stopped.
+    """
 
     worker: str
     service: str
@@ -74,6 +93,10 @@ class Beat(Message, frozen=True, kw_only=True):
     done_total: int = 0
     failed_total: int = 0
     tools: tuple[dict[str, Any], ...] = ()
+    leaving: bool = False
+    blocked: Blocked | None = None
+    abandoned: tuple[str, ...] = ()
+    answers: str = ""
 
 
 class Interrupt(Message, frozen=True, kw_only=True, tag="interrupt"):
@@ -84,13 +107,17 @@ class Interrupt(Message, frozen=True, kw_only=True, tag="interrupt"):
 
 
 class BeatNow(Message, frozen=True, kw_only=True, tag="beat_now"):
-    """Every worker says what it holds, at once: a new owner asks."""
+    """Every worker, or the one named, says at once what it holds; its beat answers the nonce."""
+
+    worker: str = ""
+    nonce: str = ""
 
 
 class Drain(Message, frozen=True, kw_only=True, tag="drain"):
-    """A worker takes no more work and ends when it holds none."""
+    """A worker takes no more work, and finishes what it has begun; with `resume` it takes work again. It lives on."""
 
     worker: str
+    resume: bool = False
 
 
 class Probe(Message, frozen=True, kw_only=True, tag="probe"):
@@ -101,6 +128,37 @@ class Probe(Message, frozen=True, kw_only=True, tag="probe"):
 
 
 Control = Interrupt | BeatNow | Drain | Probe
+
+
+class AskWorker(Message, frozen=True, kw_only=True, tag="ask_worker"):
+    """The api asks an owner, who holds the pools' keys, to let a worker beat now. The beat answers the nonce."""
+
+    worker: str
+    nonce: str
+
+
+class DrainWorker(Message, frozen=True, kw_only=True, tag="drain_worker"):
+    """The api asks an owner to let a worker take no more work, or with `resume` to let it take work again."""
+
+    worker: str
+    resume: bool = False
+
+
+class RescueWorker(Message, frozen=True, kw_only=True, tag="rescue_worker"):
+    """A person declares a worker dead: every owner gives up the attempts it holds. Refused while it beats, unless forced."""
+
+    worker: str
+    forced: bool = False
+
+
+WorkerCommand = AskWorker | DrainWorker | RescueWorker
+"""What an owner host does itself, for no stream and without an event: presence is never in the log."""
+
+
+class ForgetWorkers(Message, frozen=True, kw_only=True, tag="forget_workers"):
+    """Told on the presence path: everybody forgets these workers who does not hear them either."""
+
+    workers: tuple[str, ...]
 
 
 class Line(Message, frozen=True, kw_only=True):

@@ -98,8 +98,12 @@ class Listening:
 class Connection:
     """A connection; `on_connect` is called after each connect and reconnect."""
 
-    def __init__(self, url: str, clock: Clock, *, name: str = "headrace", dial: Dial | None = None) -> None:
+    def __init__(
+        self, url: str, clock: Clock, *, name: str = "headrace", dial: Dial | None = None, main: bool = True
+    ) -> None:
         self.url = url
+        self._main = main
+        """Whether this is the connection of which a process's metric and log speak."""
         self.on_connect: list[Callable[[], None]] = []
         self.dropped = 0
         self.session = 0
@@ -120,6 +124,10 @@ class Connection:
         self._count = 0
         self._inbox = f"_INBOX.headrace{clock.entropy().hex()}"
         self._said: tuple[str, float] = ("", 0.0)
+
+    def sibling(self, purpose: str) -> "Connection":
+        """Make a second connection to the same server, of which neither metric nor log of the process speaks."""
+        return Connection(self.url, self._clock, name=f"{self._name}-{purpose}", main=False)
 
     @property
     def connected(self) -> bool:
@@ -318,28 +326,35 @@ class Connection:
             answer.set_result(message)
 
     async def _on_up(self) -> None:
-        logger.info("NATS: connected to %s", self.url)
+        logger.log(self._level(logging.INFO), "NATS: connected to %s", self.url)
         self._said = ("", 0.0)
         self.session += 1
         self._up.set()
-        telemetry.bus_connected(connected=True)
+        if self._main:
+            telemetry.bus_connected(connected=True)
         for tell in self.on_connect:
             tell()
 
     async def _on_down(self) -> None:
         self._up.clear()
-        telemetry.bus_connected(connected=False)
+        if self._main:
+            telemetry.bus_connected(connected=False)
         self._drop(len(self._outbox))
         self._outbox.clear()
         for answer in self._asked.values():
             if not answer.done():
                 answer.set_exception(UnavailableError("the connection to NATS was lost before the answer came"))
         if not self._closing:
-            logger.warning("NATS: lost the connection to %s; trying again until it is back", self.url)
+            level = self._level(logging.WARNING)
+            logger.log(level, "NATS: lost the connection to %s; trying again until it is back", self.url)
 
     async def _on_closed(self) -> None:
         self._up.clear()
         self._ended.set()
+
+    def _level(self, level: int) -> int:
+        """Give the level at which the state of this connection is said: once a process is enough."""
+        return level if self._main else logging.DEBUG
 
     async def _on_error(self, problem: Exception) -> None:
         """Say what went wrong, and the same thing again only after a while."""
@@ -350,7 +365,8 @@ class Connection:
             return
         self._said = (text, now)
         if isinstance(problem, OSError) or not self._up.is_set():
-            logger.warning("NATS at %s does not answer (%s); trying again until it does", self.url, text)
+            level = self._level(logging.WARNING)
+            logger.log(level, "NATS at %s does not answer (%s); trying again until it does", self.url, text)
         else:
             logger.error("NATS: %s", text)
 

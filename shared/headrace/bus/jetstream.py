@@ -11,6 +11,7 @@ from nats.aio.msg import Msg
 
 from headrace.bus import limits, subjects, topology
 from headrace.bus.background import Background
+from headrace.bus.beside import JetStreamBeside
 from headrace.bus.connection import ApiError, Connection, Listening, NobodyError, raise_refusal
 from headrace.bus.guardian import Guardian
 from headrace.bus.hello import Hello, learn_incarnation
@@ -175,6 +176,10 @@ class JetStreamBus:
     async def open_presence(self, deliver: Callable[[bytes], None]) -> Listening:
         """Receive the beats of all workers, and owners' probes."""
         return await self._hear(self.names.presence, deliver)
+
+    def beside(self) -> JetStreamBeside:
+        """Give a connection of its own for presence and control, to be opened on the loop of another thread."""
+        return JetStreamBeside(self.connection.sibling("presence"), self.names)
 
     async def open_work(self, pool: str, deliver: Callable[[Delivery], None]) -> JetStreamWork:
         """Become one of a pool's workers; raises UnavailableError."""

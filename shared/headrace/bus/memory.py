@@ -189,6 +189,9 @@ class MemoryBus:
         """Receive beats and probes."""
         return self._listen(self._names.presence, lambda data, _: deliver(data))
 
+    def beside(self) -> None:
+        """Give nothing: everything in memory lives on one loop."""
+
     async def open_work(self, pool: str, deliver: Callable[[Delivery], None]) -> MemoryWork:
         """Become one of a pool's workers."""
         stream = self.broker.work(self._names.work(pool), self._clock.now_ms())

@@ -54,6 +54,31 @@ class Passed(msgspec.Struct, frozen=True):
     made: int
 
 
+class Beside(Protocol):
+    """A way to speak and to listen that does not need the loop of its bus: opened and used on another thread's loop."""
+
+    @property
+    def connected(self) -> bool:
+        """Tell whether the server answers now."""
+        ...
+
+    async def open(self) -> None:
+        """Begin to connect, on the running loop."""
+        ...
+
+    async def close(self) -> None:
+        """Flush, then let go of the connection."""
+        ...
+
+    def publish_presence(self, data: bytes) -> None:
+        """Say that this worker lives, without waiting."""
+        ...
+
+    async def open_control(self, deliver: Callable[[bytes], None]) -> Subscription:
+        """Receive what is told to every process."""
+        ...
+
+
 class Bus(Protocol):
     """A bus."""
 
@@ -132,6 +157,10 @@ class Bus(Protocol):
 
     async def open_presence(self, deliver: Callable[[bytes], None]) -> Subscription:
         """Receive the beats of all workers, and owners' probes of this very path."""
+        ...
+
+    def beside(self) -> Beside | None:
+        """Give a second way, for a thread of its own; None where there is only one loop (in memory)."""
         ...
 
     # workers

@@ -1,6 +1,7 @@
 """What a tool may use while it is performed: the ToolContext of one attempt."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +41,7 @@ class AttemptContext:
         settings: dict[str, Any],
         secrets: dict[str, str],
         evidence: dict[str, Any],
+        progressed: Callable[[str, float, str], None] | None = None,
     ) -> None:
         self.attempt_id = order.attempt_id
         self.run_id = order.run_id
@@ -55,6 +57,7 @@ class AttemptContext:
         self._order = order
         self._clock = clock
         self._lines = lines
+        self._progressed = progressed
         self._sequence = 0
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
@@ -90,9 +93,11 @@ class AttemptContext:
             )
 
     def progress(self, done: float, message: str = "") -> None:
-        """Say how far it is, 0 to 1: a line of the stream `progress`."""
-        percent = round(min(1.0, max(0.0, done)) * 100)
-        self.log(f"{percent}% {message}".rstrip(), stream="progress")
+        """Say how far it is, 0 to 1: a line of the stream `progress`, and part of the worker's next beat."""
+        share = min(1.0, max(0.0, done))
+        self.log(f"{round(share * 100)}% {message}".rstrip(), stream="progress")
+        if self._progressed is not None:
+            self._progressed(self.attempt_id, share, self.scrubber.text(message))
 
     def artifact(self, type: str, label: str, value: Any, *, body: bytes | None = None, media_type: str = "") -> None:
         """Keep an output; raises StepError over ARTIFACTS_MAX."""

@@ -41,6 +41,10 @@ class Credit:
             ahead = min(PREFETCH_MAX, int(self._slots * PREFETCH_S / self._average_s))
             self._target = min(self._slots + ahead, self._target * GROWTH_MAX)
 
+    def forgotten(self) -> None:
+        """Note that what was asked for and has not come is not coming any more."""
+        self._asked = 0
+
     def wanted(self) -> int:
         """Give how many more to ask for now, and note that they were: few at a time would cost a message each."""
         missing = self._target - self._asked - self._held

@@ -7,32 +7,39 @@ is answered with what it got the first time.
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 
 from headrace import telemetry
-from headrace.bus.port import Bus, Delivery, Subscription, WorkSource
+from headrace.bus.port import Bus
 from headrace.clock import Clock
-from headrace.errors import TooLargeError, UnavailableError
+from headrace.errors import TooLargeError
 from headrace.keys import POOL, Keys
 from headrace.messages import ReportAttempt
 from headrace.vocabulary import DRAIN_S, MESSAGE_BYTES_MAX, WORKSPACE_DEFAULT, AttemptStatus
-from headrace.wire import Beat, Holding, Interrupt, WorkOrder
+from headrace.wire import Beat, Interrupt, WorkOrder
 from headrace.worker import orders
-from headrace.worker.credit import Credit
+from headrace.worker.announcing import Announcer
+from headrace.worker.apart import Across, Apart
+from headrace.worker.current import working_for
 from headrace.worker.done import Done, Recent
 from headrace.worker.lines import LineSender
 from headrace.worker.outbox import Outbox
-from headrace.worker.presence import Presence
+from headrace.worker.presence import Listener, Presence, Way
+from headrace.worker.sources import Sources
 from headrace.worker.tool_runner import ACTS, Performance, ToolRunner
 from headrace.worker.waiting import within
+from headrace.worker.watchdog import BLOCKED_AFTER_S, Watchdog
 
 STOP_MARGIN_S: Final = 5.0
 """Of DRAIN_S, kept for sending the last reports."""
+SHUT_S: Final = 5.0
+"""How long a drain waits for orders that are on their way."""
+HEED_S: Final = 0.7
+"""How long a stopped tool may take to clean up before its attempt is reported without it."""
+LEAVE_S: Final = 2.0
 REST_INTERVAL_S: Final = 10.0
-OPEN_RETRY_S: Final = 0.5
 INTERRUPTED_MAX: Final = 4_096
 REPLAY: Final = "replay"
 
@@ -42,12 +49,14 @@ log = logging.getLogger(__name__)
 class Held:
     """An order of this worker, from its delivery until its report is on the bus."""
 
-    def __init__(self, order: WorkOrder, since: int) -> None:
+    def __init__(self, order: WorkOrder, packed: bytes) -> None:
         self.order = order
-        self.since = since
+        self.packed = packed
         self.performance: Performance | None = None
         self.task: asyncio.Task[None] | None = None
-        self.stopping: tuple[AttemptStatus, str] | None = None
+        self.stopping: tuple[str, bool] | None = None
+        """Why it was stopped, and whether because the worker leaves."""
+        self.over = False
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +71,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerLoop:
-    """One worker on a bus. `run` serves until cancelled or told to drain, and finishes what it holds within DRAIN_S."""
+    """One worker on a bus. `run` serves until cancelled, and finishes what it has begun within DRAIN_S."""
 
     def __init__(
         self,
@@ -74,27 +83,31 @@ class WorkerLoop:
         lines: LineSender,
         outbox: Outbox,
         identity: Identity,
+        drain_s: float = DRAIN_S,
+        blocked_after_s: float = BLOCKED_AFTER_S,
     ) -> None:
         self._bus, self._clock, self._runner, self._lines = bus, clock, runner, lines
         self._identity, self._keys, self._outbox = identity, keys, outbox
+        self._drain_s, self._blocked_after_s = drain_s, blocked_after_s
         for pool in identity.pools:
             keys.key(POOL + pool)  # a worker without its pool's key could believe nothing: say so now
         self._started_at = clock.now_ms()
-        self._credits = {pool: Credit(identity.slots) for pool in identity.pools}
-        self._sources: dict[str, WorkSource] = {}
-        self._arrived: deque[tuple[str, bytes]] = deque()
+        self._holdings = runner.holdings
         self._interrupts: deque[Interrupt] = deque()
         self._interrupted: OrderedDict[str, str] = OrderedDict()
         self._wake = asyncio.Event()
         self._empty = asyncio.Event()
-        self._draining = asyncio.Event()
+        self._sources = Sources(bus, clock, identity.pools, identity.slots, self._wake.set)
         self._queue: deque[Held] = deque()
         self._held: dict[str, Held] = {}
         self._recent = Recent()
         self._running = self._done_total = self._failed_total = 0
+        self._ending = False
         self._reports: set[asyncio.Task[None]] = set()
         self._group: asyncio.TaskGroup | None = None
-        self._presence = Presence(
+        self._presence: Presence | Apart | None = None
+        self._watchdog: Watchdog | None = None
+        self._announcer = Announcer(
             bus=bus,
             keys=keys,
             clock=clock,
@@ -102,57 +115,50 @@ class WorkerLoop:
             pools=identity.pools,
             worker=identity.worker,
             workspace=identity.workspace,
-            beat=self.beat,
-            listener=self,
         )
 
     async def run(self) -> None:
         """Serve. Cancelled, it drains first; cancelled again, it stops at once."""
-        stopped = False
+        presence = self._presence = self._make_presence()
         async with asyncio.TaskGroup() as group:
             self._group = group
-            background = [
-                group.create_task(work)
-                for work in (
-                    self._lines.run(),
-                    self._dispatch(),
-                    self._presence.run_beats(),
-                    self._presence.run_announcements(),
-                    self._rest(),
-                )
-            ]
-            opened = await self._open()
+            seen = group.create_task(presence.run())
+            works = (self._lines, self._sources, self._announcer)
+            background = [group.create_task(work.run()) for work in works]
+            background += [group.create_task(self._dispatch()), group.create_task(self._rest())]
             try:
-                await self._draining.wait()
+                await asyncio.Event().wait()
             except asyncio.CancelledError:
-                stopped = True
                 current = asyncio.current_task()
                 assert current is not None
                 current.uncancel()
-            await self._drain(opened)
-            for task in (*background, *self._reports, *(held.task for held in self._held.values() if held.task)):
+            await self._drain()
+            presence.leave()
+            if isinstance(presence, Apart):
+                await asyncio.wait({seen}, timeout=LEAVE_S)
+            begun = [held.task for held in self._held.values() if held.task]
+            for task in (seen, *background, *self._reports, *begun):
                 task.cancel()
-        if stopped:
-            raise asyncio.CancelledError
+            await self._sources.close()
+        raise asyncio.CancelledError
 
     def beat(self) -> Beat:
-        """Give what this worker says of itself now."""
+        """Give what this worker says of itself now; from any thread."""
         return Beat(
             worker=self._identity.worker,
             service=self._identity.service,
             host=self._identity.host,
             pools=self._identity.pools,
             slots=self._identity.slots,
-            holding=tuple(
-                Holding(attempt_id=attempt_id, tool=held.order.tool, since=held.since)
-                for attempt_id, held in self._held.items()
-            ),
+            holding=self._holdings.all(),
             started_at=self._started_at,
             at=self._clock.now_ms(),
-            draining=self._draining.is_set(),
+            draining=not self._sources.taking,
             done_total=self._done_total,
             failed_total=self._failed_total,
             tools=self._runner.registry.show(),
+            blocked=self._watchdog.blocked if self._watchdog is not None else None,
+            abandoned=self._runner.threads.abandoned(),
         )
 
     def interrupt(self, interrupt: Interrupt) -> None:
@@ -160,54 +166,63 @@ class WorkerLoop:
         self._interrupts.append(interrupt)
         self._wake.set()
 
-    def drain(self) -> None:
-        """Take no more work and end when none is held."""
-        self._draining.set()
+    def drain(self, *, resume: bool) -> None:
+        """Take no more work and finish what is begun, or take work again. A worker that ends takes none."""
+        if not self._ending:
+            self._sources.take(work=resume)
+            self._beat_now()
 
-    async def _open(self) -> list[Subscription]:
-        """Open everything that delivers, again while the bus does not answer."""
-        opened: list[Subscription] = []
-        while len(opened) <= len(self._identity.pools):
-            try:
-                if not opened:
-                    opened.append(await self._presence.open())
-                    continue
-                pool = self._identity.pools[len(opened) - 1]
-                source = await self._bus.open_work(pool, self._receiver(pool))
-                self._sources[pool] = source
-                opened.append(source)
-            except UnavailableError as problem:
-                log.info("waiting for the bus: %s", problem.message)
-                await self._clock.sleep(OPEN_RETRY_S)
-        self._wake.set()
-        return opened
+    def reconnected(self) -> None:
+        """Announce the tools again: the bus was away."""
+        self._announcer.announce_now()
 
-    def _receiver(self, pool: str) -> Callable[[Delivery], None]:
-        def deliver(delivery: Delivery) -> None:
-            self._arrived.append((pool, delivery.data))
-            self._wake.set()
+    def _make_presence(self) -> Presence | Apart:
+        """Let presence live apart from the loop that tools share, where the bus has a second way for it."""
+        beside = self._bus.beside()
+        if beside is None:
+            return self._present(self._bus, self)
+        self._watchdog = Watchdog(self._clock, self._holdings, self._beat_now, blocked_after_s=self._blocked_after_s)
+        across = Across(self, self._heed)
+        return Apart(beside, lambda way: self._present(way, across), self._watchdog)
 
-        return deliver
+    def _present(self, way: Way, listener: Listener) -> Presence:
+        return Presence(
+            way,
+            keys=self._keys,
+            clock=self._clock,
+            pools=self._identity.pools,
+            worker=self._identity.worker,
+            beat=self.beat,
+            listener=listener,
+        )
+
+    def _beat_now(self) -> None:
+        if self._presence is not None:
+            self._presence.beat_now()
+
+    def _heed(self, attempt_id: str) -> None:
+        """Let a tool that looks see that it is stopped; from any thread."""
+        held = self._held.get(attempt_id)
+        if held is not None and held.performance is not None:
+            held.performance.cancel()
 
     async def _dispatch(self) -> None:
         """Drain what arrived, stop what was interrupted, start what fits into the slots, and ask for more."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._arrived:
-                self._take(*self._arrived.popleft())
+            while self._sources.arrived:
+                self._take(*self._sources.arrived.popleft())
             while self._interrupts:
                 self._stop(self._interrupts.popleft())
+            while self._queue and self._sources.shut_now:
+                self._put_back(self._queue.popleft())
             while self._queue and self._running < self._identity.slots:
                 self._start(self._queue.popleft())
-            if not self._draining.is_set():
-                for pool, source in self._sources.items():
-                    more = self._credits[pool].wanted()
-                    if more:
-                        source.want(more)
+            self._sources.ask()
 
     def _take(self, pool: str, packed: bytes) -> None:
-        credit = self._credits[pool]
+        credit = self._sources.credits[pool]
         credit.arrived()
         try:
             order = orders.read(packed, pool, self._keys)
@@ -220,13 +235,20 @@ class WorkerLoop:
         if known:
             credit.settled(None)
             return
-        held = Held(order, self._clock.now_ms())
+        held = Held(order, packed)
         self._held[order.attempt_id] = held
+        self._holdings.taken(order, self._clock.now_ms())
         reason = self._interrupted.pop(order.attempt_id, None)
         if reason is None:
             self._queue.append(held)
         else:
-            self._finish(held, self._ended(held, AttemptStatus.CANCELLED, reason), None)
+            held.stopping = (reason, False)
+            self._finish(held, self._stopped(held), None)
+
+    def _put_back(self, held: Held) -> None:
+        """Give an order back that was not begun: it is nobody's loss, and the next worker of its pool takes it."""
+        self._sources.put_back(held.order.pool, held.packed)
+        self._let_go(held, None)
 
     def _known(self, order: WorkOrder) -> bool:
         """Tell whether the order came before; what is over is reported again. Raises for a replay that differs."""
@@ -244,11 +266,13 @@ class WorkerLoop:
     def _start(self, held: Held) -> None:
         assert self._group is not None
         self._running += 1
+        self._holdings.begun(held.order.attempt_id, self._clock.now_ms())
         held.performance = self._runner.begin(held.order)
         held.task = self._group.create_task(self._perform(held, held.performance))
 
     async def _perform(self, held: Held, performance: Performance) -> None:
         began_s = self._clock.monotonic()
+        working_for(held.order.attempt_id)
         try:
             if held.order.effect in ACTS:
                 await self._outbox.expect(held.order.attempt_id)
@@ -258,39 +282,50 @@ class WorkerLoop:
         except asyncio.CancelledError:
             if held.stopping is None:
                 raise
-            report = self._ended(held, *held.stopping)
-        finally:
-            self._running -= 1
-        self._finish(held, report, self._clock.monotonic() - began_s)
+            report = self._stopped(held)
+        if not held.over:
+            self._finish(held, report, self._clock.monotonic() - began_s)
 
-    def _ended(self, held: Held, status: AttemptStatus, reason: str) -> ReportAttempt:
-        performance = held.performance or self._runner.begin(held.order)
-        return self._runner.ended(performance, status, reason)
+    def _stopped(self, held: Held) -> ReportAttempt:
+        assert held.stopping is not None
+        reason, leaving = held.stopping
+        return self._runner.ended(held.performance or self._runner.begin(held.order), reason, leaving=leaving)
 
     def _stop(self, interrupt: Interrupt) -> None:
         held = self._held.get(interrupt.attempt_id)
-        if held is None:
-            if self._recent.get(interrupt.attempt_id) is None:
-                self._interrupted[interrupt.attempt_id] = interrupt.reason
-                while len(self._interrupted) > INTERRUPTED_MAX:
-                    self._interrupted.popitem(last=False)
-            return
-        self._end(held, AttemptStatus.CANCELLED, interrupt.reason)
+        if held is not None:
+            self._end(held, interrupt.reason)
+        elif self._recent.get(interrupt.attempt_id) is None:
+            self._interrupted[interrupt.attempt_id] = interrupt.reason
+            while len(self._interrupted) > INTERRUPTED_MAX:
+                self._interrupted.popitem(last=False)
 
-    def _end(self, held: Held, status: AttemptStatus, reason: str) -> None:
+    def _end(self, held: Held, reason: str, *, leaving: bool = False) -> None:
         """Stop an attempt: at once while it waits, by cancelling its task while it runs."""
-        if held.task is None and held.performance is None:
-            if held in self._queue:
-                self._queue.remove(held)
-                self._finish(held, self._ended(held, status, reason), None)
-        elif held.task is not None and held.stopping is None:
-            held.stopping = (status, reason)
-            if held.performance is not None:
-                held.performance.cancel()
-            held.task.cancel()
+        if held.over or held.stopping is not None:
+            return
+        held.stopping = (reason, leaving)
+        if held.performance is None or held.task is None:
+            self._queue.remove(held)
+            self._finish(held, self._stopped(held), None)
+            return
+        assert self._group is not None
+        held.performance.cancel()
+        held.task.cancel()
+        self._group.create_task(self._insist(held))
+
+    async def _insist(self, held: Held) -> None:
+        """Report an attempt as stopped whose tool does not heed it: what it still does is its own, and changes nothing."""
+        await self._clock.sleep(HEED_S)
+        if not held.over:
+            log.warning("%s of %s goes on although it was stopped", held.order.tool, held.order.attempt_id)
+            self._finish(held, self._stopped(held), None)
 
     def _finish(self, held: Held, report: ReportAttempt, duration_s: float | None) -> None:
         assert self._group is not None
+        held.over = True
+        if held.performance is not None:
+            self._running -= 1
         if report.status == AttemptStatus.SUCCEEDED:
             self._done_total += 1
         else:
@@ -301,35 +336,40 @@ class WorkerLoop:
             report = self._runner.failed(held.performance or self._runner.begin(held.order), TooLargeError(message))
             packed = self._outbox.pack(held.order, report)
         self._recent.keep(Done(held.order.arguments_digest, report, packed))
-        held.stopping = held.stopping or (AttemptStatus(report.status), "")  # over: nothing is left to stop
-        held.task = self._group.create_task(self._report(held, report, packed, duration_s))
-        self._reports.add(held.task)
-        held.task.add_done_callback(self._reports.discard)
+        task = self._group.create_task(self._report(held, report, packed, duration_s))
+        self._reports.add(task)
+        task.add_done_callback(self._reports.discard)
         self._wake.set()
 
     async def _report(self, held: Held, report: ReportAttempt, packed: bytes, duration_s: float | None) -> None:
         await self._outbox.deliver(report, packed)
+        self._let_go(held, duration_s)
+        await self._outbox.confirm(report, packed)
+
+    def _let_go(self, held: Held, duration_s: float | None) -> None:
         self._held.pop(held.order.attempt_id, None)
-        self._credits[held.order.pool].settled(duration_s)
+        self._holdings.let_go(held.order.attempt_id)
+        self._sources.credits[held.order.pool].settled(duration_s)
         self._wake.set()
         if not self._held:
             self._empty.set()
-        await self._outbox.confirm(report, packed)
 
-    async def _drain(self, opened: Sequence[Subscription]) -> None:
-        """Let go of the pools, finish what is held, and give back what cannot finish in time."""
-        self._draining.set()
-        for subscription in opened:
-            await subscription.close()
-        self._presence.beat_now()
-        self._wake.set()
-        if not await self._all_sent(DRAIN_S - STOP_MARGIN_S):
+    async def _drain(self) -> None:
+        """Let go of the pools, finish what is begun, and hand back what is not, or cannot be finished in time."""
+        self._ending = True
+        try:
+            async with asyncio.timeout(SHUT_S):
+                await self._sources.shut()
+        except TimeoutError:
+            log.warning("the pools could not be closed: orders on their way here are repaired by their owners")
+        self._beat_now()
+        margin_s = min(STOP_MARGIN_S, self._drain_s / 2)
+        if not await self._all_sent(self._drain_s - margin_s):
             for held in list(self._held.values()):
-                self._end(held, AttemptStatus.LOST, "the worker was stopped before the attempt was over")
-            if not await self._all_sent(STOP_MARGIN_S):
+                self._end(held, "the worker stopped before the attempt was over, and handed it back", leaving=True)
+            if not await self._all_sent(margin_s):
                 log.warning("%d reports could not be sent before the end", len(self._held))
         await self._lines.flush()
-        self._presence.say()
 
     async def _all_sent(self, seconds: float) -> bool:
         self._empty.clear()

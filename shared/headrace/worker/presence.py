@@ -1,29 +1,43 @@
-"""Being seen: beats, announcements of tools, and what owners say to workers."""
+"""Being seen: beats, and what owners say to workers."""
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
 import msgspec
 
-from headrace import ids, telemetry
-from headrace.bus.port import Bus, Subscription
+from headrace import telemetry
+from headrace.bus.port import Subscription
 from headrace.clock import Clock
 from headrace.codec import encode
 from headrace.errors import ForbiddenError, UnauthorizedError, UnavailableError
 from headrace.keys import OWNERS, POOL, Keys
-from headrace.vocabulary import LOG_CATALOGUE, PRESENCE_INTERVAL_S
+from headrace.vocabulary import PRESENCE_INTERVAL_S
 from headrace.wire import Beat, BeatNow, Control, Drain, Interrupt, Probe
-from headrace.worker.manifests import announcement
-from headrace.worker.registry import Registry
 from headrace.worker.waiting import within
 
-ANNOUNCE_INTERVAL_S: Final = 30.0
-ANNOUNCE_RETRY_S: Final = 1.0
+OPEN_RETRY_S = 0.5
 
 log = logging.getLogger(__name__)
-_decoder: msgspec.json.Decoder[Control] = msgspec.json.Decoder(Control)
+
+
+class Way(Protocol):
+    """The part of a bus that presence needs: the bus itself, or its second connection on another thread."""
+
+    @property
+    def connected(self) -> bool:
+        """Tell whether the server answers now."""
+        ...
+
+    def publish_presence(self, data: bytes) -> None:
+        """Say that this worker lives, without waiting."""
+        ...
+
+    async def open_control(self, deliver: Callable[[bytes], None]) -> Subscription:
+        """Receive what is told to every process."""
+        ...
 
 
 class Listener(Protocol):
@@ -33,76 +47,81 @@ class Listener(Protocol):
         """Stop an attempt."""
         ...
 
-    def drain(self) -> None:
-        """Take no more work and end when none is held."""
+    def drain(self, *, resume: bool) -> None:
+        """Take no more work, or with `resume` take work again."""
+        ...
+
+    def reconnected(self) -> None:
+        """Say again what a bus that was away may have forgotten."""
         ...
 
 
 class Presence:
-    """Tells owners that this worker lives, what it holds and what it can do."""
+    """Tells owners that this worker lives and what it holds, and hears what they say; all on one loop.
+
+    `beat` gives what there is to say, without its answer and its farewell. `run` serves until cancelled.
+    """
 
     def __init__(
         self,
+        way: Way,
         *,
-        bus: Bus,
         keys: Keys,
         clock: Clock,
-        registry: Registry,
         pools: Sequence[str],
         worker: str,
-        workspace: str,
         beat: Callable[[], Beat],
         listener: Listener,
     ) -> None:
-        self._bus, self._keys, self._clock = bus, keys, clock
-        self._registry, self._pools = registry, tuple(pools)
-        self._worker, self._workspace = worker, workspace
+        self._way, self._keys, self._clock = way, keys, clock
+        self._pools, self._worker = tuple(pools), worker
         self._beat, self._listener = beat, listener
         self._beat_now = asyncio.Event()
-        self._announce_now = asyncio.Event()
-
-    async def open(self) -> Subscription:
-        """Begin to hear what owners say."""
-        return await self._bus.open_control(self._heard)
+        self._asked: deque[str] = deque()
+        self._left = False
+        self._decoder: msgspec.json.Decoder[Control] = msgspec.json.Decoder(Control)
 
     def beat_now(self) -> None:
         """Beat at once, and again at the interval."""
         self._beat_now.set()
 
-    def say(self) -> None:
-        """Beat once, now: also the last word of a worker that leaves, so that nobody counts on it any more."""
-        self._bus.publish_presence(self._keys.pack(POOL + self._pools[0], encode(self._beat())))
+    def leave(self) -> None:
+        """Say the last word: nobody counts on this worker any more, and nothing is said after it."""
+        self._say(leaving=True)
+        self._left = True
 
-    async def run_beats(self) -> None:
-        """Beat at every interval and when asked; after a lost connection announce the tools again."""
-        connected = True
-        while True:
-            self._beat_now.clear()
-            self.say()
-            if self._bus.connected and not connected:
-                self._announce_now.set()
-            connected = self._bus.connected
-            await within(self._clock, self._beat_now, PRESENCE_INTERVAL_S)
+    async def run(self) -> None:
+        """Listen, and beat at every interval and when asked."""
+        subscription = await self._open()
+        try:
+            connected = True
+            while True:
+                self._beat_now.clear()
+                while self._asked:
+                    self._say(answers=self._asked.popleft())
+                self._say()
+                if self._way.connected and not connected:
+                    self._listener.reconnected()
+                connected = self._way.connected
+                await within(self._clock, self._beat_now, PRESENCE_INTERVAL_S)
+        finally:
+            await subscription.close()
 
-    async def run_announcements(self) -> None:
-        """Announce every tool at the start, after a lost connection, and at the interval (a repeat is nothing)."""
+    async def _open(self) -> Subscription:
         while True:
-            self._announce_now.clear()
-            pause_s = ANNOUNCE_INTERVAL_S
             try:
-                await self._announce()
+                return await self._way.open_control(self._heard)
             except UnavailableError as problem:
-                log.info("the tools could not be announced yet: %s", problem.message)
-                pause_s = ANNOUNCE_RETRY_S
-            await within(self._clock, self._announce_now, pause_s)
+                log.info("waiting for the bus: %s", problem.message)
+                await self._clock.sleep(OPEN_RETRY_S)
 
-    async def _announce(self) -> None:
-        for record in self._registry.records():
-            if record.manifest.pool not in self._pools:
-                continue
-            told = announcement(record.manifest, self._worker, self._workspace)
-            packed = self._keys.pack(POOL + record.manifest.pool, encode(told))
-            await self._bus.tell(LOG_CATALOGUE, ids.partition_of(told.stream_id), packed)
+    def _say(self, *, answers: str = "", leaving: bool = False) -> None:
+        if self._left:
+            return
+        beat = self._beat()
+        if answers or leaving:
+            beat = msgspec.structs.replace(beat, answers=answers, leaving=leaving)
+        self._way.publish_presence(self._keys.pack(POOL + self._pools[0], encode(beat)))
 
     def _heard(self, packed: bytes) -> None:
         label = packed.partition(b"\n")[0].decode("ascii", "replace")
@@ -110,7 +129,7 @@ class Presence:
             return
         try:
             _, body = self._keys.unpack(packed)
-            message = _decoder.decode(body)
+            message = self._decoder.decode(body)
         except ForbiddenError:
             return  # sealed for those who hold the owners' key; each pool is told under its own
         except (UnauthorizedError, msgspec.DecodeError) as problem:
@@ -120,10 +139,13 @@ class Presence:
         match message:
             case Interrupt():
                 self._listener.interrupt(message)
-            case BeatNow():
-                self.beat_now()
+            case BeatNow(worker=worker, nonce=nonce):
+                if worker in {"", self._worker}:
+                    if nonce:
+                        self._asked.append(nonce)
+                    self.beat_now()
             case Drain():
                 if message.worker == self._worker:
-                    self._listener.drain()
+                    self._listener.drain(resume=message.resume)
             case Probe():
-                self._bus.publish_presence(packed)
+                self._way.publish_presence(packed)

@@ -90,13 +90,15 @@ async def _feed(writer: asyncio.StreamWriter | None, body: bytes) -> None:
 
 
 async def _end_group(process: asyncio.subprocess.Process) -> None:
-    """End every process of the group, also grandchildren that outlived the program."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    if process.returncode is None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(TERMINATE_GRACE_S):
-                await process.wait()
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    """End every process of the group, also grandchildren that outlived the program, also when cancelled once more."""
+    try:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        if process.returncode is None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TERMINATE_GRACE_S):
+                    await process.wait()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     await process.wait()

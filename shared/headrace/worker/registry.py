@@ -5,7 +5,6 @@ first used, `running`, `initialized` after a success, `failed` after an error, `
 """
 
 import logging
-from collections import deque
 from collections.abc import Iterable
 from importlib.metadata import entry_points
 from typing import Any, Final
@@ -37,7 +36,7 @@ class ToolRecord:
         self.last_used: int | None = None
         self._settled_state = "loaded"
         self._under_way = 0
-        self._durations_ms: deque[float] = deque(maxlen=AVERAGE_OVER_CALLS)
+        self._durations_ms: tuple[float, ...] = ()  # replaced whole: beats are made on another thread
 
     @property
     def state(self) -> str:
@@ -52,7 +51,7 @@ class ToolRecord:
     def ended(self, duration_ms: float, *, error: str | None) -> None:
         """Note how a call ended: `error` is its message, None a success."""
         self._under_way -= 1
-        self._durations_ms.append(duration_ms)
+        self._durations_ms = (*self._durations_ms[1 - AVERAGE_OVER_CALLS :], duration_ms)
         if error is None:
             self.success_count += 1
             self._settled_state, self.reason = "initialized", ""

@@ -12,6 +12,7 @@ from headrace.bus.port import Bus
 from headrace.clock import Clock
 from headrace.config import Config
 from headrace.errors import ValidationError
+from headrace.vocabulary import DRAIN_S
 from headrace.worker.blobs import BlobClient, HttpBlobs
 from headrace.worker.claims import BusClaimer
 from headrace.worker.lines import LineSender
@@ -19,6 +20,7 @@ from headrace.worker.loop import Identity, WorkerLoop
 from headrace.worker.outbox import Outbox
 from headrace.worker.registry import Registry
 from headrace.worker.tool_runner import Secrets, ToolRunner
+from headrace.worker.watchdog import BLOCKED_AFTER_S
 
 
 def make_worker(
@@ -31,6 +33,8 @@ def make_worker(
     blobs: BlobClient,
     pools: Sequence[str] = (),
     secrets: Secrets | None = None,
+    drain_s: float = DRAIN_S,
+    blocked_after_s: float = BLOCKED_AFTER_S,
 ) -> WorkerLoop:
     """Put a worker together. `pools` empty means those of its tools; HEADRACE_POOLS narrows them.
 
@@ -63,7 +67,15 @@ def make_worker(
     )
     outbox = Outbox(bus, config.keys, clock)
     return WorkerLoop(
-        bus=bus, keys=config.keys, clock=clock, runner=runner, lines=lines, outbox=outbox, identity=identity
+        bus=bus,
+        keys=config.keys,
+        clock=clock,
+        runner=runner,
+        lines=lines,
+        outbox=outbox,
+        identity=identity,
+        drain_s=drain_s,
+        blocked_after_s=blocked_after_s,
     )
 
 

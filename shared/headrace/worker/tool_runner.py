@@ -28,9 +28,10 @@ from headrace.worker.claims import Claimer, Permission
 from headrace.worker.context import AttemptContext
 from headrace.worker.evidence import with_bodies
 from headrace.worker.file_root import FileRoot
+from headrace.worker.holdings import Holdings
 from headrace.worker.lines import LineSink
 from headrace.worker.registry import Registry, ToolRecord
-from headrace.worker.threads import in_thread
+from headrace.worker.threads import Threads
 
 TIMEOUT_S_MAX: Final = 24 * 3_600.0
 ACTS: Final = frozenset({Effect.WRITE, Effect.NOTIFY})
@@ -75,8 +76,11 @@ class ToolRunner:
         root: Path,
         worker: str,
         secrets: Secrets | None = None,
+        holdings: Holdings | None = None,
     ) -> None:
         self.registry = registry
+        self.threads = Threads()
+        self.holdings = holdings or Holdings()
         self._clock, self._blobs, self._claimer, self._lines = clock, blobs, claimer, lines
         self._root, self._worker, self._secrets = root, worker, secrets
 
@@ -106,12 +110,11 @@ class ToolRunner:
         except (Exception, SystemExit) as problem:  # noqa: BLE001  (a tool may raise anything: it becomes an envelope)
             return self.failed(performance, problem)
 
-    def ended(self, performance: Performance, status: AttemptStatus, reason: str) -> ReportAttempt:
-        """Give the report of an attempt that was stopped from outside (cancelled, or lost as the worker ends)."""
+    def ended(self, performance: Performance, reason: str, *, leaving: bool = False) -> ReportAttempt:
+        """Give the report of an attempt that was stopped from outside: cancelled, or handed back by a leaving worker."""
         performance.cancel()
-        kind = "worker_lost" if status == AttemptStatus.LOST else "cancelled"
-        problem = StepError(reason, type=kind)
-        return self._report(performance, status, problem)
+        problem = StepError(reason, type="worker_lost" if leaving else "cancelled")
+        return self._report(performance, AttemptStatus.CANCELLED, problem)
 
     def failed(self, performance: Performance, problem: BaseException) -> ReportAttempt:
         """Give the report of an attempt that ended with an exception."""
@@ -197,6 +200,7 @@ class ToolRunner:
             settings=settings,
             secrets=secrets,
             evidence=evidence,
+            progressed=self.holdings.progressed,
         )
 
     async def _call(
@@ -217,7 +221,7 @@ class ToolRunner:
             if permission is not None:
                 permission.check(self._clock)
             performance.called = True
-            given = await _given(record.tool, context, given_input)
+            given = await self._given(record.tool, context, given_input)
             output = results.checked_output(record.tool.output, given, name)
             error = None
         except asyncio.CancelledError:
@@ -232,6 +236,14 @@ class ToolRunner:
                 record.ended((self._clock.monotonic() - began_s) * 1_000, error=error)
         scrubbed: dict[str, Any] = context.scrubber.value(output)
         return scrubbed
+
+    async def _given(self, tool: Tool, context: AttemptContext, given_input: BaseModel) -> Any:
+        """Call `perform`: on the loop when it is asynchronous, in a thread of its own when it is not."""
+        if inspect.iscoroutinefunction(tool.perform):
+            return await tool.perform(context, given_input)
+        name = f"tool {tool.name} {context.attempt_id}"
+        given: Any = await self.threads.call(lambda: tool.perform(context, given_input), name)
+        return await given if inspect.isawaitable(given) else given
 
     def _over_time(self, performance: Performance) -> ReportAttempt:
         order = performance.order
@@ -254,11 +266,3 @@ class ToolRunner:
             retryable=results.retryable(error, problem),
             retry_after_s=results.retry_after_s(problem),
         )
-
-
-async def _given(tool: Tool, context: AttemptContext, given_input: BaseModel) -> Any:
-    """Call `perform`: on the loop when it is asynchronous, in a thread of its own when it is not."""
-    if inspect.iscoroutinefunction(tool.perform):
-        return await tool.perform(context, given_input)
-    given: Any = await in_thread(lambda: tool.perform(context, given_input))
-    return await given if inspect.isawaitable(given) else given

@@ -1,0 +1,65 @@
+"""Announcing tools: every worker says which tools it brings, at the start, after a lost connection, and now and then."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from headrace import ids
+from headrace.bus.port import Bus
+from headrace.clock import Clock
+from headrace.codec import encode
+from headrace.errors import UnavailableError
+from headrace.keys import POOL, Keys
+from headrace.vocabulary import LOG_CATALOGUE
+from headrace.worker.manifests import announcement
+from headrace.worker.registry import Registry
+from headrace.worker.waiting import within
+
+ANNOUNCE_INTERVAL_S: Final = 30.0
+ANNOUNCE_RETRY_S: Final = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Announcer:
+    """Tells the catalogue of a worker's tools; a repeat is nothing there."""
+
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        keys: Keys,
+        clock: Clock,
+        registry: Registry,
+        pools: Sequence[str],
+        worker: str,
+        workspace: str,
+    ) -> None:
+        self._bus, self._keys, self._clock, self._registry = bus, keys, clock, registry
+        self._pools, self._worker, self._workspace = tuple(pools), worker, workspace
+        self._now = asyncio.Event()
+
+    def announce_now(self) -> None:
+        """Announce at once: the bus was away, and may have forgotten."""
+        self._now.set()
+
+    async def run(self) -> None:
+        """Announce until cancelled."""
+        while True:
+            self._now.clear()
+            pause_s = ANNOUNCE_INTERVAL_S
+            try:
+                await self._announce()
+            except UnavailableError as problem:
+                log.info("the tools could not be announced yet: %s", problem.message)
+                pause_s = ANNOUNCE_RETRY_S
+            await within(self._clock, self._now, pause_s)
+
+    async def _announce(self) -> None:
+        for record in self._registry.records():
+            if record.manifest.pool not in self._pools:
+                continue
+            told = announcement(record.manifest, self._worker, self._workspace)
+            packed = self._keys.pack(POOL + record.manifest.pool, encode(told))
+            await self._bus.tell(LOG_CATALOGUE, ids.partition_of(told.stream_id), packed)

@@ -40,6 +40,14 @@ class Template:
         """Tell whether the template refers to nothing recorded."""
         return all(expression.constant for expression in self.expressions)
 
+    @property
+    def whole(self) -> Expression | None:
+        """Give the expression that the whole template is, whose type the value has; None for everything else."""
+        if not isinstance(self._body, _Text) or len(self._body.pieces) != 1:
+            return None
+        only = self._body.pieces[0]
+        return only if isinstance(only, Expression) else None
+
     def resolve(self, scope: Scope = NOTHING) -> Any:
         """Give the value; raises StepError of type expression_error. A MissingError passes through."""
         return _resolved(self._body, scope) if self.expressions else _literal(self._body)

@@ -1,6 +1,6 @@
 """Judging a document offline: everything that needs no catalogue, all problems together (pure)."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from headrace.errors import StepError
@@ -12,6 +12,7 @@ from headrace.specs.dashboards import dashboard_problems
 from headrace.specs.documents import Document, in_order
 from headrace.specs.models import DashboardSpec, InputField, Step, ToolPlanSpec, WorkflowSpec
 from headrace.specs.problems import Path, Problem, Problems
+from headrace.specs.typed import NO_CALLS, Called, type_problems
 from headrace.specs.uses import BASE, TRIGGER, Use, condition, templates, uses
 
 STEPS_PATH: Final[Path] = ("spec", "steps")
@@ -34,10 +35,11 @@ CYCLE: Final = "cycle_detected"
 EXPRESSION: Final = "expression_error"
 
 
-def validate(document: Document, plug_in_gates: Iterable[str] = ()) -> Problems:
+def validate(document: Document, plug_in_gates: Iterable[str] = (), calls: Mapping[str, Called] = NO_CALLS) -> Problems:
     """Give everything that is wrong with a document and can be told without a catalogue of tools.
 
-    `plug_in_gates` are gate types beside those of VOCABULARY.
+    `plug_in_gates` are gate types beside those of VOCABULARY; `calls` are the tools that steps call, where they are
+    known, whose schemas say what arguments must be and what outputs are.
     """
     said: list[Said] = []
     spec = document.spec
@@ -59,6 +61,7 @@ def validate(document: Document, plug_in_gates: Iterable[str] = ()) -> Problems:
         said += _expressions(templates(spec.outputs, ("spec", "outputs"), BASE), document, known)
     if isinstance(spec, WorkflowSpec):
         said += _triggers(spec, document)
+    said += type_problems(document, calls)
     located: list[Problem] = list(document.problems)
     for path, message, kind in said:
         located.extend(document.located([(path, message)], kind))

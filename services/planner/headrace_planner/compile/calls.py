@@ -1,6 +1,6 @@
 """What a step calls: the tool's name, its arguments, and what the catalogue says of it (pure)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from headrace.errors import ToolNotFoundError
@@ -10,6 +10,7 @@ from headrace.plans.model import CallStep, ToolPin, manifest_digest
 from headrace.specs.models import Step
 from headrace.specs.names import GATES
 from headrace.specs.problems import Path
+from headrace.specs.typed import Called
 from headrace.vocabulary import Access, Effect
 from headrace_planner.compile.arguments import WRONG, Said, argument_problems
 
@@ -42,6 +43,18 @@ def call_of(step: Step) -> CallStep | None:
             return CallStep(tool=tool, arguments=dict(called.with_), connection=called.connection)
         case _:
             return None
+
+
+def called(steps: Iterable[tuple[int, Step]], catalogue: Catalogue) -> dict[str, Called]:
+    """Give what the catalogue says of the tool that each step calls, by step."""
+    known: dict[str, Called] = {}
+    for number, step in steps:
+        call = call_of(step)
+        manifest = catalogue.get(call.tool) if call is not None else None
+        if call is not None and manifest is not None:
+            path = arguments_path(step, ("spec", "steps", number))
+            known[step.id] = Called(call.arguments, path, manifest.input_schema, manifest.output_schema)
+    return known
 
 
 def arguments_path(step: Step, path: Path) -> Path:

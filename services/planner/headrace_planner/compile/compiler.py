@@ -37,6 +37,7 @@ from headrace_planner.compile.calls import (
     Catalogue,
     call_of,
     call_problems,
+    called,
     gate_problems,
     pin_of,
 )
@@ -55,7 +56,7 @@ TIMEOUTS_S: Final = {
 def compile(document: Document, catalogue: Catalogue) -> Plan | Problems:
     """Give the plan of a document under a catalogue of tools by name, or everything that is wrong with it."""
     gates = [name.removeprefix(GATE_PREFIX) for name in catalogue if name.startswith(GATE_PREFIX)]
-    found: list[Problem] = list(validate(document, gates))
+    found: list[Problem] = list(validate(document, gates, called(document.steps, catalogue)))
     for path, message, kind in _catalogue_problems(document, catalogue):
         found.extend(document.located([(path, message)], kind))
     if found:

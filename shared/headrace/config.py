@@ -12,6 +12,8 @@ from headrace.vocabulary import WORKSPACE_DEFAULT
 
 API_PORT_DEFAULT: Final = 8374
 SECRET_BYTES_MIN: Final = 32
+RETENTION_MONTHS_DEFAULT: Final = 12
+"""How many whole months before this one stay attached to the log; 0 keeps all."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +34,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "info"
     allow_private_addresses: bool = False
     pools: tuple[str, ...] = ()
+    incarnation: str | None = None
+    """The database that a process without one works for; else it is learnt from NATS."""
+    retention_months: int = RETENTION_MONTHS_DEFAULT
 
     @property
     def base_url(self) -> str:
@@ -68,6 +73,8 @@ def read(env: dict[str, str]) -> Config:
         log_level=env.get("HEADRACE_LOG_LEVEL", "info"),
         allow_private_addresses=env.get("HEADRACE_ALLOW_PRIVATE_ADDRESSES", "") in {"1", "true", "yes"},
         pools=tuple(filter(None, env.get("HEADRACE_POOLS", "").split(","))),
+        incarnation=env.get("HEADRACE_INCARNATION") or None,
+        retention_months=_number(env, "HEADRACE_RETENTION_MONTHS", RETENTION_MONTHS_DEFAULT),
     )
 
 

@@ -182,7 +182,7 @@ class _Shell:
         self._health.add("started", lambda: self._started)
         self._health.add("bus", lambda: connection.connected, required=self._asgi is None)
         async with contextlib.AsyncExitStack() as stack:
-            incarnation = None
+            incarnation = self._config.incarnation
             if self._database:
                 self._log = await _open_log(self._config.database_url, self._clock)
                 stack.push_async_callback(self._log.close)

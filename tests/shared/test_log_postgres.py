@@ -17,6 +17,7 @@ from headrace.log.port import Batch, Break, KeptAnswer, NewEvent
 from headrace.log.postgres import PostgresLog
 from headrace.log.tables import TABLES
 from headrace.vocabulary import LOG_PARTITIONS
+from tests.shared.log_runs_kit import run_at, write
 
 CLOCK = SystemClock()
 SQL_KINDS = {"text": "text", "integer": "int", "bigint": "bigint", "boolean": "bool", "json": "json"}
@@ -122,7 +123,8 @@ async def test_a_restored_copy_is_refused_until_it_is_adopted(
     postgres_url: str, postgres_server: EmbeddedPostgres
 ) -> None:
     original = await PostgresLog.open(postgres_url, CLOCK)
-    await filled(original)
+    sim = run_at(CLOCK.now_ms() - 1_000, 0, 1).create().report("one", 1)
+    await write(original, sim)
     await original.close()
     admin = await asyncpg.connect(postgres_server.url_of("postgres"))
     name = postgres_url.rpartition("/")[2]
@@ -131,11 +133,11 @@ async def test_a_restored_copy_is_refused_until_it_is_adopted(
     copy = f"{postgres_url}_copy"
     with pytest.raises(DatabaseVersionError, match="headrace db adopt"):
         await PostgresLog.open(copy, CLOCK)
-    adopted = await adopt(copy)
+    adopted = (await adopt(copy, CLOCK)).incarnation
     assert adopted != original.incarnation
     log = await PostgresLog.open(copy, CLOCK)
     assert log.incarnation == adopted
-    stale = Batch(log="runs", partition=0, epoch=1, expected_position=6)
+    stale = Batch(log="runs", partition=0, epoch=1, expected_position=len(sim.history))
     assert (await log.append_events([stale])).stale == (("runs", 0),), "owners of the original can do nothing here"
     log.incarnation = original.incarnation
     with pytest.raises(DatabaseVersionError):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -78,12 +78,30 @@ async def _with_log[Result](todo: Callable[[Any], Awaitable[Result]]) -> Result:
 
 
 @app.command()
-def adopt(output: Output = Out.TEXT) -> None:
-    """Make a restored copy a database of its own: new incarnation, all epochs raised."""
+def adopt(
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also when it is not known as a copy: one of a stopped server's files.")
+    ] = False,
+    output: Output = Out.TEXT,
+) -> None:
+    """Make a restored copy a database of its own: verified, rebuilt, open writes given up, all epochs raised."""
+    from headrace.clock import SystemClock
     from headrace.log.adopt import adopt as take
 
-    incarnation = asyncio.run(take(url()))
-    show(output, {"incarnation": incarnation}, lambda: print(f"adopted: its incarnation is now {incarnation}"))
+    done = asyncio.run(take(url(), SystemClock(), force=force))
+    unknown = sum(done.given_up.values())
+
+    def text() -> None:
+        print(f"the chains hold: {done.positions} events")
+        print(f"{done.rebuilt.rows} rows made again, {done.rebuilt.changed} of them mended")
+        print(f"{unknown} writes had been permitted and not reported: given up, their outcome is unknown")
+        for stream_id, count in sorted(done.given_up.items()):
+            print(f"- {stream_id}: {count}")
+        print(f"adopted: its incarnation is now {done.incarnation}")
+        print(f"if the original lives on the same NATS, start workers with HEADRACE_INCARNATION={done.incarnation}")
+
+    show(output, msgspec.to_builtins(done), text)
 
 
 @app.command()

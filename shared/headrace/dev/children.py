@@ -31,6 +31,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     nats_url: str
     secret_file: Path
     keys: Keys
+    incarnation: str
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +71,7 @@ def _common(config: Config, place: Place) -> dict[str, str]:
         "HEADRACE_FILE_ROOT": str(config.file_root.absolute()),
         "HEADRACE_WORKSPACE": config.workspace,
         "HEADRACE_LOG_LEVEL": config.log_level,
+        "HEADRACE_RETENTION_MONTHS": str(config.retention_months),
         "HEADRACE_ALLOW_PRIVATE_ADDRESSES": "1" if config.allow_private_addresses else "",
         "MAX_CONCURRENT": str(config.slots or ""),
     }
@@ -82,7 +84,8 @@ def _rights(name: str, place: Place) -> dict[str, str]:
     if name == API:
         keys = _keys(place.keys, COMMANDS, BLOBS, *(POOL + pool for pool in POOLS))
         return {"HEADRACE_DATABASE_URL": place.database_url, "HEADRACE_KEYS": keys}
-    return {"HEADRACE_DATABASE_URL": "", "HEADRACE_KEYS": _keys(place.keys, POOL + name)}
+    keys = _keys(place.keys, POOL + name)
+    return {"HEADRACE_DATABASE_URL": "", "HEADRACE_INCARNATION": place.incarnation, "HEADRACE_KEYS": keys}
 
 
 def _keys(keys: Keys, *labels: str) -> str:

@@ -13,7 +13,7 @@ from headrace.dev.home import Home, Servers
 from headrace.dev.keeper import Keeper
 from headrace.dev.supervisor import Supervisor, last_said
 from headrace.errors import UnavailableError
-from headrace.log.migrate import migrate
+from headrace.log.migrate import check, migrate
 from headrace.service import installed
 
 READY_S: Final = 60.0
@@ -51,11 +51,13 @@ class Stack:
         for name in self._embedded:
             group.create_task(self.keeper.keep(name))
         await migrate(servers.database_url)
+        incarnation = await check(servers.database_url)  # a copy that nobody adopted is refused here, in one line
         place = children.Place(
             database_url=servers.database_url,
             nats_url=servers.nats_url,
             secret_file=self.home.secret_file,
             keys=self.home.keys(),
+            incarnation=incarnation,
         )
         env = environment()
         for name in sorted(installed()):

@@ -84,6 +84,15 @@ async def check(url: str) -> str:
 
 async def inspect(connection: asyncpg.Connection) -> str:
     """Check an open connection's database; as `check`."""
+    await compatible(connection)
+    meta = await connection.fetchrow(QUERIES["meta"])
+    if meta["home"] != meta["here"]:
+        raise DatabaseVersionError(COPY.format(home=meta["home"], here=meta["here"]))
+    return str(meta["incarnation"])
+
+
+async def compatible(connection: asyncpg.Connection) -> None:
+    """Check that a database's schema is this code's, copy or not; raises DatabaseVersionError."""
     if not await connection.fetchval(QUERIES["schema_exists"]):
         message = "the database has no headrace schema; run `headrace db migrate`"
         raise DatabaseVersionError(message)
@@ -94,10 +103,6 @@ async def inspect(connection: asyncpg.Connection) -> str:
             "run `headrace db migrate`"
         )
         raise DatabaseVersionError(message)
-    meta = await connection.fetchrow(QUERIES["meta"])
-    if meta["home"] != meta["here"]:
-        raise DatabaseVersionError(COPY.format(home=meta["home"], here=meta["here"]))
-    return str(meta["incarnation"])
 
 
 async def _known(connection: asyncpg.Connection) -> list[tuple[int, str]]:

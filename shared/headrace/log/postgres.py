@@ -63,7 +63,12 @@ class PostgresLog:
         Raises UnavailableError while it does not answer, and DatabaseVersionError when its schema is missing, older or
         newer than this code, or when it is a copy that nobody adopted.
         """
-        log = cls(url, clock, await check(url))
+        return await cls.unchecked(url, clock, await check(url))
+
+    @classmethod
+    async def unchecked(cls, url: str, clock: Clock, incarnation: str) -> Self:
+        """Open a database whose schema was checked, also a copy that nobody adopted: for the adoption itself."""
+        log = cls(url, clock, incarnation)
         await log._owner.open()
         await log._reader.open()
         return log

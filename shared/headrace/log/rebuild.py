@@ -5,27 +5,22 @@ given back when it is done; services may go on running. Streams are folded by th
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from headrace import ids
-from headrace.decider import Library, MissingError, Room, Row
-from headrace.errors import NotFoundError, StaleOwnerError, ValidationError
-from headrace.events import registry
+from headrace.decider import Row
+from headrace.errors import StaleOwnerError, ValidationError
 from headrace.log import rows as projection
-from headrace.log.port import Batch, History, Log, Tenure
+from headrace.log.folding import NO_FINGERPRINT, AnyRoom, Folder, MakeRooms, installed_rooms
+from headrace.log.port import Batch, Log, Tenure
 from headrace.log.tables import TABLES
-from headrace.service import installed, load
 
 REBUILDER: Final = "rebuild"
 LEASE_S: Final = 60.0
 STREAMS_A_STEP: Final = 64
 EXAMPLES_MAX: Final = 10
-LIBRARY_BYTES_MAX: Final = 128 * 1024 * 1024
-NO_FINGERPRINT: Final = ""
-"""Matches no snapshot: a rebuild folds from the first event."""
-AnyRoom = Room[Any, Any, Any]
 Progress = Callable[[str, int, int, int], None]
 """Called with log, partition, streams done and streams in all."""
 
@@ -69,93 +64,55 @@ class Report(msgspec.Struct):
             self.examples.append(example)
 
 
-class _Bodies:
-    """A library that is filled from the log's blobs when a room misses one."""
-
-    def __init__(self) -> None:
-        self._bodies: dict[str, bytes] = {}
-        self._bytes = 0
-
-    def body(self, digest: str) -> bytes:
-        """Give the bytes of a digest; raises MissingError."""
-        if digest not in self._bodies:
-            raise MissingError((digest,))
-        return self._bodies[digest]
-
-    async def fetch(self, log: Log, digests: Sequence[str]) -> None:
-        """Bring bodies in; raises NotFoundError for one that the log does not have."""
-        if self._bytes > LIBRARY_BYTES_MAX:
-            self._bodies.clear()
-            self._bytes = 0
-        found = await log.get_blobs(digests)
-        for digest in digests:
-            if digest not in found:
-                message = f"the log has no blob {digest}, which an event of it names"
-                raise NotFoundError(message)
-        self._bodies |= found
-        self._bytes += sum(map(len, found.values()))
-
-
-def installed_rooms(library: Library) -> list[AnyRoom]:
-    """Give the rooms of all installed services that own logs."""
-    services = [load(name) for name in sorted(installed())]
-    return [room for service in services if hasattr(service, "rooms") for room in service.rooms(library)]
-
-
 async def rebuild(
     log: Rebuildable,
-    rooms: Callable[[Library], Sequence[AnyRoom]] = installed_rooms,
+    rooms: MakeRooms = installed_rooms,
     *,
     progress: Progress | None = None,
+    month: int | None = None,
 ) -> Report:
     """Make all rows of the rooms' logs again; `rooms` makes them around the library that the rebuild fills.
+
+    With a `month` (yyyymm) only those of streams created in it.
 
     Raises UnavailableError, StaleOwnerError when somebody took a partition meanwhile, DatabaseVersionError for an event
     that this code does not know, NotFoundError for a blob that is gone. Again: finds nothing to change.
     """
-    library, report = _Bodies(), Report()
-    for room in rooms(library):
+    folder, report = Folder(log), Report()
+    for room in rooms(folder):
         numbers = sorted(row["partition"] for row in await log.partitions() if row["log"] == room.log)
         for partition in numbers:
-            await _partition(log, room, library, partition, report, progress)
+            tenure = await log.seize(REBUILDER, room.log, partition, room.format, lease_s=LEASE_S)
+            every = await log.streams(room.log, partition)
+            wanted = every if month is None else [each for each in every if ids.month_of(each) == month]
+            await _streams(log, room, folder, tenure, wanted, report, progress)
+            if month is None:
+                await _mend(log, tenure, await _strays(log, room.log, partition, set(every)), [], report)
+            await log.release(REBUILDER, [(room.log, partition)])
     return report
 
 
-async def _partition(
-    log: Rebuildable, room: AnyRoom, library: _Bodies, partition: int, report: Report, progress: Progress | None
+async def _streams(
+    log: Rebuildable,
+    room: AnyRoom,
+    folder: Folder,
+    tenure: Tenure,
+    streams: Sequence[str],
+    report: Report,
+    progress: Progress | None,
 ) -> None:
-    tenure = await log.seize(REBUILDER, room.log, partition, room.format, lease_s=LEASE_S)
-    streams = await log.streams(room.log, partition)
     for start in range(0, len(streams), STREAMS_A_STEP):
-        await log.seize(REBUILDER, room.log, partition, room.format, lease_s=LEASE_S)
+        await log.seize(REBUILDER, room.log, tenure.partition, room.format, lease_s=LEASE_S)
         chunk = streams[start : start + STREAMS_A_STEP]
         histories = await log.histories(room.log, NO_FINGERPRINT, chunk)
         rows: list[Row] = []
         for stream_id in chunk:
-            rows += await _folded(log, room, library, stream_id, histories[stream_id])
+            state = await folder.state(room, stream_id, histories[stream_id])
+            rows += await folder.rows(room, state)
         await _mend(log, tenure, chunk, rows, report)
         report.streams += len(chunk)
         if progress is not None:
-            progress(room.log, partition, start + len(chunk), len(streams))
-    await _mend(log, tenure, await _strays(log, room.log, partition, set(streams)), [], report)
-    await log.release(REBUILDER, [(room.log, partition)])
-
-
-async def _folded(log: Log, room: AnyRoom, library: _Bodies, stream_id: str, history: History) -> list[Row]:
-    state = room.initial(stream_id, history.events[0].workspace)
-    for recorded in history.events:
-        event = registry.read(recorded)
-        while True:
-            try:
-                state = room.evolve(state, event, recorded.at)
-                break
-            except MissingError as missing:
-                await library.fetch(log, missing.digests)
-    while True:
-        try:
-            return list(room.rows(state, None))
-        except MissingError as missing:
-            await library.fetch(log, missing.digests)
+            progress(room.log, tenure.partition, start + len(chunk), len(streams))
 
 
 async def _mend(log: Rebuildable, tenure: Tenure, streams: Sequence[str], rows: Sequence[Row], report: Report) -> None:

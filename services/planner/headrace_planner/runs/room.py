@@ -10,7 +10,7 @@ from headrace.codec import Raw
 from headrace.decider import Context, Effect, Library, Reason, Rejection, Row
 from headrace.events.runs import RunEvent, RunQueued
 from headrace.events.upcasting import fingerprint
-from headrace.messages import ClaimWrite, CreateRun, RunCommand
+from headrace.messages import ClaimWrite, CreateRun, LoseAttempt, RunCommand
 from headrace.plans import model
 from headrace.vocabulary import CLAIM_GRANT_S, LOG_RUNS
 from headrace.wire import ClaimGrant
@@ -19,6 +19,7 @@ from headrace_planner.runs import evolve as evolving
 from headrace_planner.runs import react as reacting
 from headrace_planner.runs import rows as projecting
 from headrace_planner.runs import state as remembering
+from headrace_planner.runs.claims import given_up
 from headrace_planner.runs.explain import explain
 from headrace_planner.runs.graph import Graph
 from headrace_planner.runs.state import Run, RunData
@@ -77,6 +78,10 @@ class RunRoom:
     def outstanding(self, state: Run, now: int) -> Iterable[Effect]:
         """Say everything that should be under way."""
         return list(reacting.outstanding(state, self._library))
+
+    def claims(self, state: Run) -> Iterable[LoseAttempt]:
+        """Give the commands that give up what workers of another database were permitted to do (`db adopt`)."""
+        return list(given_up(state))
 
     def explain(self, state: Run) -> Sequence[Reason]:
         """Say why the run is not moving."""

@@ -5,8 +5,11 @@ holds the keys of its pools, the api the keys for commands and blobs. A seal is 
 subject's purpose and the body: a message that nobody with the key made is refused and reported.
 """
 
+import base64
+import binascii
 import hashlib
 import hmac
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -18,6 +21,21 @@ COMMANDS: Final = "commands"
 OWNERS: Final = "owners"
 BLOBS: Final = "blobs"
 POOL: Final = "pool:"
+
+
+class BlobClaim(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a blob token says: which attempt of which workspace may put and get bodies, and until when (ms since 1970).
+
+    It may get what belongs to its workspace, and `digests`: the bodies that its own order names.
+    """
+
+    attempt_id: str
+    workspace: str
+    until: int
+    digests: tuple[str, ...] = ()
+
+
+_claims = msgspec.json.Decoder(BlobClaim)
 
 
 class Keys(msgspec.Struct, frozen=True):
@@ -58,20 +76,22 @@ class Keys(msgspec.Struct, frozen=True):
         name = label.decode("ascii", "replace")
         return name, self.open(name, sealed)
 
-    def blob_token(self, attempt_id: str, until_ms: int) -> str:
-        """Make the token with which one attempt may put and get blobs until a time."""
-        claim = f"{attempt_id}.{until_ms}"
-        return f"{claim}.{hmac.digest(self.key(BLOBS), claim.encode(), 'sha256').hex()}"
+    def blob_token(self, attempt_id: str, workspace: str, until_ms: int, digests: Iterable[str] = ()) -> str:
+        """Make the token with which one attempt may put and get its workspace's bodies, and get `digests`, until a time."""
+        claim = msgspec.json.encode(BlobClaim(attempt_id, workspace, until_ms, tuple(digests)))
+        return base64.urlsafe_b64encode(self.seal(BLOBS, claim)).decode()
 
-    def check_blob_token(self, token: str, now_ms: int) -> str:
-        """Give the attempt id of a good blob token; raises UnauthorizedError."""
-        claim, _, seal = token.rpartition(".")
-        attempt_id, _, until = claim.rpartition(".")
-        good = hmac.digest(self.key(BLOBS), claim.encode(), "sha256").hex()
-        if not hmac.compare_digest(good.encode(), seal.encode()) or not until.isdecimal() or int(until) < now_ms:
-            message = "the blob token is unknown or over its time"
+    def check_blob_token(self, token: str, now_ms: int) -> BlobClaim:
+        """Give what a good blob token says; raises UnauthorizedError."""
+        try:
+            claim = _claims.decode(self.open(BLOBS, base64.b64decode(token.encode(), altchars=b"-_", validate=True)))
+        except (UnauthorizedError, msgspec.DecodeError, binascii.Error, UnicodeEncodeError) as problem:
+            message = "the blob token is none that was made here"
+            raise UnauthorizedError(message) from problem
+        if claim.until < now_ms:
+            message = "the blob token is over its time"
             raise UnauthorizedError(message)
-        return attempt_id
+        return claim
 
 
 def secret_hash(secret: str) -> str:

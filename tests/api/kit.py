@@ -42,6 +42,8 @@ RUNNER = "runner"
 TRIES = 600
 ANY = {"type": "object", "additionalProperties": True}
 BIG = "x" * (5 * 1024 * 1024)
+SECRET = b'{"text": "of another workspace"}'
+TOOLS = ("echo", "big", "broken", "hold", "chatty", "filed", "stolen")
 
 
 def workflow(name: str, steps: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
@@ -92,6 +94,7 @@ class World:
         self.orders: asyncio.Queue[Delivery] = asyncio.Queue()
         self.go = asyncio.Event()
         self.performed: list[str] = []
+        self.ordered: list[WorkOrder] = []
         self.beating = True
 
     def http(self, role: str | None = "admin") -> httpx2.AsyncClient:
@@ -162,7 +165,7 @@ class World:
             self.bus.publish_presence(self.keys.pack(POOL + RUNNER, codec.encode(beat)))
 
     async def announce(self) -> None:
-        for name in ("echo", "big", "broken", "hold", "chatty", "filed"):
+        for name in TOOLS:
             manifest = ToolManifest(
                 name=name, version="1", effect="read", access="auto", idempotent=True, pool=RUNNER,
                 input_schema=ANY, output_schema=ANY, description=f"{name}s",
@@ -172,7 +175,7 @@ class World:
         await until(self._all_known)
 
     async def _all_known(self) -> bool:
-        return len(await self.log.rows("tools", {"workspace": WORKSPACE})) == 6
+        return len(await self.log.rows("tools", {"workspace": WORKSPACE})) == len(TOOLS)
 
     async def _tell(self, log: str, stream: str, body: Any) -> None:
         told = Told(stream_id=stream, body=codec.raw(body), workspace=WORKSPACE)
@@ -188,6 +191,7 @@ class World:
 
     async def _perform(self, order: WorkOrder) -> None:
         self.performed.append(order.tool)
+        self.ordered.append(order)
         report: dict[str, Any] = {"status": "succeeded", "output": codec.raw({"said": codec.loads(order.arguments)})}
         match order.tool:
             case "broken":
@@ -200,6 +204,9 @@ class World:
                 await self.go.wait()
             case "big":
                 report = {"status": "succeeded", "blob": await self._put(order, codec.dumps({"text": BIG}))}
+            case "stolen":
+                known = BlobRef(digest=codec.sha256(SECRET), size_bytes=len(SECRET))
+                report = {"status": "succeeded", "blob": known}
             case "chatty":
                 await self.say(order, 3)
             case "filed":

@@ -8,7 +8,7 @@ from openapi_spec_validator import validate
 
 from headrace_api.admission import MAY
 from headrace_api.app import make_routes
-from tests.api.kit import World, step, until, workflow
+from tests.api.kit import WORKSPACE, World, step, until, workflow
 
 Body = dict[str, Any]
 
@@ -167,8 +167,8 @@ async def test_while_the_bus_is_away_reads_work_and_writes_say_503(http: httpx2.
 
 
 async def test_a_forged_blob_token_and_a_wrong_digest_are_refused(world: World) -> None:
-    token = world.keys.blob_token("att_x", world.clock.now_ms() + 60_000)
-    old = world.keys.blob_token("att_x", world.clock.now_ms() - 1)
+    token = world.keys.blob_token("att_x", WORKSPACE, world.clock.now_ms() + 60_000)
+    old = world.keys.blob_token("att_x", WORKSPACE, world.clock.now_ms() - 1)
     digest = "sha256:" + "0" * 64
     async with httpx2.AsyncClient(base_url=f"{world.url}/api/blobs") as http:
         for bad in (None, old, token[:-1] + ("0" if token[-1] != "0" else "1"), world.tokens["admin"]):

@@ -132,6 +132,20 @@ async def test_blobs_are_kept_under_their_digest_and_no_other(log: Log) -> None:
         await log.put_blob(codec.sha256(b"another"), body)
 
 
+async def test_a_body_is_kept_once_and_belongs_to_each_workspace_that_put_it(log: Log) -> None:
+    body, nobodys, odd = b"shared", b"nobody's", "odd \x00 name"
+    digests = [codec.sha256(body), codec.sha256(nobodys), codec.sha256(b"unknown")]
+    for workspace in ("one", "two", "one", odd):
+        await log.put_blob(digests[0], body, workspace)
+    await log.put_blob(digests[1], nobodys)
+    for workspace, owned in (("one", {digests[0]}), ("two", {digests[0]}), (odd, {digests[0]}), ("three", set())):
+        assert await log.blobs_of(workspace, digests) == owned
+    assert await log.get_blobs(digests) == {digests[0]: body, digests[1]: nobodys}
+    with pytest.raises(ValidationError):
+        await log.put_blob(digests[0], nobodys, "three")
+    assert await log.blobs_of("three", digests) == set()
+
+
 async def test_due_and_busy_streams_are_found_by_their_rows(log: Log) -> None:
     tenures = await claim(log)
     runs = [mint(CLOCK, "run", partition) for partition in (0, 0, 0, 1)]

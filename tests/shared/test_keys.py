@@ -1,16 +1,18 @@
 """Seals and tokens: what nobody with the key made is refused, whatever its bytes."""
 
+import base64
+
 import pytest
 
 from headrace.errors import ForbiddenError, UnauthorizedError
-from headrace.keys import Keys
+from headrace.keys import BLOBS, BlobClaim, Keys
 
 KEYS = Keys(master=b"m" * 32)
 
 
 def test_a_blob_token_is_good_until_its_time() -> None:
-    token = KEYS.blob_token("att_1", 1_000)
-    assert KEYS.check_blob_token(token, 999) == "att_1"
+    token = KEYS.blob_token("att_1", "a.b é", 1_000, ["sha256:1"])
+    assert KEYS.check_blob_token(token, 999) == BlobClaim("att_1", "a.b é", 1_000, ("sha256:1",))
     with pytest.raises(UnauthorizedError):
         KEYS.check_blob_token(token, 1_001)
 
@@ -19,6 +21,17 @@ def test_a_blob_token_is_good_until_its_time() -> None:
 def test_a_token_that_nobody_made_is_refused_whatever_its_bytes(token: str) -> None:
     with pytest.raises(UnauthorizedError):
         KEYS.check_blob_token(token, 0)
+
+
+def test_a_blob_token_cannot_be_made_to_say_something_else() -> None:
+    token = KEYS.blob_token("att_1", "mine", 1_000)
+    claim = base64.urlsafe_b64decode(token)
+    moved = base64.urlsafe_b64encode(claim.replace(b"mine", b"ours")).decode()
+    sealed_elsewhere = base64.urlsafe_b64encode(KEYS.seal("commands", claim[32:])).decode()
+    no_claim = base64.urlsafe_b64encode(KEYS.seal(BLOBS, b"{}")).decode()
+    for bad in (moved, sealed_elsewhere, no_claim, token[:-4], token + "AAAA", f"att_1.1000.{'0' * 64}"):
+        with pytest.raises(UnauthorizedError):
+            KEYS.check_blob_token(bad, 0)
 
 
 def test_a_sealed_message_opens_under_its_label_only() -> None:

@@ -8,6 +8,7 @@ import msgspec
 
 from headrace.bus.port import Bus, Delivery, Subscription
 from headrace.clock import Clock
+from headrace.errors import NotFoundError
 from headrace.keys import Keys
 from headrace.log.port import DataError, Log, Parked
 from headrace.plans import model
@@ -73,6 +74,12 @@ class Desk:
                 self._plans.pop(next(iter(self._plans)))
             self._plans[digest] = known
         return known
+
+    async def check_own(self, digest: str, workspace: str) -> None:
+        """Refuse a body that was not put for this workspace, as if there were none; raises NotFoundError."""
+        if digest not in await self.log.blobs_of(workspace, [digest]):
+            message = f"there is no body {digest} in this workspace"
+            raise NotFoundError(message)
 
     async def own_row(self, table: str, key: dict[str, Any], workspace: str) -> dict[str, Any] | None:
         """Read a projection row, if it is the workspace's own."""

@@ -175,7 +175,8 @@ class Dispatcher:
             return order
         until = self._clock.now_ms() + int(order.timeout_s * 1000) + BLOB_TOKEN_SPARE_MS
         try:
-            token = self._keys.blob_token(order.attempt_id, until)
+            named = [digest for digest in (order.arguments_blob, order.evidence_blob) if digest is not None]
+            token = self._keys.blob_token(order.attempt_id, order.workspace, until, named)
         except ForbiddenError:
             return order
         return msgspec.structs.replace(order, blob_token=token)

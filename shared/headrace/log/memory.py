@@ -12,6 +12,7 @@ import msgspec
 from headrace.clock import Clock
 from headrace.errors import DatabaseVersionError, UnavailableError
 from headrace.log import rows as projection
+from headrace.log.bodies import MemoryBodies
 from headrace.log.chain import GENESIS, Link, link
 from headrace.log.checks import FUTURE_MS_MAX, NEWER, check_digest, check_event
 from headrace.log.port import (
@@ -60,10 +61,11 @@ class Partition(msgspec.Struct):
         return self.links[-1].hash if self.links else GENESIS
 
 
-class MemoryLog:
+class MemoryLog(MemoryBodies):
     """A log in memory. What it holds is open to tests: `_parts`, `_streams`, `_rows` and the rest."""
 
     def __init__(self, clock: Clock, *, partitions: Mapping[str, int] = LOG_PARTITIONS) -> None:
+        super().__init__()
         self.incarnation = "memory-1"
         self.before_commit: Hook | None = None
         """Awaited before an append takes hold; what it raises is the append's outcome."""
@@ -78,7 +80,6 @@ class MemoryLog:
         self._rows: dict[str, dict[tuple[Any, ...], projection.Values]] = {name: {} for name in TABLES}
         self._members: dict[tuple[str, str], Member] = {}
         self._answers: dict[tuple[str, int, str], tuple[KeptAnswer, int]] = {}
-        self._blobs: dict[str, bytes] = {}
         self._snapshots: dict[tuple[str, str], tuple[str, int, bytes]] = {}
         self._parked: list[Parked] = []
         self._lines: dict[tuple[str, int], KeptLine] = {}
@@ -208,18 +209,7 @@ class MemoryLog:
         source, error = projection.storable(parked.source), projection.storable(parked.error)
         self._parked.append(msgspec.structs.replace(parked, id=len(self._parked) + 1, source=source, error=error))
 
-    # blobs and lines
-
-    async def put_blob(self, digest: str, body: bytes) -> None:
-        """Keep a body; raises ValidationError when the digest is not the body's."""
-        self._up()
-        check_digest(digest, body)
-        self._blobs[digest] = bytes(body)
-
-    async def get_blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
-        """Give the bodies that are known."""
-        self._up()
-        return {digest: self._blobs[digest] for digest in digests if digest in self._blobs}
+    # lines (bodies: MemoryBodies)
 
     async def put_lines(self, lines: Sequence[Line]) -> int:
         """Keep lines, unique by attempt and sequence; tells how many were new."""

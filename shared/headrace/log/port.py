@@ -189,8 +189,15 @@ class OwnerLog(Protocol):
 class BlobStore(Protocol):
     """Bodies by `sha256:` digest."""
 
-    async def put_blob(self, digest: str, body: bytes) -> None:
-        """Keep a body; again is nothing. Raises ValidationError when the digest is not the body's."""
+    async def put_blob(self, digest: str, body: bytes, workspace: str | None = None) -> None:
+        """Keep a body, as one of a workspace; again is nothing. Raises ValidationError for another body's digest.
+
+        The same body of two workspaces is kept once and belongs to both.
+        """
+        ...
+
+    async def blobs_of(self, workspace: str, digests: Sequence[str]) -> set[str]:
+        """Tell which of these bodies were put as the workspace's own."""
         ...
 
     async def get_blobs(self, digests: Sequence[str]) -> dict[str, bytes]:

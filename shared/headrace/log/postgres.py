@@ -165,11 +165,17 @@ class PostgresLog:
 
     # blobs and lines
 
-    async def put_blob(self, digest: str, body: bytes) -> None:
+    async def put_blob(self, digest: str, body: bytes, workspace: str | None = None) -> None:
         """Keep a body; raises ValidationError when the digest is not the body's."""
         check_digest(digest, body)
         timeout_s = STATEMENT_S + len(body) / BODY_BYTES_PER_S_MIN
-        await self._reader.fetch(QUERIES["put_blob"], digest, body, timeout_s=timeout_s)
+        owner = None if workspace is None else projection.storable(workspace)
+        await self._reader.fetch(QUERIES["put_blob"], digest, body, owner, timeout_s=timeout_s)
+
+    async def blobs_of(self, workspace: str, digests: Sequence[str]) -> set[str]:
+        """Tell which of these bodies were put as the workspace's own."""
+        rows = await self._reader.fetch(QUERIES["blobs_of"], projection.storable(workspace), list(digests))
+        return {row["digest"] for row in rows}
 
     async def get_blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
         """Give the bodies that are known."""

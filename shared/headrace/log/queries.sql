@@ -67,7 +67,12 @@ insert into headrace.parked (source, error, body, at, stream_id) values ($1, $2,
 select source, error, body, at, id, stream_id from headrace.parked order by id desc limit $1
 
 -- put_blob --
-insert into headrace.blobs (digest, body, at) values ($1, $2, headrace.now_ms()) on conflict do nothing
+with kept as (insert into headrace.blobs (digest, body, at) values ($1, $2, headrace.now_ms()) on conflict do nothing)
+insert into headrace.blob_workspaces (workspace, digest)
+  select owner, $1 from (values ($3::text)) as o(owner) where owner is not null on conflict do nothing
+
+-- blobs_of --
+select digest from headrace.blob_workspaces where workspace = $1 and digest = any($2)
 
 -- get_blobs --
 select digest, body from headrace.blobs where digest = any($1)

@@ -40,31 +40,33 @@ def checked_digest(text: str) -> str:
 
 @router.put("/blobs/{digest}", name="put_blob", status_code=201, responses=says(shapes.Blob, 201))
 async def put_blob(request: Request, digest: str) -> Response:
-    """Keep a body under its digest, with the token of an attempt. Again: nothing changes."""
+    """Keep a body of the attempt's workspace under its digest, with the attempt's token. Again: nothing changes."""
     desk = _desk(request)
     token = _token(request)
-    desk.keys.check_blob_token(token, desk.clock.now_ms())
+    claim = desk.keys.check_blob_token(token, desk.clock.now_ms())
     wanted = checked_digest(digest)
     body = await request.body()
     found = codec.sha256(body)
     if found != wanted:
         message = f"the body's digest is {found}, not {wanted}"
         raise ValidationError(message, details={"given": wanted, "found": found})
-    await desk.log.put_blob(wanted, body)
+    await desk.log.put_blob(wanted, body, claim.workspace)
     return answer({"digest": wanted, "size_bytes": len(body)}, 201)
 
 
 @router.get("/blobs/{digest}", name="get_blob", responses=raw_answers(OCTETS))
 async def get_blob(request: Request, digest: str) -> Response:
-    """Give a body, to an attempt's token or to a caller whose workspace has it."""
+    """Give a body of the workspace, to an attempt's token or to a caller; to an attempt also what its order names."""
     desk, token = _desk(request), _token(request)
     if token.startswith(PREFIX):
         caller = await desk.tokens.caller(token, None)
         wanted = checked_digest(digest)
         await _media_type(desk, wanted, caller.workspace)
-    else:
-        desk.keys.check_blob_token(token, desk.clock.now_ms())
-        wanted = checked_digest(digest)
+        return Response(await _body(desk, wanted), media_type=OCTETS)
+    claim = desk.keys.check_blob_token(token, desk.clock.now_ms())
+    wanted = checked_digest(digest)
+    if wanted not in claim.digests:
+        await desk.check_own(wanted, claim.workspace)
     return Response(await _body(desk, wanted), media_type=OCTETS)
 
 
@@ -92,8 +94,12 @@ async def _body(desk: Desk, digest: str) -> bytes:
 
 async def _media_type(desk: Desk, digest: str, workspace: str) -> str:
     """Find what in the workspace has this body, and of which type it is; raises NotFoundError."""
-    for table, column, order in (("artifacts", "blob", "id"), ("steps", "blob", "step"), ("plans", "digest", "id")):
-        rows = await desk.log.rows(table, {"workspace": workspace, column: digest}, order=order, limit=1)
+    if await desk.log.rows("plans", {"workspace": workspace, "digest": digest}, limit=1):
+        return "application/json"
+    # A worker's word that an output is this body is not enough: it must have been put for this workspace.
+    await desk.check_own(digest, workspace)
+    for table, order in (("artifacts", "id"), ("steps", "step")):
+        rows = await desk.log.rows(table, {"workspace": workspace, "blob": digest}, order=order, limit=1)
         if rows:
             return str(rows[0].get("media_type") or "application/json")
     message = f"there is no body {digest} in this workspace"
@@ -122,6 +128,7 @@ async def get_artifact(asked: Asked, digest: str) -> Response:
 async def _inline(asked: Asking, artifact_id: str) -> Response:
     row: dict[str, Any] = await asked.row("artifacts", {"id": artifact_id}, f"artifact {artifact_id!r}")
     if row["blob"]:
+        await asked.desk.check_own(row["blob"], asked.workspace)
         return _download(await _body(asked.desk, row["blob"]), str(row["media_type"]), artifact_id)
     kept = row["body"] if row["body"] is not None else row["value"]
     body = kept.encode("utf-8", "surrogatepass") if isinstance(kept, str) else codec.dumps(kept)

@@ -60,6 +60,7 @@ async def _list(asked: Asking, items: list[Part]) -> AsyncIterator[bytes]:
 async def _body(asked: Asking, part: Part) -> bytes:
     if not isinstance(part, str):
         return bytes(part)
+    await asked.desk.check_own(part, asked.workspace)
     body = (await asked.desk.log.get_blobs([part])).get(part)
     if body is None:
         message = f"there is no body {part}"

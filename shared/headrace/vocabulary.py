@@ -144,6 +144,8 @@ TOOL_TIMEOUT_S: Final = 30.0
 APPROVAL_EXPIRES_S: Final = 7 * 86_400.0
 PRESENCE_INTERVAL_S: Final = 2.0
 PRESENCE_LOST_S: Final = 10.0
+RESCUE_SILENT_S: Final = 3 * PRESENCE_INTERVAL_S
+"""After this silence a person may declare a worker dead without forcing it: it missed three beats."""
 PRESENCE_STALE_S: Final = 60.0
 PRESENCE_FORGOTTEN_S: Final = 120.0
 DRAIN_S: Final = 30.0

@@ -10,7 +10,7 @@ import msgspec
 
 from headrace import codec, ids
 from headrace.bus.memory import MemoryBus
-from headrace.bus.port import Delivery
+from headrace.bus.port import Bus, Delivery
 from headrace.clock import SystemClock
 from headrace.codec import Raw, encode
 from headrace.config import Config
@@ -37,8 +37,8 @@ async def until(condition: Callable[[], Any]) -> None:
 class Owner:
     """Plays the owner of every run and of the catalogue: keeps what workers say, grants claims, sends orders."""
 
-    def __init__(self, bus: MemoryBus, registry: Registry) -> None:
-        self.bus = bus
+    def __init__(self, bus: Bus, registry: Registry) -> None:
+        self.bus: Any = bus
         self.registry = registry
         self.reports: list[ReportAttempt] = []
         self.announced: dict[str, AnnounceTool] = {}

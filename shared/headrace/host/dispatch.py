@@ -21,6 +21,7 @@ from headrace.host import metrics
 from headrace.host.cadence import SUSPECT_GRACE_S, UNHELD_GRACE_S
 from headrace.host.pools import Order, Waiting, Window
 from headrace.host.presence import Presence
+from headrace.host.stops import Stops
 from headrace.host.tenure import Held
 from headrace.keys import POOL, Keys
 from headrace.messages import LoseAttempt, ReportAttempt
@@ -69,6 +70,7 @@ class Dispatcher:
         self._pools: dict[str, Pool] = {}
         self._orders: dict[str, Order] = {}
         self._streams: dict[str, set[str]] = {}
+        self._stops = Stops(clock)
 
     def knows(self, attempt_id: str) -> bool:
         """Tell whether an attempt is looked after already."""
@@ -132,12 +134,30 @@ class Dispatcher:
         queued = pool is not None and known is not None and not pool.may_be_out(attempt_id)
         self.over(attempt_id)
         if name and not queued:
-            self._control(name, stop.interrupt)
+            self._interrupt(name, stop.interrupt)
+
+    def rescue(self, worker: str) -> int:
+        """Give up what a worker holds, as if it were dead, and tell it so; gives how many attempts that were."""
+        given_up = [
+            known
+            for pool in self._pools.values()
+            for known in pool.watched()
+            if self._presence.last_holder(known.order.attempt_id) == worker
+        ]
+        for known in given_up:
+            interrupt = Interrupt(attempt_id=known.order.attempt_id, reason="its worker was given up for dead")
+            self._interrupt(known.order.pool, interrupt)
+            self._lose(known, worker)
+        return len(given_up)
 
     def ask_beats(self) -> None:
         """Ask the workers of all pools known here to say at once what they hold."""
         for name in sorted({*POOLS, *self._pools, *self._presence.pools()}):
             self._control(name, BeatNow())
+
+    def _interrupt(self, pool: str, interrupt: Interrupt) -> None:
+        self._stops.told(pool, interrupt)
+        self._control(pool, interrupt)
 
     def _control(self, pool: str, message: Interrupt | BeatNow) -> None:
         self._bus.publish_control(self._keys.pack(POOL + pool, codec.encode(message)))
@@ -194,8 +214,10 @@ class Dispatcher:
         return self._clock.monotonic() - order.at >= MARK_AFTER_S or order.suspect
 
     def tick(self) -> None:
-        """Let windows shrink that bring nothing, and lose the attempts of workers that are lost."""
+        """Let windows shrink that bring nothing, lose the attempts of lost workers, and insist on what must stop."""
         now = self._clock.monotonic()
+        for name, interrupt in self._stops.unheeded(self._presence):
+            self._control(name, interrupt)
         for pool in self._pools.values():
             metrics.waits(pool.name, len(pool.waiting))
             pool.window.tick(len(pool.out), now)

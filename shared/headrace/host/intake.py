@@ -45,6 +45,7 @@ class Intake:
         park: Callable[[Held, Parked, int | None], None],
         waiting: Callable[[], int],
         pool_of: Callable[[str], str | None],
+        oversee: Callable[[Command], bytes | None],
     ) -> None:
         self._keys = keys
         self._clock = clock
@@ -52,6 +53,7 @@ class Intake:
         self._park = park
         self._waiting = waiting
         self._pool_of = pool_of
+        self._oversee = oversee
 
     def command(self, held: Held, data: bytes, reply: Callable[[bytes], None]) -> None:
         """Take a command of a person or program; a bad one is refused at once, since that rests on no state."""
@@ -65,17 +67,25 @@ class Intake:
             if self._waiting() >= WAITING_MAX:
                 message = "more commands wait than fit in memory; try again"
                 raise UnavailableError(message)
-            self._put(self._command(held, body, reply))
+            item = self._command(held, body, reply)
+            if item is not None:
+                self._put(item)
         except HeadraceError as problem:
             if isinstance(problem, UnauthorizedError):
                 self._report("command", problem)
             reply(error_answer(problem))
 
-    def _command(self, held: Held, body: bytes, reply: Callable[[bytes], None]) -> Item:
+    def _command(self, held: Held, body: bytes, reply: Callable[[bytes], None]) -> Item | None:
+        """Read a command; None for one about workers, which concerns no stream and is answered here."""
+        known: Command | None = None
         try:
             known = _commands.decode(body)
             command = held.room.read_command(known.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+            answer = self._oversee(known) if known is not None else None
+            if answer is not None:
+                reply(answer)
+                return None
             message = f"the command cannot be read: {problem}"
             raise ValidationError(message) from problem
         if known.stream_id is not None:

@@ -13,12 +13,14 @@ from headrace.host import metrics
 from headrace.host.cadence import BUS_TIMEOUT_S, Cadence
 from headrace.host.dispatch import Dispatcher
 from headrace.host.presence import Presence
-from headrace.keys import OWNERS, POOL, Keys
-from headrace.wire import Beat, Probe
+from headrace.keys import COMMANDS, OWNERS, POOL, Keys
+from headrace.vocabulary import PRESENCE_STALE_S
+from headrace.wire import Beat, ForgetWorkers, Probe
 
 _logger = logging.getLogger(__name__)
 _beats = msgspec.json.Decoder(Beat)
 _probes = msgspec.json.Decoder(Probe)
+_forgettings = msgspec.json.Decoder(ForgetWorkers)
 
 
 class Listening:
@@ -71,6 +73,8 @@ class Listening:
                 probe = _probes.decode(body)
                 if probe.owner == self._owner_id:
                     self._presence.probe_returned(probe.nonce)
+            elif label == COMMANDS:
+                self._presence.forget(_forgettings.decode(body).workers, PRESENCE_STALE_S)
             elif label.startswith(POOL):
                 beat = _beats.decode(body)
                 if label.removeprefix(POOL) in beat.pools:

@@ -31,6 +31,7 @@ from headrace.host.library import CachedLibrary
 from headrace.host.listening import Listening
 from headrace.host.loading import States
 from headrace.host.mailboxes import Mailboxes
+from headrace.host.overseeing import Overseer
 from headrace.host.preparing import PREPARERS_MAX, Preparing
 from headrace.host.presence import Presence
 from headrace.host.publishing import Publisher
@@ -124,6 +125,7 @@ class OwnerHost:
             park=self._park,
             waiting=lambda: len(self._mailboxes) + len(self._prepared),
             pool_of=self.dispatcher.pool_of,
+            oversee=Overseer(self._bus, self._keys, self.presence, self.dispatcher).answer,
         )
         return Tenures(
             self._log,

@@ -5,6 +5,7 @@ path: only time between probes that came back counts as time of listening. After
 this process) the clock of every worker starts again. Kept in memory alone.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +24,8 @@ class Seen:
 
     beat: Beat
     heard: float
+    at_s: float = 0.0
+    """Monotonic seconds of this process when it came, whatever was proven since."""
 
 
 class Presence:
@@ -41,7 +44,7 @@ class Presence:
     def heard(self, beat: Beat) -> None:
         """Take a beat in."""
         known = self._seen.get(beat.worker)
-        if known is None and len(self._seen) >= WORKERS_MAX:
+        if known is None and (beat.leaving or len(self._seen) >= WORKERS_MAX):
             return
         if known is not None:
             for held in known.beat.holding:
@@ -49,7 +52,10 @@ class Presence:
                     del self._holders[held.attempt_id]
         for held in beat.holding:
             self._holders[held.attempt_id] = beat.worker
-        self._seen[beat.worker] = Seen(beat, self.proven)
+        if beat.leaving:  # what it could not report is lost with it, at once
+            self._seen.pop(beat.worker, None)
+        else:
+            self._seen[beat.worker] = Seen(beat, self.proven, self._clock.monotonic())
 
     def probe(self, nonce: str) -> None:
         """Note that a probe was sent."""
@@ -79,6 +85,26 @@ class Presence:
         """Give how long a worker is proven silent, in seconds; None for an unknown one."""
         seen = self._seen.get(worker)
         return None if seen is None else self.proven - seen.heard
+
+    def silent_s(self, worker: str) -> float | None:
+        """Give the seconds since a worker's last beat came, proven or not; None for an unknown one."""
+        seen = self._seen.get(worker)
+        return None if seen is None else self._clock.monotonic() - seen.at_s
+
+    def worker(self, worker: str) -> Seen | None:
+        """Give what is known of a worker."""
+        return self._seen.get(worker)
+
+    def give_up(self, worker: str) -> None:
+        """Take a worker for dead until it beats again."""
+        self._seen.pop(worker, None)
+
+    def forget(self, workers: Iterable[str], silent_s: float) -> None:
+        """Forget those workers that have not been heard for a time."""
+        for worker in workers:
+            silence = self.silent_s(worker)
+            if silence is not None and silence >= silent_s:
+                self._drop(worker)
 
     def workers(self) -> list[Seen]:
         """Give all workers that are not forgotten."""
@@ -113,7 +139,9 @@ class Presence:
     def _forget(self) -> None:
         for worker, seen in list(self._seen.items()):
             if self.proven - seen.heard >= self._cadence.forgotten_s:
-                del self._seen[worker]
-                for held in seen.beat.holding:
-                    if self._holders.get(held.attempt_id) == worker:
-                        del self._holders[held.attempt_id]
+                self._drop(worker)
+
+    def _drop(self, worker: str) -> None:
+        for held in self._seen.pop(worker).beat.holding:
+            if self._holders.get(held.attempt_id) == worker:
+                del self._holders[held.attempt_id]

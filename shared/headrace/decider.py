@@ -50,10 +50,11 @@ class MissingError(Exception):
 
 
 class Dispatch(msgspec.Struct, frozen=True):
-    """Effect: give an attempt to a worker of its pool."""
+    """Effect: give an attempt to a worker of its pool; `queue_until` (ms) is when its time to wait for one is over."""
 
     order: WorkOrder
     priority: int = 0
+    queue_until: int | None = None
 
 
 class Tell(msgspec.Struct, frozen=True):
@@ -66,10 +67,11 @@ class Tell(msgspec.Struct, frozen=True):
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """Effect: reach an attempt that is under way, or still queued, and end it."""
+    """Effect: reach an attempt that is under way, or still queued, and end it; `confirm`: say so if nobody holds it."""
 
     interrupt: Interrupt
     pool: str = ""
+    confirm: bool = False
 
 
 Effect = Dispatch | Tell | Stop

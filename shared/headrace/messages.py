@@ -16,11 +16,13 @@ from headrace.events.steering import StepReused
 from headrace.steering import (
     ConfirmPermit,
     DeliverEvent,
+    DropAttempt,
     GrantPermit,
     NoteChildOutcomeReceived,
     NoteChildStarted,
     NotePermitQueued,
     NotePermitReceived,
+    OverdueAttempt,
     PauseRun,
     RefusePermit,
     ReleasePermit,
@@ -155,6 +157,8 @@ RunCommand = (
     | ResumeRun
     | SignalRun
     | SettleOutcome
+    | DropAttempt
+    | OverdueAttempt
     | DeliverEvent
     | NoteChildStarted
     | ReportChild
@@ -195,9 +199,15 @@ class DecideApproval(Message, frozen=True, kw_only=True, tag="decide"):
 
 
 class SupersedeApproval(Message, frozen=True, kw_only=True, tag="supersede"):
-    """The asker needs no answer any more (its run ended). Again: nothing."""
+    """The asker needs no answer any more (its run ended). Again: the outcome again, to `reply_to`.
+
+    `step` and `digest` let one that nobody ever opened be answered too.
+    """
 
     reason: str = ""
+    reply_to: str = ""
+    step: str = ""
+    digest: str = ""
 
 
 class NoteOutcomeReceived(Message, frozen=True, kw_only=True, tag="outcome_received"):

@@ -42,6 +42,31 @@ class SettleOutcome(Message, frozen=True, kw_only=True, tag="settle_outcome"):
     reason: str = ""
 
 
+# --- by the owner, about workers ---------------------------------------------------------------------------------
+
+
+class DropAttempt(Message, frozen=True, kw_only=True, tag="drop"):
+    """The owner's finding that no live worker holds an attempt that was to be stopped, or whose queue time is over.
+
+    Again, or once it is claimed: nothing.
+    """
+
+    step: str
+    attempt: int
+    attempt_id: str
+    index: int | None = None
+
+
+class OverdueAttempt(Message, frozen=True, kw_only=True, tag="overdue"):
+    """The owner's finding that a live worker holds an attempt beyond its time and says nothing. Again: nothing."""
+
+    step: str
+    attempt: int
+    attempt_id: str
+    worker: str
+    index: int | None = None
+
+
 # --- by events ---------------------------------------------------------------------------------------------------
 
 
@@ -102,9 +127,11 @@ class NotePermitQueued(Message, frozen=True, kw_only=True, tag="permit_queued"):
 
 
 class GrantPermit(Message, frozen=True, kw_only=True, tag="grant_permit"):
-    """The key lets the run, or one of its attempts, go on. Again: the receipt again."""
+    """The key lets the run, or `count` of its attempts so far, go on. Again: the receipt again."""
 
     permit_id: str
+    count: int = 1
+    flow_id: str = ""
 
 
 class RefusePermit(Message, frozen=True, kw_only=True, tag="refuse_permit"):
@@ -119,19 +146,21 @@ class YieldPermit(Message, frozen=True, kw_only=True, tag="yield_permit"):
 
     permit_id: str
     for_run: str
+    flow_id: str = ""
 
 
 class ConfirmPermit(Message, frozen=True, kw_only=True, tag="confirm_permit"):
     """The key asks whether a holder still needs its permit; one that is over gives it back. Again: the answer again."""
 
     permit_id: str
+    flow_id: str = ""
 
 
 # --- commands to a key -------------------------------------------------------------------------------------------
 
 
 class RequestPermit(Message, frozen=True, kw_only=True, tag="request_permit"):
-    """A run asks for a permit. Again: the answer again."""
+    """A run asks for a permit, for itself or for `count` attempts. Again: the answer again."""
 
     permit_id: str
     run_id: str
@@ -142,12 +171,14 @@ class RequestPermit(Message, frozen=True, kw_only=True, tag="request_permit"):
     on_conflict: str = "queue"
     priority: int = 0
     asked_at: int = 0
+    count: int = 1
 
 
 class NotePermitReceived(Message, frozen=True, kw_only=True, tag="permit_received"):
-    """The run has its permit on record. Again: nothing."""
+    """The run has its permit, for `count` attempts so far, on record. Again: nothing."""
 
     permit_id: str
+    count: int = 1
 
 
 class ReleasePermit(Message, frozen=True, kw_only=True, tag="release_permit"):

@@ -169,10 +169,26 @@ SUB_WORKFLOW_DEPTH_MAX: Final = 5
 SIGNALS_KEPT_MAX: Final = 1_000
 PRIORITY_MAX: Final = 100
 """Priorities go from -PRIORITY_MAX to PRIORITY_MAX; higher first."""
+CONCURRENCY_LIMIT_MAX: Final = 10_000
+"""Runs that may hold one concurrency key at once."""
+FLOW_KEY_CHARS_MAX: Final = 256
+RATE_LIMIT_MAX: Final = 10_000
+"""Attempts that a rate limit may let begin in one period: so many times are kept for each key."""
+RATE_PERIOD_S_MAX: Final = 7 * 86_400.0
+PERMITS_ASKED_MAX: Final = 64
+"""Attempts for which a run asks a rate limit at once; it asks for the next ones when these may begin."""
+PERMIT_CONFIRM_S: Final = 60.0
+"""How long a run holds a key before the key asks it whether it still does, so that a lost release heals."""
+UNFINISHED_RUNS_MAX: Final = 20_000
+"""Runs of one workspace that may be unfinished at once; HEADRACE_UNFINISHED_RUNS_MAX sets another number."""
 BATCH_EVENTS_MAX: Final = 500
 RETRY_ATTEMPTS_DEFAULT: Final = 3
 RETRY_ATTEMPTS_MAX: Final = 100
 LOST_ATTEMPTS_MAX: Final = 3
+ATTEMPTS_KEPT_MAX: Final = 20
+"""Failed attempts of a step that its row shows, the last ones; the history has all."""
+ATTEMPT_GRACE_S: Final = 30.0
+"""How long past its timeout a living worker may still bring an attempt's result before the owner ends the attempt."""
 IDEMPOTENCY_KEPT_S: Final = 7 * 86_400.0
 IDEMPOTENCY_KEY_CHARS_MAX: Final = 255
 PAGE_DEFAULT: Final = 20

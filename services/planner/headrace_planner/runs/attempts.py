@@ -45,7 +45,7 @@ def report(run: Run, command: ReportAttempt, context: Context, library: Library)
     if command.step not in run.graph.index:
         return Rejection(ConflictError(f"the run has no step {command.step!r}"))
     trial = run.trial(instance)
-    if trial is None or trial.attempt != command.attempt or trial.retry_at is not None or run.final:
+    if trial is None or trial.attempt != command.attempt or trial.idle or run.final:
         return _late(run, command)
     if trial.nonce is not None and command.worker != trial.claimed_by:
         return _late(run, command)  # another worker, whose claim was refused, knows nothing of what this one does
@@ -222,7 +222,7 @@ def lose(run: Run, command: LoseAttempt, context: Context) -> Sequence[RunEvent]
     """The worker of an attempt is dead: try again, or say that it is unknown what happened."""
     instance = (command.step, command.index)
     trial = run.trial(instance)
-    if trial is None or trial.attempt != command.attempt or trial.retry_at is not None or run.final:
+    if trial is None or trial.attempt != command.attempt or trial.idle or run.final:
         return ()
     as_report = ReportAttempt(
         run_id=run.data.id,
@@ -275,7 +275,7 @@ def claim(run: Run, command: ClaimWrite, library: Library) -> Sequence[RunEvent]
     instance = (command.step, command.index)
     trial = run.trial(instance)
     who = run.label(instance)
-    if trial is None or trial.attempt != command.attempt or trial.retry_at is not None or run.halted:
+    if trial is None or trial.attempt != command.attempt or trial.idle or run.halted:
         return Rejection(ConflictError(f"{who} is not to be performed now (attempt {command.attempt})"))
     if trial.nonce == command.nonce:
         return ()

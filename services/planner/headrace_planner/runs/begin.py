@@ -75,7 +75,7 @@ def _broken_orders(run: Run, library: Library) -> Iterator[RunEvent]:
     while run.unchecked:
         instance = run.unchecked[-1]
         trial = run.trial(instance)
-        if trial is not None and trial.retry_at is None and instance not in failed:
+        if trial is not None and not trial.idle and instance not in failed:
             try:
                 order_for(run, library, instance)
             except MissingError:

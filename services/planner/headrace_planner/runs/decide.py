@@ -35,10 +35,12 @@ from headrace.policy import may
 from headrace.steering import (
     ConfirmPermit,
     DeliverEvent,
+    DropAttempt,
     GrantPermit,
     NoteChildOutcomeReceived,
     NoteChildStarted,
     NotePermitQueued,
+    OverdueAttempt,
     PauseRun,
     RefusePermit,
     ReportChild,
@@ -103,6 +105,8 @@ def _decide(run: Run, command: RunCommand, context: Context, library: Library, g
         case (
             SignalRun()
             | SettleOutcome()
+            | DropAttempt()
+            | OverdueAttempt()
             | DeliverEvent()
             | NoteChildStarted()
             | ReportChild()

@@ -61,6 +61,7 @@ def evolve(run: Run, event: RunEvent, at: int, graph: Graph | None = None) -> Ru
 
     `run.opened` and `run.stopped` then tell which instances this very event opened or stopped.
     """
+    run.at = at
     run.opened.clear()
     run.stopped.clear()
     _apply(run, event, at, graph)

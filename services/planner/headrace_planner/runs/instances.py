@@ -40,7 +40,7 @@ def close(run: Run, instance: Instance) -> Try | None:
     trial = run.trial(instance)
     if trial is not None:
         run.orders.pop((instance, trial.attempt), None)
-        run.data.active -= trial.retry_at is None
+        run.data.active -= not trial.idle
     if index is None:
         known.open = None
     elif known.map is not None:
@@ -109,7 +109,7 @@ def stop_all(run: Run) -> None:
     for instance in run.under_way():
         trial = run.trial(instance)
         assert trial is not None, "what is under way has a try"
-        if trial.retry_at is None:
+        if not trial.idle:
             run.stopped.append((instance, trial.attempt))
         else:
             close(run, instance)

@@ -63,7 +63,7 @@ def outstanding(run: Run, library: Library) -> Iterator[Effect]:
         return
     for instance in run.under_way():
         trial = run.trial(instance)
-        if trial is None or trial.retry_at is not None:
+        if trial is None or trial.idle:
             continue
         try:
             yield Dispatch(order_for(run, library, instance))

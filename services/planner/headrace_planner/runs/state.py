@@ -12,7 +12,7 @@ from headrace import ids
 from headrace.codec import NULL, Raw
 from headrace.events.base import ArtifactInfo, BlobRef, ErrorInfo, Evidence
 from headrace.events.runs import CancelRequested, RunQueued
-from headrace.events.steering import RunPaused
+from headrace.events.steering import OutcomeLost, OutcomeSettled, RunPaused
 from headrace.vocabulary import RUN_FINAL, STEP_FINAL, RunStatus, StepStatus
 from headrace_planner.runs.graph import Graph
 
@@ -21,7 +21,11 @@ Instance = tuple[str, int | None]
 
 
 class Try(msgspec.Struct, omit_defaults=True):
-    """An instance that is under way: its attempt, and the claim of the worker that acts."""
+    """An instance that is under way: its attempt, and the claim of the worker that acts.
+
+    `since` is when the attempt began to wait for a worker, kept where that may take only so long. `unknown` says that
+    its worker was lost while it acted: a person must say what happened.
+    """
 
     attempt: int = 1
     lost: int = 0
@@ -29,10 +33,37 @@ class Try(msgspec.Struct, omit_defaults=True):
     nonce: str | None = None
     claimed_by: str | None = None
     claimed_at: int | None = None
+    claimed_digest: str | None = None
+    since: int | None = None
+    unknown: OutcomeLost | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether the attempt is not with the workers: it waits for its next try, or for a person's word."""
+        return self.retry_at is not None or self.unknown is not None
+
+
+class Tried(msgspec.Struct, omit_defaults=True):
+    """A failed attempt as people read it; `next_at` is when the next one was to begin, if there was to be one."""
+
+    number: int
+    status: str
+    error: ErrorInfo
+    index: int | None = None
+    iteration: int = 0
+    attempt_id: str | None = None
+    worker: str | None = None
+    started_at: int | None = None
+    finished_at: int | None = None
+    next_at: int | None = None
 
 
 class MapState(msgspec.Struct, omit_defaults=True):
-    """How far a map is. Items below `next` are under way or over; `outputs` holds null for those that are not."""
+    """How far a map is. Items below `next` are under way or over; `outputs` holds null for those that are not.
+
+    `accepted` is the attempt that ended an item where it was not the first; `cut` are the items that the end of the
+    run or of the step cut off.
+    """
 
     count: int
     next: int = 0
@@ -41,10 +72,16 @@ class MapState(msgspec.Struct, omit_defaults=True):
     outputs: list[Raw] = []
     blobs: dict[int, BlobRef] = {}
     failed: dict[int, ErrorInfo] = {}
+    accepted: dict[int, int] = {}
+    cut: list[int] = []
 
 
 class StepState(msgspec.Struct, omit_defaults=True):
-    """Where a step stands. `iteration` counts the rounds of a loop's body; `loop` those that a loop has begun."""
+    """Where a step stands. `iteration` counts the rounds of a loop's body; `loop` those that a loop has begun.
+
+    `tried` are its last failed attempts, `settled` the last answer to an unknown outcome, `reused_from` the run whose
+    result stands. `spent_ms` and `timed_since` are its own clock, which runs only where the plan bounds it.
+    """
 
     status: StepStatus = StepStatus.PENDING
     iteration: int = 0
@@ -67,6 +104,11 @@ class StepState(msgspec.Struct, omit_defaults=True):
     approval_id: str | None = None
     started_at: int | None = None
     finished_at: int | None = None
+    tried: list[Tried] = []
+    settled: OutcomeSettled | None = None
+    reused_from: str | None = None
+    spent_ms: int = 0
+    timed_since: int | None = None
 
 
 class Ask(msgspec.Struct, omit_defaults=True):
@@ -117,7 +159,7 @@ class RunData(msgspec.Struct, omit_defaults=True):
 class Run:
     """A run as the decider sees it: what it remembers, its plan, and the scratch-pad."""
 
-    __slots__ = ("_graph", "checked", "data", "decoded", "opened", "orders", "stopped", "unchecked")
+    __slots__ = ("_graph", "at", "checked", "data", "decoded", "opened", "orders", "retries", "stopped", "unchecked")
 
     def __init__(self, data: RunData, graph: Graph | None = None) -> None:
         self.data = data
@@ -128,6 +170,8 @@ class Run:
         self.checked: list[Instance] = []
         self.decoded: dict[Any, Any] = {}
         self.orders: dict[Any, Any] = {}
+        self.retries: list[tuple[int, str, int]] | None = None
+        self.at = 0
 
     @property
     def graph(self) -> Graph:

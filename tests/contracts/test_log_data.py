@@ -207,12 +207,17 @@ async def test_rows_are_listed_by_column_in_order_page_by_page(log: Log) -> None
     assert await listed(order="started_at", descending=False, after=runs[4]) == by_start[2:]
     assert await listed(order="started_at", after=runs[0]) == [runs[3], runs[4], runs[1]]
     assert await listed(after="run_unknown") == []
+    assert await log.count("runs", {"workspace": "default"}) == 5
+    assert await log.count("runs", {"workspace": "default", "status": ["queued", "running"]}) == 4
+    assert await log.count("runs", {"workspace": "nobody's"}) == 0
     wrongs: list[dict[str, object]] = [{"where": {"colour": 1}}, {"order": "colour"}, {"where": {"labels": {}}}]
     for wrong in wrongs:
         with pytest.raises(ValidationError):
             await listed(**wrong)
     with pytest.raises(ValidationError):
         await log.rows("nowhere", {})
+    with pytest.raises(ValidationError):
+        await log.count("runs", {"colour": 1})
 
 
 async def test_snapshots_shorten_a_history_and_those_of_another_fingerprint_are_ignored(log: Log) -> None:

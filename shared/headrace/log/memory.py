@@ -4,6 +4,7 @@ It lives on the given clock. Failures that a database can show are asked for by 
 `down`, and by `fail_next_append`.
 """
 
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -270,6 +271,10 @@ class MemoryLog(MemoryBodies):
             start = next((n for n, row in enumerate(found) if row[last] == after), len(found))
             found = found[start + 1 :]
         return [projection.shown(table, row) for row in found[:limit]]
+
+    async def count(self, table: str, where: Mapping[str, Any]) -> int:
+        """Count projection rows; as ReadLog says."""
+        return len(await self.rows(table, where, order=projection.table_of(table).key[-1], limit=sys.maxsize))
 
     async def streams(self, log: str, partition: int) -> list[str]:
         """Name every stream of a partition."""

@@ -233,6 +233,10 @@ class ReadLog(Protocol):
         """Read projection rows whose columns equal `where` (a sequence means any of), in order, after a cursor."""
         ...
 
+    async def count(self, table: str, where: Mapping[str, Any]) -> int:
+        """Count projection rows whose columns equal `where` (a sequence means any of)."""
+        ...
+
     async def partitions(self) -> list[dict[str, Any]]:
         """Read who holds which partition until when, for `headrace doctor`."""
         ...

@@ -29,7 +29,7 @@ from headrace.log.port import (
     Tenure,
 )
 from headrace.log.queries import QUERIES
-from headrace.log.select import drop_query, rows_query, standing_query
+from headrace.log.select import count_query, drop_query, rows_query, standing_query
 from headrace.log.tables import MAIN
 from headrace.log.verify import verify
 from headrace.log.wire import append_arguments, months_of
@@ -248,6 +248,11 @@ class PostgresLog:
         """Read projection rows; as ReadLog says."""
         sql, values = rows_query(table, where, order=order, descending=descending, after=after, limit=limit)
         return [projection.shown(table, tuple(row)) for row in await self._reader.fetch(sql, *values)]
+
+    async def count(self, table: str, where: Mapping[str, Any]) -> int:
+        """Count projection rows; as ReadLog says."""
+        sql, values = count_query(table, where)
+        return int((await self._reader.fetch(sql, *values))[0][0])
 
     async def partitions(self) -> list[dict[str, Any]]:
         """Read who holds which partition until when."""

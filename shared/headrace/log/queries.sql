@@ -87,6 +87,9 @@ select id, run_id, attempt_id, step, sequence, at, text, workspace, index, strea
 -- rows --
 select {columns} from headrace.{table} where {conditions} order by {order} limit {limit}
 
+-- count --
+select count(*) from headrace.{table} where {conditions}
+
 -- row_streams --
 select distinct {stream} from headrace.{table}
 

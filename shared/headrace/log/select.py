@@ -46,6 +46,14 @@ def rows_query(
     return sql, values
 
 
+def count_query(table: str, where: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    """Make the query of `ReadLog.count` and its arguments; raises ValidationError for names that are none."""
+    known = projection.filtered(table, where, projection.table_of(table).key[-1])
+    values: list[Any] = []
+    conditions = [_condition(known.columns[name], name, wanted, values) for name, wanted in where.items()]
+    return QUERIES["count"].format(table=table, conditions=" and ".join(conditions) or "true"), values
+
+
 def standing_query(table: str, streams: Sequence[str]) -> tuple[str, list[Any]]:
     """Make the query that reads all rows of streams."""
     values: list[Any] = []

@@ -206,7 +206,7 @@ class _Schema:
         if not isinstance(schema, dict) or self._parts > SCHEMA_PARTS_MAX:
             return ANY
         if isinstance(reference := schema.get("$ref"), str):
-            return ANY if reference in within else self.read(self._found(reference), (*within, reference))
+            return ANY if reference in within else self.read(referred(self._root, reference), (*within, reference))
         if "const" in schema:
             return of_value(schema["const"])
         if isinstance(allowed := schema.get("enum"), list):
@@ -232,11 +232,13 @@ class _Schema:
         rest = self.read(more, within) if isinstance(more, dict) else None
         return Type(kinds, element, fields, rest, closed=more is False and "map" in kinds)
 
-    def _found(self, reference: str) -> Any:
-        if not reference.startswith("#/"):
-            return {}
-        found: Any = self._root
-        for key in reference[2:].split("/"):
-            name = key.replace("~1", "/").replace("~0", "~")
-            found = found.get(name, {}) if isinstance(found, Mapping) else {}
-        return found
+
+def referred(root: Any, reference: str) -> Any:
+    """Give the part of a schema that a reference such as `#/$defs/One` means; `{}`, any value, for all others."""
+    if not reference.startswith("#"):
+        return {}
+    found: Any = root
+    for key in reference[1:].split("/")[1:]:
+        name = key.replace("~1", "/").replace("~0", "~")
+        found = found.get(name, {}) if isinstance(found, Mapping) else {}
+    return found

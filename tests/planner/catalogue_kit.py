@@ -15,6 +15,7 @@ from headrace.specs.problems import Problem, Problems
 from headrace_planner.catalogue.prepare import CataloguePreparer
 from headrace_planner.catalogue.room import CatalogueRoom
 from headrace_planner.catalogue.state import PLAN, TOOL, WORKFLOW, Definition, stream_of
+from headrace_planner.compile.children import Workflows
 
 START = 1_790_000_000_000
 WORKSPACE = "default"
@@ -106,7 +107,7 @@ def document(name: str, *tools: str, kind: str = "Workflow", **spec: Any) -> dic
     }
 
 
-def compiler(written: Document, tools: Mapping[str, ToolManifest]) -> Plan | Problems:
+def compiler(written: Document, tools: Mapping[str, ToolManifest], _workflows: Workflows) -> Plan | Problems:
     """Compile tool steps and no more: what the catalogue does with plans does not depend on how they are made."""
     if written.problems:
         return written.problems

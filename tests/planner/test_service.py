@@ -11,6 +11,7 @@ import pytest
 from headrace import codec, ids, service
 from headrace.bus.memory import MemoryBus
 from headrace.clock import SystemClock
+from headrace.envelope import Message
 from headrace.events.base import Actor
 from headrace.events.catalogue import ToolManifest
 from headrace.host.library import CachedLibrary
@@ -25,7 +26,6 @@ from headrace.messages import (
     Command,
     CreateRun,
     DecideApproval,
-    Message,
     RecordPlan,
     RequestAuthorization,
     Told,

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 STEPS: Final = "steps"
-ROOTS: Final = frozenset({"inputs", "trigger", STEPS, "variables", "run", "item", "index", "output", "event"})
+ROOTS: Final = frozenset(
+    {"inputs", "trigger", STEPS, "variables", "run", "item", "index", "output", "event", "iteration"}
+)
 """Names that an expression may begin with. `item` and `index` exist inside a map, `output` in a step's own artifacts
 and outputs, `event` in a trigger's `when`."""
 

@@ -13,6 +13,8 @@ from headrace import codec
 from headrace.vocabulary import LOOP_CAP, RUN_TIMEOUT_S, STEP_TIMEOUT_S
 
 PLAN_API = "headrace.plan/v1"
+COMPENSATION_SUFFIX = ".compensate"
+"""What follows a step's id in the id of what undoes it."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -147,7 +149,7 @@ StepBody = CallStep | TransformStep | ConditionStep | GateStep | ApprovalStep | 
 class WorkflowPin(Part, frozen=True, kw_only=True):
     """The plan that a sub-workflow step runs, by digest, so that an approval of this plan covers it.
 
-    `depth` counts the levels below: 1 for a workflow without sub-workflows. `gated`: it uses gated tools that no
+    `depth` counts the levels below: 1 for a workflow without sub-workflows; `below` names those workflows. `gated`: it uses gated tools that no
     approval of its own covers. `integrations` lists those that it, or anything below it, needs connected, as
     `name` or `name/connection`.
     """
@@ -157,6 +159,7 @@ class WorkflowPin(Part, frozen=True, kw_only=True):
     depth: int = 1
     gated: bool = False
     integrations: tuple[str, ...] = ()
+    below: tuple[str, ...] = ()
 
 
 class Concurrency(Part, frozen=True, kw_only=True):

@@ -11,11 +11,14 @@ from headrace.specs.problems import Path
 ENVELOPE: Final = frozenset({"apiVersion", "kind", "metadata", "spec"})
 STEP_FIELDS: Final = fields_of(Step) | {"type", "config", "then", "else"}
 ACTING: Final = tuple(kind for kind in names.STEP_KINDS if kind not in {"map", "condition"})
-IN_A_MAP: Final = frozenset({"tool", "http", "integration", "transform"})
+IN_A_MAP: Final = frozenset({"tool", "http", "integration", "transform", "sub_workflow"})
 STEP_ALIASES: Final = {
     **{alias: kind for alias, kind in names.STEP_KIND_ALIASES.items() if kind in names.STEP_KINDS},
     "when": "condition",
     "if": "condition",
+    "undo": "compensate",
+    "item_error": "on_item_error",
+    "max_concurrency": "concurrency",
 }
 
 
@@ -51,6 +54,8 @@ def workflow(spec: dict[str, Any], found: Found) -> dict[str, Any]:
         found.problem(("spec", "automation"), f"automation {spec.pop('automation')!r} is not built yet")
     if spec.get("on_failure") in names.ON_FAILURE_LATER:
         found.problem(("spec", "on_failure"), f"on_failure {spec.pop('on_failure')!r} is not built yet")
+    if isinstance(spec.get("concurrency"), int | str | dict):
+        spec["concurrency"] = forms.concurrency(spec["concurrency"], ("spec", "concurrency"), found)
     if isinstance(spec.get("triggers"), list):
         spec["triggers"] = _triggers(spec["triggers"], ("spec", "triggers"), found)
     return spec
@@ -145,8 +150,7 @@ def step(written: Any, path: Path, found: Found) -> dict[str, Any] | None:
         found.problem(path, "a step is a mapping with an id and a key that names its kind")
         return None
     usable = _refuse_later(written, path, found)
-    value: dict[str, Any] = {key: item for key, item in written.items() if key not in names.STEP_FIELDS_LATER}
-    value = renamed(value, STEP_FIELDS, STEP_ALIASES, path, found)
+    value = renamed(written, STEP_FIELDS, STEP_ALIASES, path, found)
     if not usable:
         return None
     long_form = "type" in value or "config" in value
@@ -162,6 +166,10 @@ def _surroundings(value: dict[str, Any], path: Path, found: Found) -> dict[str, 
         value["depends_on"] = [] if value["depends_on"] is None else forms.listed(value["depends_on"])
     if "retry" in value:
         value["retry"] = forms.retry(value["retry"], (*path, "retry"), found)
+    if isinstance(value.get("timeout"), dict):
+        forms.timeouts(value, path, found)
+    if "compensate" in value:
+        value["compensate"] = forms.compensation(value["compensate"], (*path, "compensate"), found)
     if isinstance(value.get("condition"), str):
         value["condition"] = forms.bare(value["condition"])
     return value
@@ -174,8 +182,6 @@ def _refuse_later(value: dict[str, Any], path: Path, found: Found) -> bool:
         if word in names.STEP_KINDS_LATER:
             found.problem((*path, key), f"step kind {key!r} is not built yet; there are: {', '.join(names.STEP_KINDS)}")
             usable = False
-        elif word in names.STEP_FIELDS_LATER:
-            found.problem((*path, key), f"{key} is not built yet")
     return usable
 
 
@@ -240,6 +246,13 @@ def _body(value: dict[str, Any], kind: str, path: Path, found: Found) -> dict[st
             value["approval"] = forms.approval(value["approval"], place, found)
         case "wait":
             value["wait"] = forms.wait(value["wait"], place, found)
+        case "loop":
+            value["loop"] = forms.loop(value["loop"], place, found)
+        case "sub_workflow":
+            value["sub_workflow"] = forms.sub_workflow(value["sub_workflow"], place, found)
+            if isinstance(value["sub_workflow"], dict) and "with" in value:
+                value["sub_workflow"].setdefault("with", value.pop("with"))
+                found.moved((*place, "with"), (*path, "with"))
         case "http":
             value["http"] = _with_arguments(forms.http(value["http"], place, found), value, path, kind, found)
         case "integration":

@@ -12,8 +12,9 @@ from headrace.specs.dashboards import dashboard_problems
 from headrace.specs.documents import Document, in_order
 from headrace.specs.models import DashboardSpec, InputField, Step, ToolPlanSpec, WorkflowSpec
 from headrace.specs.problems import Path, Problem, Problems
+from headrace.specs.shapes import shape_problems
 from headrace.specs.typed import NO_CALLS, Called, type_problems
-from headrace.specs.uses import BASE, TRIGGER, Use, condition, templates, uses
+from headrace.specs.uses import BASE, TRIGGER, Use, condition, templates, undoing, uses
 
 STEPS_PATH: Final[Path] = ("spec", "steps")
 TYPES: Final[dict[str, Callable[[Any], bool]]] = {
@@ -25,7 +26,7 @@ TYPES: Final[dict[str, Callable[[Any], bool]]] = {
     "array": lambda value: isinstance(value, list),
     "object": lambda value: isinstance(value, dict),
 }
-WITHOUT_CALL: Final = frozenset({"transform", "condition", "approval", "wait"})
+WITHOUT_CALL: Final = frozenset({"transform", "condition", "approval", "wait", "loop"})
 
 Said = tuple[Path, str, str]
 """Where, what, and the type of the error."""
@@ -61,6 +62,10 @@ def validate(document: Document, plug_in_gates: Iterable[str] = (), calls: Mappi
         said += _expressions(templates(spec.outputs, ("spec", "outputs"), BASE), document, known)
     if isinstance(spec, WorkflowSpec):
         said += _triggers(spec, document)
+        if spec.concurrency is not None:
+            place = ("spec", "concurrency", "key")
+            roots = frozenset({"inputs", "trigger", "run"})
+            said += _expressions(templates(spec.concurrency.key, place, roots), document, frozenset())
     said += type_problems(document, calls)
     located: list[Problem] = list(document.problems)
     for path, message, kind in said:
@@ -70,6 +75,8 @@ def validate(document: Document, plug_in_gates: Iterable[str] = (), calls: Mappi
 
 def _steps(document: Document, plug_ins: frozenset[str]) -> Iterator[Said]:
     known = frozenset(step_id for _, step_id in document.step_ids)
+    steps = [step for _, step in document.steps]
+    inside = graph.parents(steps)
     seen: dict[str, int] = {}
     for number, step_id in document.step_ids:
         if step_id in seen:
@@ -82,7 +89,10 @@ def _steps(document: Document, plug_ins: frozenset[str]) -> Iterator[Said]:
     for number, step in document.steps:
         path: Path = (*STEPS_PATH, number)
         yield from _names(step, path, known)
-        yield from _expressions(uses(step, path), document, known - {step.id}, own=step.id)
+        repeated = step.id in inside
+        yield from _expressions(uses(step, path, repeated=repeated), document, known - {step.id}, own=step.id)
+        yield from _expressions(undoing(step, path), document, known)
+        yield from shape_problems(step, path, known, steps)
         yield from _shape(step, path, document.kind)
         if step.gate is not None:
             for key, message in gates.problems(step.gate, plug_ins):

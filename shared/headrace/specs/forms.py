@@ -107,14 +107,84 @@ def approval(value: Any, path: Path, found: Found) -> Any:
 
 
 def wait(value: Any, path: Path, found: Found) -> Any:
-    """Give a wait for a timer."""
+    """Give a wait; a duration alone is a timer."""
     if not isinstance(value, dict):
         return {"timer": value}
-    for later in ("signal", "event", "until"):
-        if later in value:
-            found.problem((*path, later), f"a wait for {later} is not built yet; there is: wait: 30s")
-            return None
-    return renamed(value, frozenset({"timer"}), {"duration": "timer", "for": "timer"}, path, found)
+    known = frozenset({"timer", "signal", "event", "run", "when", "timeout"})
+    aliases = {"duration": "timer", "for": "timer", "expires": "timeout", "deadline": "timeout", "run_id": "run"}
+    result = renamed(value, known, aliases, path, found)
+    if "when" in result:
+        result["when"] = bare(result["when"])
+    return result
+
+
+def loop(value: Any, path: Path, found: Found) -> Any:
+    """Give a loop: its condition, the steps of its body, and how many rounds at most."""
+    if not isinstance(value, dict):
+        return value
+    known = frozenset({"while", "steps", "max_iterations"})
+    aliases = {"condition": "while", "body": "steps", "do": "steps", "cap": "max_iterations", "max": "max_iterations"}
+    result = renamed(value, known, aliases, path, found)
+    if "while" in result:
+        result["while"] = bare(result["while"])
+    if "steps" in result:
+        result["steps"] = listed(result["steps"])
+    return result
+
+
+def sub_workflow(value: Any, path: Path, found: Found) -> Any:
+    """Give a sub-workflow; a text is the workflow's name."""
+    if isinstance(value, str):
+        return {"workflow": value}
+    if not isinstance(value, dict):
+        return value
+    return renamed(value, frozenset({"workflow", "with"}), {"name": "workflow", "inputs": "with"}, path, found)
+
+
+def compensation(value: Any, path: Path, found: Found) -> Any:
+    """Give what undoes a step: a call of a tool, an http request or an integration; a text is a tool's name."""
+    if isinstance(value, str):
+        return {"tool": value}
+    if not isinstance(value, dict):
+        return value
+    known = frozenset({"tool", "http", "integration", "with", "timeout", "retry"})
+    result = renamed(value, known, {"action": "integration", "query": "integration"}, path, found)
+    if "http" in result:
+        result["http"] = http(result["http"], (*path, "http"), found)
+    if "integration" in result:
+        result["integration"] = call(result["integration"], (*path, "integration"), found)
+        if isinstance(result["integration"], dict) and "with" in result:
+            result["integration"].setdefault("with", result.pop("with"))
+            found.moved((*path, "integration", "with"), (*path, "with"))
+    if "retry" in result:
+        result["retry"] = retry(result["retry"], (*path, "retry"), found)
+    return result
+
+
+def timeouts(value: dict[str, Any], path: Path, found: Found) -> None:
+    """Spread `timeout: {attempt, step, queue}` over the fields that bound each."""
+    given = value.pop("timeout")
+    for key, item in given.items():
+        name = {"attempt": "timeout", "step": "step_timeout", "queue": "queue_timeout"}.get(str(key))
+        if name is None:
+            kinds = ("attempt", "step", "queue")
+            found.problem((*path, "timeout", key), f"unknown timeout {key!r}{hint(str(key), kinds)}")
+        elif name in value:
+            found.problem((*path, "timeout", key), f"{name} is given twice")
+        else:
+            value[name] = item
+            if name != "timeout":
+                found.moved((*path, name), (*path, "timeout", key))
+
+
+def concurrency(value: Any, path: Path, found: Found) -> Any:
+    """Give how many runs may be under way; a number is the limit, a text the key."""
+    if isinstance(value, int):
+        return {"limit": value}
+    if isinstance(value, str):
+        return {"key": value}
+    aliases = {"max": "limit", "group": "key", "max_runs": "limit", "policy": "on_conflict"}
+    return renamed(value, frozenset({"key", "limit", "on_conflict"}), aliases, path, found)
 
 
 def http(value: Any, path: Path, found: Found) -> Any:
@@ -170,7 +240,7 @@ def retry(value: Any, path: Path, found: Found) -> Any:
     if not isinstance(value, dict):
         return value
     known = frozenset({"max_attempts", "backoff", "strategy", "on"})
-    result = renamed(value, known, {"attempts": "max_attempts"}, path, found)
+    result = renamed(value, known, {"attempts": "max_attempts", "retry_on": "on"}, path, found)
     if result.get("strategy") == "llm_self_correct":
         found.problem((*path, "strategy"), "the retry strategy llm_self_correct is not built yet; there is: simple")
         del result["strategy"]

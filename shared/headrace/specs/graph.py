@@ -6,26 +6,62 @@ from headrace.specs.models import Step
 from headrace.specs.uses import named_steps
 
 
+def parents(steps: Sequence[Step]) -> dict[str, str]:
+    """Give the loop that each step of a loop's body belongs to; the first that names it."""
+    found: dict[str, str] = {}
+    for step in steps:
+        if step.loop is not None:
+            for name in step.loop.steps:
+                if name != step.id:
+                    found.setdefault(name, step.id)
+    return found
+
+
 def needs(steps: Sequence[Step], *, chain: bool = False) -> dict[str, tuple[str, ...]]:
     """Give what each step needs, in the order of the document; names of steps that do not exist are left out.
 
     A step needs what its `depends_on` and its expressions name, and the conditions whose branches name it. In a
-    `chain` it needs the one before it too, unless it has a `depends_on`.
+    `chain` it needs the one before it too, unless it has a `depends_on`. A step of a loop's body needs only steps of
+    the same body: what it needs from outside its loop needs, and what needs it from outside needs its loop.
     """
     order = {step.id: number for number, step in enumerate(steps)}
+    inside = parents(steps)
     wanted: dict[str, set[str]] = {step.id: set() for step in steps}
+
+    def need(step_id: str, needed: str) -> None:
+        if needed in order:
+            below, above = beside(step_id, needed, inside)
+            if below in wanted and below != above:
+                wanted[below].add(above)
+
     for number, step in enumerate(steps):
-        wanted[step.id].update(step.depends_on, named_steps(step))
+        for name in (*step.depends_on, *named_steps(step)):
+            need(step.id, name)
         if chain and number > 0 and "depends_on" not in step.model_fields_set:
-            wanted[step.id].add(steps[number - 1].id)
+            need(step.id, steps[number - 1].id)
         if step.choice is not None:
             for branch in (*step.choice.then, *step.choice.else_):
                 if branch in wanted:
-                    wanted[branch].add(step.id)
-    return {
-        step_id: tuple(sorted((need for need in needed if need in order), key=order.__getitem__))
-        for step_id, needed in wanted.items()
-    }
+                    need(branch, step.id)
+    return {step_id: tuple(sorted(needed, key=order.__getitem__)) for step_id, needed in wanted.items()}
+
+
+def beside(step_id: str, needed: str, inside: Mapping[str, str]) -> tuple[str, str]:
+    """Give two steps, or the loops around them, that stand beside each other; the same one when one holds the other."""
+    around = _around(step_id, inside)
+    other = _around(needed, inside)
+    shared = next((loop for loop in around[1:] if loop in other[1:]), "")
+    return around[around.index(shared) - 1] if shared else around[-1], (
+        other[other.index(shared) - 1] if shared else other[-1]
+    )
+
+
+def _around(step_id: str, inside: Mapping[str, str]) -> list[str]:
+    """Give a step and the loops around it, the innermost first."""
+    way = [step_id]
+    while way[-1] in inside and inside[way[-1]] not in way:
+        way.append(inside[way[-1]])
+    return way
 
 
 def cycle(graph: Mapping[str, Iterable[str]]) -> tuple[str, ...]:

@@ -6,52 +6,23 @@ nowhere else. What was not given stays unset and is not written out again.
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from headrace.specs import names
 from headrace.specs.durations import Duration
-from headrace.vocabulary import RETRY_ATTEMPTS_DEFAULT, RETRY_ATTEMPTS_MAX
+from headrace.specs.fields import DocumentName, Precondition, SignalName, StepId, TriggerName
+from headrace.vocabulary import (
+    LOOP_CAP,
+    LOOP_CAP_MAX,
+    MAP_IN_FLIGHT_MAX,
+    PRIORITY_MAX,
+    RETRY_ATTEMPTS_DEFAULT,
+    RETRY_ATTEMPTS_MAX,
+)
 
 GUARD: Final = "guard"
 CHOICE: Final = "choice"
 UNION_TAGS: Final = frozenset({GUARD, CHOICE})
-
-
-def _document_name(value: str) -> str:
-    if len(value) > names.NAME_CHARS_MAX or not names.NAME.fullmatch(value):
-        message = f"{value!r} is not a name: lower-case letters, digits and '-', at most {names.NAME_CHARS_MAX}"
-        raise ValueError(message)
-    return value
-
-
-def _step_id(value: str) -> str:
-    if len(value) > names.STEP_ID_CHARS_MAX or not names.STEP_ID.fullmatch(value):
-        message = f"{value!r} is not an id: a lower-case letter, then letters, digits and '_'"
-        raise ValueError(message)
-    return value
-
-
-def _trigger_name(value: str) -> str:
-    if len(value) > names.TRIGGER_NAME_CHARS_MAX or not names.TRIGGER_NAME.fullmatch(value):
-        message = f"{value!r} is not the name of a trigger event: letters, digits, '_' and '-', parted by '.'"
-        raise ValueError(message)
-    return value
-
-
-def _preconditions(value: Any) -> Any:
-    for condition in value if isinstance(value, list) else [value]:
-        if not isinstance(condition, str) or not names.PRECONDITION.fullmatch(condition):
-            message = f"unknown precondition {condition!r}; use {names.PRECONDITIONS}"
-            raise ValueError(message)
-    return value
-
-
-DocumentName = Annotated[
-    str, AfterValidator(_document_name), Field(json_schema_extra={"pattern": "^[a-z0-9][a-z0-9-]*$"})
-]
-StepId = Annotated[str, AfterValidator(_step_id), Field(json_schema_extra={"pattern": "^[a-z][a-z0-9_]*$"})]
-TriggerName = Annotated[str, AfterValidator(_trigger_name)]
-Precondition = Annotated[Any, AfterValidator(_preconditions), Field(json_schema_extra={"type": ["string", "array"]})]
 
 
 class Part(BaseModel):
@@ -148,9 +119,48 @@ class Approval(Part):
 
 
 class Wait(Part):
-    """A timer."""
+    """A timer, a signal by name, or an event: a trigger's, or another run's (`run`; without `event`, its end).
 
-    timer: Duration
+    `when` is a bare CEL expression over `event`; `timeout` bounds a wait for a signal or an event.
+    """
+
+    timer: Duration | None = None
+    signal: SignalName | None = None
+    event: TriggerName | None = None
+    run: str | None = Field(default=None, min_length=1)
+    when: str | None = Field(default=None, min_length=1)
+    timeout: Duration | None = None
+
+
+class Loop(Part):
+    """Steps of the document that are performed again and again while a bare CEL expression holds, so often at most."""
+
+    while_: str = Field(alias="while", min_length=1)
+    steps: list[str] = Field(min_length=1)
+    max_iterations: int = Field(default=LOOP_CAP, ge=1, le=LOOP_CAP_MAX)
+
+
+class SubWorkflow(Part):
+    """A workflow that is run as a child, with its inputs."""
+
+    workflow: DocumentName
+    with_: dict[str, Any] = Field(default={}, alias="with")
+
+
+class Compensation(Part):
+    """A call that undoes a step when the run fails or is cancelled; its templates also see the step's own `output`."""
+
+    tool: str | None = Field(default=None, min_length=1)
+    http: Http | None = None
+    integration: Call | None = None
+    with_: dict[str, Any] = Field(default={}, alias="with")
+    timeout: Duration | None = None
+    retry: Retry | None = None
+
+    @property
+    def kind(self) -> str:
+        """Give the word of VOCABULARY for what it does."""
+        return next((kind for kind in ("tool", "http", "integration") if getattr(self, kind) is not None), "tool")
 
 
 def _condition_form(value: Any) -> str:
@@ -174,14 +184,21 @@ class Step(Part):
     gate: Gate | None = None
     approval: Approval | None = None
     wait: Wait | None = None
+    loop: Loop | None = None
+    sub_workflow: SubWorkflow | None = None
     with_: dict[str, Any] = Field(default={}, alias="with")
     outputs: dict[str, Any] = {}
     artifacts: list[Artifact] = []
     timeout: Duration | None = None
+    step_timeout: Duration | None = None
+    queue_timeout: Duration | None = None
     retry: Retry | None = None
     on_error: Literal["fail", "continue"] = "fail"
+    on_item_error: Literal["fail_fast", "collect"] = "fail_fast"
+    concurrency: int | None = Field(default=None, ge=1, le=MAP_IN_FLIGHT_MAX)
     precondition: Precondition = None
     requires_confirmation: bool = False
+    compensate: Compensation | None = None
 
     @property
     def kind(self) -> str:
@@ -225,6 +242,17 @@ class Trigger(Part):
     inputs: dict[str, Any] = {}
 
 
+class Concurrency(Part):
+    """How many runs with the same key may be under way at once; `key` is a template over inputs, trigger and run.
+
+    Without a key it counts the runs of this workflow; keys are shared by all workflows of a workspace.
+    """
+
+    key: str | None = Field(default=None, min_length=1)
+    limit: int = Field(default=1, ge=1)
+    on_conflict: Literal["queue", "reject", "replace"] = "queue"
+
+
 class WorkflowSpec(Part):
     """What a workflow does."""
 
@@ -236,6 +264,8 @@ class WorkflowSpec(Part):
     automation: Literal["fully_auto", "human_approval", "manual"] = "fully_auto"
     on_failure: Literal["stay"] = "stay"
     timeout: Duration | None = None
+    concurrency: Concurrency | None = None
+    priority: int = Field(default=0, ge=-PRIORITY_MAX, le=PRIORITY_MAX)
 
 
 class ToolPlanSpec(Part):

@@ -11,8 +11,20 @@ KINDS: Final = (WORKFLOW, TOOL_PLAN, DASHBOARD)
 KINDS_LATER: Final = frozenset({"Recipe", "Agent", "Policy", "Settings"})
 KIND_ALIASES: Final = {"ToolSpec": WORKFLOW, "Pipeline": WORKFLOW, "ExecutionPlan": TOOL_PLAN}
 
-STEP_KINDS: Final = ("tool", "http", "integration", "transform", "map", "gate", "approval", "wait", "condition")
-STEP_KINDS_LATER: Final = frozenset({"agent", "skill", "code", "loop", "sub_workflow"})
+STEP_KINDS: Final = (
+    "tool",
+    "http",
+    "integration",
+    "transform",
+    "map",
+    "gate",
+    "approval",
+    "wait",
+    "loop",
+    "sub_workflow",
+    "condition",
+)
+STEP_KINDS_LATER: Final = frozenset({"agent", "skill", "code"})
 STEP_KIND_ALIASES: Final = {
     "conditional": "condition",
     "action": "integration",
@@ -20,8 +32,7 @@ STEP_KIND_ALIASES: Final = {
     "subworkflow": "sub_workflow",
     "workflow": "sub_workflow",
 }
-STEP_FIELDS_LATER: Final = frozenset({"compensate"})
-SPEC_FIELDS_LATER: Final = frozenset({"concurrency", "budget", "fuse", "rate_limit"})
+SPEC_FIELDS_LATER: Final = frozenset({"budget", "fuse", "rate_limit"})
 TRIGGERS: Final = frozenset({"event"})
 TRIGGERS_LATER: Final = frozenset(
     {"schedule", "cron", "webhook", "file_watch", "state_condition", "stage_transition", "integration_event"}
@@ -55,6 +66,7 @@ TRIGGER_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 NAME_CHARS_MAX: Final = 100
 STEP_ID_CHARS_MAX: Final = 100
 TRIGGER_NAME_CHARS_MAX: Final = 200
+SIGNAL_NAME_CHARS_MAX: Final = 100
 QUORUM_MAX: Final = 20
 
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])([A-Z])")

@@ -12,6 +12,7 @@ from headrace.specs.problems import Path
 
 BASE: Final = frozenset({"inputs", "trigger", STEPS, "variables", "run"})
 IN_MAP: Final = BASE | {"item", "index"}
+ITERATION: Final = "iteration"
 TRIGGER: Final = frozenset({"trigger", "event"})
 
 
@@ -25,8 +26,13 @@ class Use(NamedTuple):
     truth: bool = False
 
 
-def uses(step: Step, path: Path) -> Iterator[Use]:
-    """Give every expression of a step."""
+def uses(step: Step, path: Path, *, repeated: bool = False) -> Iterator[Use]:
+    """Give every expression of a step; `repeated`: it belongs to the body of a loop, so that it sees the round."""
+    for use in _uses(step, path):
+        yield use._replace(roots=use.roots | {ITERATION}) if repeated else use
+
+
+def _uses(step: Step, path: Path) -> Iterator[Use]:
     inner = IN_MAP if step.is_map else BASE
     if step.guard is not None:
         yield condition(step.guard, (*path, "condition"), BASE)
@@ -50,6 +56,32 @@ def uses(step: Step, path: Path) -> Iterator[Use]:
         yield from templates(artifact.label, (*place, "label"), inner | {"output"})
         yield from templates(artifact.value, (*place, "value"), inner | {"output"})
     yield from templates(step.outputs, (*path, "outputs"), BASE | {"output"})
+    yield from _steering(step, path, inner)
+
+
+def _steering(step: Step, path: Path, inner: frozenset[str]) -> Iterator[Use]:
+    if step.loop is not None:
+        yield condition(step.loop.while_, (*path, "loop", "while"), BASE | {ITERATION})
+    if step.sub_workflow is not None:
+        yield from templates(step.sub_workflow.with_, (*path, "sub_workflow", "with"), inner)
+    if step.wait is not None:
+        yield from templates(step.wait.run, (*path, "wait", "run"), BASE)
+        if step.wait.when is not None:
+            yield condition(step.wait.when, (*path, "wait", "when"), BASE | {"event"})
+
+
+def undoing(step: Step, path: Path) -> Iterator[Use]:
+    """Give every expression of what undoes a step; it sees the step's own output, and is no reason to wait for others."""
+    undo, place = step.compensate, (*path, "compensate")
+    if undo is None:
+        return
+    roots = (IN_MAP if step.is_map else BASE) | {"output"}
+    yield from templates(undo.with_, (*place, "with"), roots)
+    if undo.http is not None:
+        for key, value in undo.http.model_dump(exclude_unset=True).items():
+            yield from templates(value, (*place, "http", key), roots)
+    if undo.integration is not None:
+        yield from templates(undo.integration.with_, (*place, "integration", "with"), roots)
 
 
 def _gate(step: Step, path: Path) -> Iterator[Use]:

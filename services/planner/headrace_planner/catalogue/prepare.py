@@ -19,10 +19,11 @@ from headrace.specs.documents import Document, from_value, read_one
 from headrace.specs.problems import Problems
 from headrace_planner.catalogue.plans import refuse_problems
 from headrace_planner.catalogue.reading import Plans, Store, Tools
-from headrace_planner.catalogue.state import PLAN, stream_of
+from headrace_planner.catalogue.state import PLAN, WORKFLOW, stream_of
+from headrace_planner.compile.children import Callee, Workflows, callee
 
-Compiler = Callable[[Document, Mapping[str, ToolManifest]], model.Plan | Problems]
-"""The compile as a function of a document and the known tools: the plan, or every problem with its place."""
+Compiler = Callable[[Document, Mapping[str, ToolManifest], Workflows], model.Plan | Problems]
+"""The compile as a function of a document, the known tools, and the workflows that it may run as children."""
 COMPILED_KEPT: Final = 128
 
 
@@ -80,15 +81,29 @@ class CataloguePreparer:
         if known is None:
             value = codec.loads(spec)
             document = read_one(value) if isinstance(value, str) else from_value(value)
-            outcome = self._compiler(document, tools.manifests)
+            children = await self._workflows(document, workspace)
+            outcome = self._compiler(document, tools.manifests, children)
             if isinstance(outcome, model.Plan):
                 known = Compiled(codec.raw(document.value), Raw(model.canonical(outcome)))
             else:
                 known = Compiled(spec, problems=outcome.as_dicts())
+            if any(step.sub_workflow is not None for _, step in document.steps):
+                return known  # a child may move on, which no key of ours would tell
             self._kept[key] = known
             if len(self._kept) > COMPILED_KEPT:
                 self._kept.popitem(last=False)
         return known
+
+    async def _workflows(self, document: Document, workspace: str) -> dict[str, Callee]:
+        """Give the newest version of every workflow that a document's steps name."""
+        named = {step.sub_workflow.workflow for _, step in document.steps if step.sub_workflow is not None}
+        found: dict[str, Callee] = {}
+        for name in sorted(named):
+            row = await self._log.row("workflows", {"id": stream_of(WORKFLOW, workspace, name)})
+            if row is not None and row["plan_digest"] is not None:
+                plan = await self.plans.get(row["plan_digest"])
+                found[name] = callee(row["version"], row["plan_digest"], plan)
+        return found
 
     async def _newest(self, context: Context) -> Raw:
         row = await self._log.row("workflows", {"id": context.stream_id})

@@ -12,7 +12,7 @@ from headrace.clock import Clock
 from headrace.codec import NULL
 from headrace.errors import HeadraceError, UnavailableError
 from headrace.events.base import SYSTEM
-from headrace.events.catalogue import ToolAnnounced
+from headrace.events.catalogue import ToolAnnounced, WorkflowApplied, WorkflowCompiled
 from headrace.keys import COMMANDS, Keys
 from headrace.messages import Answer, Command, RecompileWorkflow
 from headrace.vocabulary import LOG_CATALOGUE
@@ -22,6 +22,8 @@ from headrace_planner.catalogue.reading import Store, all_rows
 
 COMMAND_TIMEOUT_S: Final = 10.0
 AGAIN_S: Final = 1.0
+MOVING: Final = {kind.type_name() for kind in (ToolAnnounced, WorkflowApplied, WorkflowCompiled)}
+"""Events after which a plan may be another one: its tools changed, or a workflow that it runs as a child."""
 
 _answers = msgspec.json.Decoder(Answer)
 _feed = msgspec.json.Decoder(list[FeedEvent])
@@ -59,8 +61,10 @@ class Recompiler:
         except msgspec.DecodeError as problem:
             _log.warning("the feed of the catalogue brought something else: %s", problem)
             return
-        if any(event.type == ToolAnnounced.type_name() for event in events):
+        said = {event.type for event in events}
+        if ToolAnnounced.type_name() in said:
             self._preparer.tools.forget()
+        if said & MOVING:
             self._changed.set()
 
     async def recompile(self) -> None:

@@ -7,7 +7,7 @@ from headrace.errors import ToolNotFoundError
 from headrace.events.catalogue import ToolManifest
 from headrace.expressions.near import hint
 from headrace.plans.model import CallStep, ToolPin, manifest_digest
-from headrace.specs.models import Step
+from headrace.specs.models import Compensation, Step
 from headrace.specs.names import GATES
 from headrace.specs.problems import Path
 from headrace.specs.typed import Called
@@ -24,8 +24,8 @@ GATE_KIND: Final = "gate"
 Catalogue = Mapping[str, ToolManifest]
 
 
-def call_of(step: Step) -> CallStep | None:
-    """Give the call that a tool, http or integration step makes; None for other kinds."""
+def call_of(step: Step | Compensation) -> CallStep | None:
+    """Give the call that a tool, http or integration step makes, or what undoes one; None for other kinds."""
     match step.kind:
         case "tool":
             return CallStep(tool=str(step.tool), arguments=dict(step.with_))
@@ -57,7 +57,7 @@ def called(steps: Iterable[tuple[int, Step]], catalogue: Catalogue) -> dict[str,
     return known
 
 
-def arguments_path(step: Step, path: Path) -> Path:
+def arguments_path(step: Step | Compensation, path: Path) -> Path:
     """Give where the arguments of a step stand."""
     match step.kind:
         case "http":
@@ -68,7 +68,7 @@ def arguments_path(step: Step, path: Path) -> Path:
             return (*path, "with")
 
 
-def call_problems(step: Step, call: CallStep, path: Path, catalogue: Catalogue) -> Iterator[Said]:
+def call_problems(step: Step | Compensation, call: CallStep, path: Path, catalogue: Catalogue) -> Iterator[Said]:
     """Say what the catalogue has against a call."""
     manifest = catalogue.get(call.tool)
     if manifest is None or manifest.kind == GATE_KIND:

@@ -1,6 +1,7 @@
-"""Chores: waiting work that synchronous code hands over, done by a few standing tasks."""
+"""Chores: waiting work that synchronous code hands over, done by a few tasks that are started when they are needed."""
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -16,13 +17,19 @@ type Chore = Callable[[], Awaitable[None]]
 
 
 class Chores:
-    """A bounded queue of chores and the tasks that do them. A chore that fails is logged: repair is its owner's."""
+    """A bounded queue of chores and the tasks that do them, `tasks` at most.
+
+    A chore that fails is logged: repair is its owner's.
+    """
 
     def __init__(self, name: str, *, tasks: int, waiting_max: int = CHORES_WAITING_MAX) -> None:
         self._name = name
         self._waiting_max = waiting_max
         self._tasks = tasks
         self._waiting: asyncio.Queue[Chore] = asyncio.Queue()
+        self._group: asyncio.TaskGroup | None = None
+        self._surroundings = contextvars.copy_context()
+        self._started = 0
         self._busy = 0
 
     def __len__(self) -> int:
@@ -34,13 +41,26 @@ class Chores:
             metrics.count(f"{self._name}_turned_away")
             return False
         self._waiting.put_nowait(chore)
+        self._staff()
         return True
 
     async def run(self) -> None:
         """Do chores until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for _ in range(self._tasks):
-                group.create_task(self._work())
+            self._group, self._surroundings = group, contextvars.copy_context()
+            try:
+                for _ in range(min(self._waiting.qsize(), self._tasks)):
+                    self._staff()
+                await asyncio.get_running_loop().create_future()
+            finally:
+                self._group = None
+
+    def _staff(self) -> None:
+        """Start another task when more waits than those that are there will take up at once."""
+        idle = self._started - self._busy
+        if self._group is not None and self._started < self._tasks and self._waiting.qsize() > idle:
+            self._started += 1
+            self._group.create_task(self._work(), context=self._surroundings.copy())
 
     async def _work(self) -> None:
         while True:

@@ -178,6 +178,7 @@ class Dispatcher:
     def _publish(self, pool: Pool, known: Order) -> None:
         now = self._clock.monotonic()
         if not known.held.live(now):
+            pool.suspects[known.order.attempt_id] = known  # nothing may leave any more: it goes when its tenure ends
             return
         order = self._with_token(known.order)
         data = self._keys.pack(POOL + pool.name, codec.encode(order))

@@ -173,7 +173,8 @@ class Sim:
         )
 
     def resolve(self, status: str = "approved", *, step: str | None = None, by: Actor = BOB, reason: str = "") -> "Sim":
-        ask = next(ask for ask in self.run.data.asks.values() if step is None or ask.step == step)
+        asked = [ask for ask in self.run.data.asks.values() if step is None or ask.step == step]
+        ask = next((ask for ask in asked if ask.status == "pending"), asked[0])
         return self.do(
             ResolveApproval(
                 approval_id=ask.approval_id, step=ask.step, status=status, digest=ask.digest, by=(by,), reason=reason

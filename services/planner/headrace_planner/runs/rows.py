@@ -1,6 +1,7 @@
 """The projection rows of a run, from its state alone (pure)."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from headrace import codec, ids
@@ -16,7 +17,9 @@ from headrace.vocabulary import (
     StepStatus,
     WaitingFor,
 )
-from headrace_planner.runs.state import Run, StepState
+from headrace_planner.runs import settling
+from headrace_planner.runs.asks import unheard
+from headrace_planner.runs.state import Run, StepState, Tried
 from headrace_planner.runs.times import wake_at
 
 INPUTS_SHOWN_BYTES_MAX: Final = 4_096
@@ -33,12 +36,18 @@ def rows(run: Run, events: Sequence[RunEvent] | None) -> Iterator[Row]:
     yield Row("runs", _run(run))
     for step_id in _changed(run, events):
         known = run.data.steps.get(step_id)
-        if known is None or (known.status == StepStatus.PENDING and known.approval_id is None):
+        if known is None or _untouched(run, step_id, known):
             continue
         yield Row("steps", _step(run, step_id, known))
         first = 0 if events is None else len(known.artifacts) - _added(step_id, events)
         for number, (index, attempt_id, at, _) in enumerate(known.artifacts[first:], first):
             yield Row("artifacts", _artifact(run, step_id, known, number, index, attempt_id, at))
+
+
+def _untouched(run: Run, step_id: str, known: StepState) -> bool:
+    """Tell whether a step has no row yet; in a loop's body it may have one of an earlier round, which is no more true."""
+    again = bool(run.graph.index[step_id].parent)
+    return known.status == StepStatus.PENDING and known.approval_id is None and not again
 
 
 def _changed(run: Run, events: Sequence[RunEvent] | None) -> list[str]:
@@ -109,7 +118,7 @@ def _run(run: Run) -> dict[str, Any]:
 
 
 def _busy(run: Run) -> bool:
-    return not run.final and (run.data.active > 0 or any(not ask.received for ask in run.data.asks.values()))
+    return any(True for _ in unheard(run)) or (not run.final and run.data.active > 0)
 
 
 def _waits(run: Run) -> Iterator[dict[str, Any]]:
@@ -137,6 +146,7 @@ def _waits(run: Run) -> Iterator[dict[str, Any]]:
                 "approval_id": ask.approval_id,
                 "message": message,
             }
+    yield from _unknown_outcomes(run)
     for step_id, known in run.data.steps.items():
         if known.due_at is not None:
             yield {
@@ -165,6 +175,36 @@ def _waits(run: Run) -> Iterator[dict[str, Any]]:
                     "approval_id": None,
                     "message": f"{len(again)} items",
                 }
+
+
+def _unknown_outcomes(run: Run) -> Iterator[dict[str, Any]]:
+    """Give the writes of which a person must say what happened, with all that is known of them."""
+    waiting = (trial for instance in run.under_way() if (trial := run.trial(instance)) and trial.unknown)
+    for trial in islice(waiting, OPEN_SHOWN_MAX):
+        assert trial.unknown is not None, "that was just asked"
+        yield {
+            "step": trial.unknown.step,
+            "for": str(WaitingFor.INPUT),
+            "until": None,
+            "approval_id": None,
+            "message": settling.question(run, trial.unknown),
+            "evidence": settling.evidence(run, trial.unknown),
+        }
+
+
+def _tried(each: Tried) -> dict[str, Any]:
+    return {
+        "number": each.number,
+        "status": each.status,
+        "index": each.index,
+        "iteration": each.iteration,
+        "attempt_id": each.attempt_id,
+        "worker": each.worker,
+        "error": {"type": each.error.type, "message": each.error.message},
+        "started_at": each.started_at,
+        "finished_at": each.finished_at,
+        "next_at": each.next_at,
+    }
 
 
 def _step(run: Run, step_id: str, known: StepState) -> dict[str, Any]:
@@ -211,6 +251,8 @@ def _step_detail(known: StepState) -> dict[str, Any]:
         "due_at": known.due_at,
         "reason": known.reason or None,
         "error_details": known.error.details if known.error else None,
+        **({"attempts": [_tried(each) for each in known.tried]} if known.tried else {}),
+        **({"reused_from": known.reused_from} if known.reused_from else {}),
         "failed_items": {str(index): error.message for index, error in sorted(failed.items())[:FAILED_ITEMS_SHOWN_MAX]},
     }
 

@@ -10,8 +10,8 @@ from headrace.events.registry import EVENTS
 from headrace.vocabulary import LOG_PARTITIONS
 
 PAGE = Path(__file__).with_name("events.md")
-WRITERS = {"runs": "planner", "catalogue": "planner", "approvals": "gatekeeper"}
-STREAMS = {"runs": "a run", "catalogue": "a definition", "approvals": "an approval"}
+WRITERS = {"runs": "planner", "catalogue": "planner", "approvals": "gatekeeper", "flow": "planner"}
+STREAMS = {"runs": "a run", "catalogue": "a definition", "approvals": "an approval", "flow": "a key that runs share"}
 HEAD = """# Events
 
 Made by `python docs/make_events.py` from `shared/headrace/events/`; a test holds the two together.

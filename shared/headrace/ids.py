@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Final
 
 from headrace.errors import ValidationError
+from headrace.vocabulary import LOG_FLOW, LOG_PARTITIONS
 
 ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 DIGITS: Final = {letter: value for value, letter in enumerate(ALPHABET)}
@@ -26,6 +27,8 @@ ARTIFACT: Final = "art"
 TOKEN: Final = "tok"  # noqa: S105  (the prefix of an id, no secret)
 WORKER: Final = "wrk"
 REQUEST: Final = "req"
+FLOW: Final = "flw"
+PERMIT: Final = "prm"
 
 
 def uuid7(now_ms: int, entropy: bytes, partition: int) -> int:
@@ -102,6 +105,12 @@ def partition_for(partitions: int, *parts: str) -> int:
 def definition(kind: str, workspace: str, name: str) -> str:
     """Make the stream id of a definition in the catalogue: the same name always meets the same stream."""
     return derive(kind, TIMELESS_MS, 0, kind, workspace, name)
+
+
+def flow_key(workspace: str, kind: str, key: str) -> str:
+    """Make the stream id of a key that many runs share: everybody who means the key asks the same stream."""
+    partition = partition_for(LOG_PARTITIONS[LOG_FLOW], workspace, kind, key)
+    return derive(FLOW, TIMELESS_MS, partition, FLOW, workspace, kind, key)
 
 
 def instance(step: str, index: int | None, iteration: int = 0) -> str:

@@ -129,7 +129,7 @@ LOG_RUNS: Final = "runs"
 LOG_CATALOGUE: Final = "catalogue"
 LOG_APPROVALS: Final = "approvals"
 LOG_FLOW: Final = "flow"
-LOG_PARTITIONS: Final = {LOG_RUNS: 8, LOG_CATALOGUE: 1, LOG_APPROVALS: 4}
+LOG_PARTITIONS: Final = {LOG_RUNS: 8, LOG_CATALOGUE: 1, LOG_APPROVALS: 4, LOG_FLOW: 8}
 """Partitions a new database gets; an existing one keeps its own numbers."""
 
 POOL_RUNNER: Final = "runner"
@@ -177,7 +177,7 @@ RATE_LIMIT_MAX: Final = 10_000
 RATE_PERIOD_S_MAX: Final = 7 * 86_400.0
 PERMITS_ASKED_MAX: Final = 64
 """Attempts for which a run asks a rate limit at once; it asks for the next ones when these may begin."""
-PERMIT_CONFIRM_S: Final = 60.0
+PERMIT_CONFIRM_S: Final = 300.0
 """How long a run holds a key before the key asks it whether it still does, so that a lost release heals."""
 UNFINISHED_RUNS_MAX: Final = 20_000
 """Runs of one workspace that may be unfinished at once; HEADRACE_UNFINISHED_RUNS_MAX sets another number."""

@@ -14,11 +14,11 @@ import msgspec
 
 from headrace import telemetry
 from headrace.bus.port import Bus, Subscription
-from headrace.vocabulary import LOG_APPROVALS, LOG_CATALOGUE, LOG_RUNS
+from headrace.vocabulary import LOG_APPROVALS, LOG_CATALOGUE, LOG_FLOW, LOG_RUNS
 from headrace.wire import FeedEvent
 
 REPAIR_S: Final = 5.0
-LOGS: Final = (LOG_RUNS, LOG_CATALOGUE, LOG_APPROVALS)
+LOGS: Final = (LOG_RUNS, LOG_CATALOGUE, LOG_APPROVALS, LOG_FLOW)
 
 _log = logging.getLogger(__name__)
 _decoder = msgspec.json.Decoder(list[FeedEvent])

@@ -1,4 +1,4 @@
-"""The planner: compiles specs into plans, owns the logs of runs and of the catalogue, and starts runs by triggers."""
+"""The planner: compiles specs into plans, owns the logs of runs, of shared keys and of the catalogue, starts runs."""
 
 import asyncio
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ from headrace_planner.catalogue.prepare import CataloguePreparer
 from headrace_planner.catalogue.recompile import Recompiler
 from headrace_planner.catalogue.room import CatalogueRoom
 from headrace_planner.compile import compiler
+from headrace_planner.flow.room import FlowRoom
 from headrace_planner.runs.room import RunRoom
 from headrace_planner.triggers.router import TriggerRouter
 
@@ -29,8 +30,8 @@ class PlannerService:
     name = "planner"
 
     def rooms(self, library: Any) -> Sequence[Any]:
-        """Give the rooms of runs and of the catalogue."""
-        return RunRoom(library), CatalogueRoom(library)
+        """Give the rooms of runs, of shared keys and of the catalogue."""
+        return RunRoom(library), FlowRoom(), CatalogueRoom(library)
 
     def preparers(self, log: Any, *, clock: Clock | None = None, presence: Presence | None = None) -> dict[str, Any]:
         """Give the preparer of each log; `presence` is the one that the owner host listens with."""

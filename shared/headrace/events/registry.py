@@ -5,14 +5,16 @@ from typing import Final, get_args
 from headrace.events.approvals import ApprovalEvent
 from headrace.events.base import Event
 from headrace.events.catalogue import CatalogueEvent
+from headrace.events.flow import FlowEvent
 from headrace.events.runs import RunEvent
 from headrace.events.upcasting import Reader, Stored
-from headrace.vocabulary import LOG_APPROVALS, LOG_CATALOGUE, LOG_RUNS
+from headrace.vocabulary import LOG_APPROVALS, LOG_CATALOGUE, LOG_FLOW, LOG_RUNS
 
 EVENTS: Final[dict[str, tuple[type[Event], ...]]] = {
     LOG_RUNS: get_args(RunEvent),
     LOG_CATALOGUE: get_args(CatalogueEvent),
     LOG_APPROVALS: get_args(ApprovalEvent),
+    LOG_FLOW: get_args(FlowEvent),
 }
 BY_NAME: Final[dict[str, type[Event]]] = {kind.type_name(): kind for kinds in EVENTS.values() for kind in kinds}
 _reader: Final = Reader(BY_NAME.values())

@@ -114,7 +114,7 @@ class CompensationStarted(Event, frozen=True, kw_only=True, tag="compensation.st
 
 
 class PermitRequested(Event, frozen=True, kw_only=True, tag="permit.requested"):
-    """Written when a run must ask a key that many runs share: `step` empty for the run's own concurrency key."""
+    """Written when a run must ask a key that many runs share, for itself (`step` empty) or for `count` of its attempts."""
 
     permit_id: str
     flow_id: str
@@ -127,6 +127,7 @@ class PermitRequested(Event, frozen=True, kw_only=True, tag="permit.requested"):
     index: int | None = None
     attempt: int = 1
     iteration: int = 0
+    count: int = 1
 
 
 class PermitQueued(Event, frozen=True, kw_only=True, tag="permit.queued"):
@@ -138,9 +139,10 @@ class PermitQueued(Event, frozen=True, kw_only=True, tag="permit.queued"):
 
 
 class PermitGranted(Event, frozen=True, kw_only=True, tag="permit.granted"):
-    """Written when the key lets the run, or one of its attempts, go on."""
+    """Written when the key lets the run, or `count` more of its attempts, go on."""
 
     permit_id: str
+    count: int = 1
 
 
 class PermitRefused(Event, frozen=True, kw_only=True, tag="permit.refused"):

@@ -20,12 +20,12 @@ from headrace.host.tenure import Held
 from headrace.keys import COMMANDS, OWNERS, POOL, Keys
 from headrace.log.port import Parked
 from headrace.messages import AnnounceTool, ClaimWrite, Command, ReportAttempt, Told
-from headrace.vocabulary import IDEMPOTENCY_KEY_CHARS_MAX, LOG_APPROVALS, LOG_CATALOGUE, LOG_RUNS
+from headrace.vocabulary import IDEMPOTENCY_KEY_CHARS_MAX, LOG_APPROVALS, LOG_CATALOGUE, LOG_FLOW, LOG_RUNS
 from headrace.wire import ClaimGrant
 
 WAITING_MAX = 20_000
 """Items in memory beyond which commands are turned away, to be sent again."""
-MINTED = {LOG_RUNS: ids.RUN, LOG_APPROVALS: ids.APPROVAL, LOG_CATALOGUE: "pln"}
+MINTED = {LOG_RUNS: ids.RUN, LOG_APPROVALS: ids.APPROVAL, LOG_CATALOGUE: "pln", LOG_FLOW: ids.FLOW}
 FROM_WORKERS = (ReportAttempt, AnnounceTool)
 
 _logger = logging.getLogger(__name__)

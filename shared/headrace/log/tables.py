@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from headrace.vocabulary import LOG_APPROVALS, LOG_CATALOGUE, LOG_RUNS
+from headrace.vocabulary import LOG_APPROVALS, LOG_CATALOGUE, LOG_FLOW, LOG_RUNS
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -220,7 +220,27 @@ TABLES: Final[dict[str, Table]] = {
             "deleted": "bool",
         },
     ),
+    "flows": Table(
+        log=LOG_FLOW,
+        key=("id",),
+        columns={
+            "id": "text",
+            "workspace": "text",
+            "partition": "int",
+            "version": "int",
+            "kind": "text",
+            "key": "text",
+            "limit": "int",
+            "period_ms": "bigint",
+            "held": "int",
+            "queued": "int",
+            "detail": "json",
+            "updated_at": "bigint",
+            "wake_at": "bigint",
+            "busy": "bool",
+        },
+    ),
 }
 
-MAIN: Final = {LOG_RUNS: "runs", LOG_APPROVALS: "approvals", LOG_CATALOGUE: "plans"}
+MAIN: Final = {LOG_RUNS: "runs", LOG_APPROVALS: "approvals", LOG_CATALOGUE: "plans", LOG_FLOW: "flows"}
 """The table of each log that carries `partition`, `wake_at` and `busy`."""

@@ -4,6 +4,7 @@ The grammar is the one of https://github.com/google/cel-spec/blob/master/doc/lan
 What this does not know (messages, optional fields) gives None, so that nothing is said of it.
 """
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -24,6 +25,7 @@ LEVELS: Final = (
 )
 """Binary operators from the loosest to the closest; all of them hold to the left."""
 END: Final = Token("end", "", -1)
+_BYTES: Final = re.compile(r"[rR]?[bB]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +220,7 @@ class _Parser:
         self._at += 1
         match token.sort:
             case "string":
-                kind = "bytes" if token.text[:2].lower().strip("r\"'").startswith("b") else "string"
+                kind = "bytes" if _BYTES.match(token.text) else "string"
                 return Literal(kind, string_value(token) if kind == "string" else None, token.text)
             case "number":
                 return _number(token)

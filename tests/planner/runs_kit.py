@@ -7,7 +7,7 @@ from headrace import codec, ids
 from headrace.decider import Context, Dispatch, Effect, MissingError, Rejection, Row, Stop, Tell
 from headrace.events.base import Actor, ErrorInfo
 from headrace.events.runs import RunEvent
-from headrace.messages import Advance, ClaimWrite, CreateRun, ReportAttempt, ResolveApproval, RunCommand
+from headrace.messages import Advance, ClaimWrite, CreateRun, LoseAttempt, ReportAttempt, ResolveApproval, RunCommand
 from headrace.plans import model
 from headrace.plans.model import CallStep, Plan, PlanStep, StepBody, ToolPin
 from headrace.wire import WorkOrder
@@ -169,6 +169,15 @@ class Sim:
                 nonce=nonce,
                 arguments_digest=more.pop("arguments_digest", order.arguments_digest),
                 worker="wrk_1",
+            )
+        )
+
+    def lose(self, instance: str) -> "Sim":
+        """The owner finds that the worker of an attempt is dead."""
+        order = self.orders[instance]
+        return self.do(
+            LoseAttempt(
+                step=order.step, index=order.index, attempt=order.attempt, attempt_id=order.attempt_id, worker="wrk_1"
             )
         )
 

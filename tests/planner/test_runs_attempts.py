@@ -155,15 +155,6 @@ def test_a_claim_for_other_arguments_is_refused() -> None:
     assert "other arguments" in sim.refused()
 
 
-def test_a_lost_claimed_write_that_is_not_idempotent_is_not_repeated() -> None:
-    sim = Sim(writing(AUTO_WRITE)).create()
-    sim.claim("w")
-    lose(sim, "w")
-    assert sim.status == "failed"
-    assert sim.run.data.error is not None
-    assert sim.run.data.error.details["outcome"] == "unknown"
-
-
 def test_a_lost_claimed_write_that_is_idempotent_is_tried_again_under_the_same_key() -> None:
     sim = Sim(writing(IDEMPOTENT)).create()
     key = sim.orders["w"].idempotency_key
@@ -199,16 +190,6 @@ def test_a_large_output_is_fetched_only_when_an_expression_needs_it() -> None:
     assert sim.output("b") == 100_000
     row = sim.row("steps", step="a")
     assert (row["blob"], row["output"]["truncated"], row["output_bytes"]) == (digest, True, len(body))
-
-
-def test_the_word_of_a_worker_that_was_given_up_for_lost_while_it_acted_is_kept_as_late() -> None:
-    sim = Sim(writing(AUTO_WRITE)).create().claim("w")
-    lose(sim, "w")
-    assert sim.status == "failed"
-    sim.report("w", {"done": True})
-    assert sim.made() == ["attempt.late"]
-    assert sim.report("w", {"done": True}).made() == []
-    assert sim.status == "failed"
 
 
 def test_artifacts_of_a_long_map_are_written_once_each() -> None:

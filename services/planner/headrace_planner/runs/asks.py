@@ -1,15 +1,15 @@
 """What people are asked: exactly what is shown, and the digest that their decision binds to (pure)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from headrace import codec, ids
 from headrace.decider import Context, Library
 from headrace.errors import StepError
 from headrace.events.runs import ApprovalRequested, RunEvent, StepSucceeded
-from headrace.messages import OpenApproval, ResolveApproval
+from headrace.messages import OpenApproval, ResolveApproval, SupersedeApproval
 from headrace.plans.model import ApprovalStep, PlanStep
-from headrace.vocabulary import LOG_APPROVALS, LOG_PARTITIONS, MESSAGE_BYTES_MAX
+from headrace.vocabulary import LOG_APPROVALS, LOG_PARTITIONS, MESSAGE_BYTES_MAX, ApprovalStatus
 from headrace_planner.runs.graph import tool_name
 from headrace_planner.runs.orders import scope_of
 from headrace_planner.runs.state import Ask, Run
@@ -102,6 +102,19 @@ def open_command(run: Run, ask: Ask) -> OpenApproval:
         quorum=ask.quorum,
         expires_at=ask.expires_at,
     )
+
+
+def unheard(run: Run) -> Iterator[Ask]:
+    """Give the questions that must be repeated: those without receipt, and of a run that is over those taken back."""
+    for ask in run.data.asks.values():
+        if ask.status == ApprovalStatus.PENDING and (run.final or not ask.received):
+            yield ask
+
+
+def take_back(run: Run, ask: Ask) -> SupersedeApproval:
+    """Give the message that says that no answer is needed any more."""
+    reason = f"the run {run.data.status}" if run.final else "the run is being cancelled"
+    return SupersedeApproval(reason=reason, reply_to=run.data.id, step=ask.step, digest=ask.digest)
 
 
 def approved(run: Run, ask: Ask, command: ResolveApproval) -> Sequence[RunEvent]:

@@ -55,7 +55,7 @@ from headrace.vocabulary import (
     Automation,
     RunStatus,
 )
-from headrace_planner.runs import asks, attempts, begin, pauses, times
+from headrace_planner.runs import asks, attempts, begin, limits, pauses, settling, times
 from headrace_planner.runs.graph import Graph
 from headrace_planner.runs.inputs import accept
 from headrace_planner.runs.loops import rounds_named
@@ -102,11 +102,14 @@ def _decide(run: Run, command: RunCommand, context: Context, library: Library, g
             return pauses.pause(run, command, context)
         case ResumeRun():
             return pauses.resume(run, context)
+        case SettleOutcome():
+            return settling.settle(run, command, context, library)
+        case DropAttempt():
+            return limits.drop(run, command, context)
+        case OverdueAttempt():
+            return _started(run, attempts.overdue(run, command, context))
         case (
             SignalRun()
-            | SettleOutcome()
-            | DropAttempt()
-            | OverdueAttempt()
             | DeliverEvent()
             | NoteChildStarted()
             | ReportChild()
@@ -190,17 +193,15 @@ def _wake(run: Run, context: Context) -> Decision:
         return NOTHING
     deadline = times.run_deadline(run)
     if deadline is not None and context.now >= deadline:
-        limit_s = run.graph.plan.timeout_s
-        message = f"the run timed out after {limit_s:g} s of work"
-        return (RunFailed(error=ErrorInfo(type="timeout", message=message, details={"timeout_s": limit_s})),)
-    return (*times.timers_over(run, context.now), *times.retries_due(run, context.now))
+        return (limits.run_over(run),)
+    return times.due(run, context.now)
 
 
 def _resolve(run: Run, command: ResolveApproval) -> Decision:
     ask = run.data.asks.get(command.approval_id)
     if ask is None:
         return Rejection(NotFoundError(f"the run asked for no approval {command.approval_id}"))
-    if ask.status != ApprovalStatus.PENDING or run.final:
+    if ask.status != ApprovalStatus.PENDING:
         return NOTHING
     if command.digest != ask.digest:
         message = f"the outcome is for {command.digest}, but the run asked about {ask.digest}"
@@ -208,6 +209,8 @@ def _resolve(run: Run, command: ResolveApproval) -> Decision:
     resolved = ApprovalResolved(
         approval_id=command.approval_id, step=ask.step, status=command.status, by=command.by, reason=command.reason
     )
+    if run.halted:
+        return (resolved,)  # nothing waits for it any more
     if command.status == ApprovalStatus.APPROVED:
         return (resolved, *asks.approved(run, ask, command))
     who = ", ".join(actor.name for actor in command.by)

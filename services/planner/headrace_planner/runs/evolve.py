@@ -50,7 +50,7 @@ from headrace.vocabulary import (
     RunStatus,
     StepStatus,
 )
-from headrace_planner.runs import loops, outcomes, pauses
+from headrace_planner.runs import loops, outcomes, pauses, settling
 from headrace_planner.runs.graph import Graph
 from headrace_planner.runs.instances import end, hold, make_ready, map_started, stop_all
 from headrace_planner.runs.state import Ask, Run, StepState
@@ -105,14 +105,16 @@ def _apply(run: Run, event: RunEvent, at: int, graph: Graph | None) -> None:
             pauses.paused(run, event)
         case RunResumed():
             pauses.resumed(run)
+        case OutcomeLost():
+            settling.outcome_lost(run, event)
+        case OutcomeSettled():
+            settling.outcome_settled(run, event)
         case (
             WaitStarted()
             | SignalReceived()
             | ChildStarted()
             | ChildEnded()
             | StepReused()
-            | OutcomeLost()
-            | OutcomeSettled()
             | CompensationStarted()
             | PermitRequested()
             | PermitQueued()
@@ -169,6 +171,8 @@ def _requested(run: Run, event: ApprovalRequested, at: int) -> None:
 def _resolved(run: Run, event: ApprovalResolved) -> None:
     ask = run.data.asks[event.approval_id]
     ask.received, ask.status = True, event.status
+    if run.final:
+        return
     approved = event.status == ApprovalStatus.APPROVED
     if not event.step:
         run.data.authorized = run.data.authorized or approved
@@ -208,6 +212,7 @@ def _finish(run: Run, status: RunStatus, at: int) -> None:
             known = run.step(step.id)
             known.open = None
             if known.map is not None:
+                known.map.cut.extend(sorted(known.map.open))
                 known.map.open.clear()
             known.status = StepStatus.SKIPPED if status == RunStatus.SUCCEEDED else StepStatus.CANCELLED
             known.due_at = None

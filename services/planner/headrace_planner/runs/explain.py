@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from headrace.decider import Reason
 from headrace.vocabulary import ApprovalStatus, Automation, StepStatus, WaitingFor
+from headrace_planner.runs.settling import question
 from headrace_planner.runs.state import Run
 
 
@@ -52,7 +53,11 @@ def _under_way(run: Run) -> list[Reason]:
     for step_id, index in run.under_way():
         trial = run.trial((step_id, index))
         name = run.label((step_id, index))
-        if trial is not None and trial.retry_at is not None:
+        if trial is not None and trial.unknown is not None:
+            option = "--happened [--output JSON] | --not-happened | --give-up"
+            remedy = f"headrace runs settle {run.data.id} {name} {option}"
+            reasons.append(Reason(WaitingFor.INPUT, question(run, trial.unknown), remedy, step_id))
+        elif trial is not None and trial.retry_at is not None:
             message = f"{name} waits to be tried again (attempt {trial.attempt})."
             reasons.append(Reason(WaitingFor.RETRY, message, "wait", step_id, trial.retry_at))
         else:

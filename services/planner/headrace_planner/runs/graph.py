@@ -39,6 +39,7 @@ class Graph:
         "plan",
         "roots",
         "successors",
+        "timed",
     )
 
     def __init__(self, plan: Plan, digest: str) -> None:
@@ -54,6 +55,7 @@ class Graph:
         self.maps: tuple[str, ...] = tuple(step.id for step in plan.steps if step.is_map)
         self.roots: tuple[str, ...] = tuple(step.id for step in plan.steps if not step.needs and not step.parent)
         self.loops: tuple[str, ...] = tuple(step.id for step in plan.steps if isinstance(step.body, LoopStep))
+        self.timed: tuple[str, ...] = tuple(step.id for step in plan.steps if step.step_timeout_s is not None)
         self.inside: dict[str, tuple[str, ...]] = {loop: tuple(self._inside(loop)) for loop in self.loops}
         self._templates: dict[tuple[str, str], Template] = {}
 

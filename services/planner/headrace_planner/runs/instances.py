@@ -3,6 +3,7 @@
 from headrace.codec import NULL
 from headrace.events.runs import MapStarted
 from headrace.vocabulary import MAP_IN_FLIGHT_MAX, STEP_FINAL, StepStatus
+from headrace_planner.runs import limits
 from headrace_planner.runs.state import Instance, MapState, Run, StepState, Try
 
 
@@ -29,6 +30,11 @@ def open_instance(run: Run, instance: Instance, trial: Try) -> None:
     if step_id in run.data.ready:
         run.data.ready.remove(step_id)
     run.data.active += 1
+    step = run.graph.index[step_id]
+    if step.queue_timeout_s is not None:
+        trial.since = run.at
+    if step.step_timeout_s is not None:
+        limits.clock_runs(run, step_id)
     run.opened.append(instance)
     run.unchecked.append(instance)
 
@@ -62,7 +68,7 @@ def end(run: Run, step_id: str, status: StepStatus, at: int) -> None:
         return
     known.status = status
     known.finished_at = at
-    known.due_at = None
+    known.due_at = known.timed_since = None
     run.data.steps_done += 1
     run.decoded.pop(("step", step_id), None)
     run.decoded.pop(("items", step_id), None)
@@ -102,6 +108,21 @@ def hold(run: Run, step_id: str, at: int) -> StepState:
     if step_id in run.data.ready:
         run.data.ready.remove(step_id)
     return known
+
+
+def cut(run: Run, step_id: str) -> None:
+    """End whatever is open of a step that ends before it: what is out is stopped, and its late word will be news."""
+    known = run.step(step_id)
+    items: list[Instance] = [(step_id, index) for index in known.map.open] if known.map is not None else []
+    for instance in [(step_id, None), *items]:
+        trial = run.trial(instance)
+        if trial is None:
+            continue
+        if not trial.idle:
+            run.stopped.append((instance, trial.attempt))
+        if known.map is not None and instance[1] is not None:
+            known.map.cut.append(instance[1])
+        close(run, instance)
 
 
 def stop_all(run: Run) -> None:

@@ -56,7 +56,7 @@ def iterated(run: Run, event: LoopIterated, at: int) -> None:
         old = run.step(step_id)
         run.data.steps_done -= old.status in STEP_FINAL
         direct = run.graph.index[step_id].parent == event.step
-        run.data.steps[step_id] = StepState(iteration=old.iteration + direct, artifacts=old.artifacts)
+        run.data.steps[step_id] = StepState(iteration=old.iteration + direct, artifacts=old.artifacts, tried=old.tried)
         run.decoded.pop(("step", step_id), None)
         needs = run.graph.index[step_id].needs
         if needs:

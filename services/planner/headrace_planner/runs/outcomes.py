@@ -3,9 +3,10 @@
 from typing import assert_never
 
 from headrace.events.runs import AttemptFailed, StepFailed, StepRetried, StepSucceeded, WriteClaimed
-from headrace.vocabulary import AttemptStatus, StepStatus
-from headrace_planner.runs.instances import close, end, open_instance, open_next_item
-from headrace_planner.runs.state import Instance, Run, Try
+from headrace.vocabulary import ATTEMPTS_KEPT_MAX, AttemptStatus, StepStatus
+from headrace_planner.runs.instances import close, cut, end, open_instance, open_next_item
+from headrace_planner.runs.state import Instance, Run, Tried, Try
+from headrace_planner.runs.times import will_retry
 
 
 def remember(run: Run, event: StepSucceeded | StepFailed | StepRetried | AttemptFailed | WriteClaimed, at: int) -> None:
@@ -45,6 +46,8 @@ def _item_over(run: Run, event: StepSucceeded | StepFailed, at: int) -> None:
     known = run.step(event.step)
     assert known.map is not None and event.index is not None, "only a map has items"  # noqa: PT018  (one thought)
     known.map.done += 1
+    if event.attempt != 1:
+        known.map.accepted[event.index] = event.attempt
     if isinstance(event, StepSucceeded):
         known.map.outputs[event.index] = event.output
         if event.blob is not None:
@@ -57,12 +60,19 @@ def _item_over(run: Run, event: StepSucceeded | StepFailed, at: int) -> None:
 
 def _failed(run: Run, event: StepFailed, at: int) -> None:
     known = run.step(event.step)
+    if event.index is None and event.status == AttemptStatus.TIMED_OUT:
+        cut(run, event.step)
     close(run, (event.step, event.index))
     known.artifacts.extend((event.index, event.attempt_id, at, kept) for kept in event.artifacts)
     if event.status == AttemptStatus.CANCELLED:
         if event.index is None:
+            known.attempt, known.attempt_id, known.worker = event.attempt, event.attempt_id, event.worker
             end(run, event.step, StepStatus.CANCELLED, at)
+        elif known.map is not None and event.attempt != 1:
+            known.map.accepted[event.index] = event.attempt
         return
+    if event.attempt_id is not None:
+        _keep_try(run, event, None)
     if event.index is not None:
         if not event.continued:
             known.error = event.error
@@ -79,7 +89,10 @@ def _failed(run: Run, event: StepFailed, at: int) -> None:
 
 def _attempt_failed(run: Run, event: AttemptFailed, at: int) -> None:
     instance = (event.step, event.index)
+    _keep_try(run, event, event.retry_at)
     old = close(run, instance)
+    if event.status == AttemptStatus.TIMED_OUT:
+        run.stopped.append((instance, event.attempt))  # its worker may not know
     lost = (old.lost if old else 0) + (event.status == AttemptStatus.LOST)
     trial = Try(attempt=event.attempt + 1, lost=lost, retry_at=event.retry_at)
     if event.retry_at <= at and run.data.paused is None:
@@ -87,11 +100,32 @@ def _attempt_failed(run: Run, event: AttemptFailed, at: int) -> None:
         open_instance(run, instance, trial)
         return
     known = run.step(event.step)
+    will_retry(run, instance, event.retry_at)
     if event.index is None:
         known.open, known.status = trial, StepStatus.WAITING
     else:
         assert known.map is not None, "only a map has items"
         known.map.open[event.index] = trial
+
+
+def _keep_try(run: Run, event: AttemptFailed | StepFailed, next_at: int | None) -> None:
+    """Keep a failed attempt among the last ones, for people to see."""
+    tried = run.step(event.step).tried
+    tried.append(
+        Tried(
+            number=event.attempt,
+            status=event.status,
+            error=event.error,
+            index=event.index,
+            iteration=event.iteration,
+            attempt_id=event.attempt_id,
+            worker=event.worker or None,
+            started_at=event.started_at,
+            finished_at=event.finished_at or run.at,
+            next_at=next_at,
+        )
+    )
+    del tried[:-ATTEMPTS_KEPT_MAX]
 
 
 def _retried(run: Run, instance: Instance, attempt: int) -> None:
@@ -103,6 +137,7 @@ def _claimed(run: Run, event: WriteClaimed, at: int) -> None:
     trial = run.trial((event.step, event.index))
     if trial is not None:
         trial.nonce, trial.claimed_by, trial.claimed_at = event.nonce, event.worker, at
+        trial.claimed_digest = event.arguments_digest
     known = run.step(event.step)
     known.status = StepStatus.RUNNING
     known.started_at = known.started_at or at

@@ -9,6 +9,7 @@ from headrace.events.steering import RunPaused, RunResumed
 from headrace.policy import may
 from headrace.steering import PauseRun
 from headrace.vocabulary import RunStatus, StepStatus
+from headrace_planner.runs import limits
 from headrace_planner.runs.instances import fill_map, make_ready
 from headrace_planner.runs.state import Run
 
@@ -32,12 +33,14 @@ def resume(run: Run, context: Context) -> Sequence[RunEvent] | Rejection:
 
 def paused(run: Run, event: RunPaused) -> None:
     """Remember a pause."""
+    limits.clocks_paused(run)
     run.data.paused = event
 
 
 def resumed(run: Run) -> None:
     """Remember the end of a pause: what was held back begins."""
     run.data.paused = None
+    limits.clocks_resumed(run)
     if run.data.begun:
         run.data.status = RunStatus.QUEUED if run.data.started_at is None else RunStatus.RUNNING
     for step_id in list(run.data.ready):

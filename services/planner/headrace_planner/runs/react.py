@@ -17,14 +17,14 @@ from headrace.messages import (
     NoteOutcomeReceived,
     ResolveApproval,
     RunCommand,
-    SupersedeApproval,
     Wake,
 )
 from headrace.vocabulary import LOG_APPROVALS, ApprovalStatus
 from headrace.wire import Interrupt
 from headrace_planner.runs import asks
+from headrace_planner.runs.limits import queue_until
 from headrace_planner.runs.orders import order_for
-from headrace_planner.runs.state import Ask, Run
+from headrace_planner.runs.state import Ask, Instance, Run
 
 
 def react(run: Run, event: RunEvent) -> Iterator[Effect]:
@@ -32,7 +32,7 @@ def react(run: Run, event: RunEvent) -> Iterator[Effect]:
     for instance, attempt in run.stopped:
         step_id, _ = instance
         interrupt = Interrupt(attempt_id=run.attempt_id(instance, attempt), reason=f"run {run.data.id} was stopped")
-        yield Stop(interrupt, run.graph.pins[step_id].pool)
+        yield Stop(interrupt, run.graph.pins[step_id].pool, confirm=isinstance(event, CancelRequested))
     if isinstance(event, ApprovalRequested):
         yield _tell(run, run.data.asks[event.approval_id])
     if isinstance(event, RunCancelled | RunFailed | RunSucceeded | CancelRequested):
@@ -46,32 +46,42 @@ def receipts(run: Run, command: RunCommand, library: Library) -> Iterator[Effect
     while run.checked:
         instance = run.checked.pop()
         if not run.final and run.trial(instance) is not None:
-            yield Dispatch(order_for(run, library, instance))
+            yield _dispatch(run, library, instance)
     if isinstance(command, ResolveApproval):
         yield Tell(LOG_APPROVALS, command.approval_id, NoteOutcomeReceived(), run.data.workspace)
     if isinstance(command, NoteApprovalReceived) and run.final and command.approval_id in run.data.asks:
         yield _take_back(run, run.data.asks[command.approval_id])  # the first word of it came before the question
-    if isinstance(command, Wake) and run.exists and not run.final:
-        for ask in run.data.asks.values():
-            if not ask.received:
-                yield _tell(run, ask)
+    if isinstance(command, Wake) and run.exists:
+        yield from _again(run)
 
 
 def outstanding(run: Run, library: Library) -> Iterator[Effect]:
     """Give everything that should be under way now."""
-    if not run.exists or run.final:
+    if not run.exists:
+        return
+    yield from _again(run)
+    if run.final:
         return
     for instance in run.under_way():
         trial = run.trial(instance)
         if trial is None or trial.idle:
             continue
         try:
-            yield Dispatch(order_for(run, library, instance))
+            yield _dispatch(run, library, instance)
         except (StepError, ValidationError, MissingError):
             run.unchecked.append(instance)  # `Advance` fails it, or fetches what it needs
-    for ask in run.data.asks.values():
-        if not ask.received:
-            yield _tell(run, ask)
+
+
+def _dispatch(run: Run, library: Library, instance: Instance) -> Dispatch:
+    trial = run.trial(instance)
+    assert trial is not None, "only what is under way has an order"
+    return Dispatch(order_for(run, library, instance), queue_until=queue_until(run, instance, trial))
+
+
+def _again(run: Run) -> Iterator[Tell]:
+    """Give the questions, and the questions taken back, that nobody confirmed yet."""
+    for ask in asks.unheard(run):
+        yield _take_back(run, ask) if run.final else _tell(run, ask)
 
 
 def _tell(run: Run, ask: Ask) -> Tell:
@@ -79,5 +89,4 @@ def _tell(run: Run, ask: Ask) -> Tell:
 
 
 def _take_back(run: Run, ask: Ask) -> Tell:
-    command = SupersedeApproval(reason=f"the run {run.data.status}")
-    return Tell(LOG_APPROVALS, ask.approval_id, command, run.data.workspace)
+    return Tell(LOG_APPROVALS, ask.approval_id, asks.take_back(run, ask), run.data.workspace)

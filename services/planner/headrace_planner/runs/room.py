@@ -23,7 +23,7 @@ from headrace_planner.runs.claims import given_up
 from headrace_planner.runs.explain import explain
 from headrace_planner.runs.graph import Graph
 from headrace_planner.runs.state import Run, RunData
-from headrace_planner.runs.times import wake_at
+from headrace_planner.runs.times import wake_after, wake_at
 
 GRAPHS_MAX: Final = 512
 
@@ -91,9 +91,13 @@ class RunRoom:
         """Give the earliest time at which something is due."""
         return wake_at(state)
 
+    def wake_after(self, state: Run, now: int) -> int | None:
+        """Give the earliest time later than `now` at which something is due."""
+        return wake_after(state, now)
+
     def finished(self, state: Run) -> bool:
         """Tell whether the run is over."""
-        return state.final
+        return state.finished
 
     def rows(self, state: Run, events: Sequence[RunEvent] | None) -> Iterable[Row]:
         """Give the run's projection rows."""

@@ -13,7 +13,7 @@ from headrace.codec import NULL, Raw
 from headrace.events.base import ArtifactInfo, BlobRef, ErrorInfo, Evidence
 from headrace.events.runs import CancelRequested, RunQueued
 from headrace.events.steering import OutcomeLost, OutcomeSettled, RunPaused
-from headrace.vocabulary import RUN_FINAL, STEP_FINAL, RunStatus, StepStatus
+from headrace.vocabulary import RUN_FINAL, STEP_FINAL, ApprovalStatus, RunStatus, StepStatus
 from headrace_planner.runs.graph import Graph
 
 Instance = tuple[str, int | None]
@@ -198,6 +198,11 @@ class Run:
     def final(self) -> bool:
         """Tell whether the run is over."""
         return self.data.status in RUN_FINAL
+
+    @property
+    def finished(self) -> bool:
+        """Tell whether the run is over and nobody is asked anything any more: it needs no wake-up."""
+        return self.final and not any(ask.status == ApprovalStatus.PENDING for ask in self.data.asks.values())
 
     @property
     def halted(self) -> bool:

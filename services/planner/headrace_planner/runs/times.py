@@ -1,11 +1,17 @@
-"""A run's times: timers, retries, its own deadline, and when it wants to be woken (pure)."""
+"""A run's times: timers, retries, deadlines, questions to be asked again, and when it wants to be woken (pure)."""
 
+import heapq
 from collections.abc import Iterator
 
 from headrace import codec
 from headrace.events.runs import RunEvent, StepRetried, StepSucceeded
 from headrace.vocabulary import BATCH_EVENTS_MAX, CANCEL_GRACE_S, TELL_REPEAT_S, StepStatus
-from headrace_planner.runs.state import Run
+from headrace_planner.runs import limits
+from headrace_planner.runs.asks import unheard
+from headrace_planner.runs.state import Instance, Run
+
+ITSELF = -1
+"""The place of a step itself among retries, where items have their index."""
 
 
 def run_deadline(run: Run) -> int | None:
@@ -16,6 +22,14 @@ def run_deadline(run: Run) -> int | None:
     return data.active_since + int(run.graph.plan.timeout_s * 1000) - data.active_ms
 
 
+def due(run: Run, now: int) -> list[RunEvent]:
+    """Give everything whose time has come: steps over their time, waits that end, tries that begin."""
+    over = list(limits.steps_over(run, now))
+    ended = {event.step for event in over}
+    again = [event for event in retries_due(run, now) if event.step not in ended]
+    return [*over, *timers_over(run, now), *again]
+
+
 def timers_over(run: Run, now: int) -> Iterator[RunEvent]:
     """Give the end of every wait whose time has come."""
     for step_id, known in run.data.steps.items():
@@ -24,37 +38,81 @@ def timers_over(run: Run, now: int) -> Iterator[RunEvent]:
             yield StepSucceeded(step=step_id, output=output, started_at=known.started_at, finished_at=now)
 
 
-def retries_due(run: Run, now: int) -> list[RunEvent]:
+def retries_due(run: Run, now: int) -> list[StepRetried]:
     """Give the next try of every instance whose delay is over, so many as a batch may hold."""
-    due: list[RunEvent] = []
-    if run.data.paused is not None:
-        return due
+    first = _next_retry(run)
+    if run.data.paused is not None or first is None or first > now:
+        return []
+    found: list[StepRetried] = []
     for step_id, index in run.under_way():
         trial = run.trial((step_id, index))
-        if trial is not None and trial.retry_at is not None and trial.retry_at <= now and len(due) < BATCH_EVENTS_MAX:
-            due.append(StepRetried(step=step_id, index=index, attempt=trial.attempt))
-    return due
+        if trial is not None and trial.retry_at is not None and trial.retry_at <= now and len(found) < BATCH_EVENTS_MAX:
+            found.append(StepRetried(step=step_id, index=index, attempt=trial.attempt))
+    return found
 
 
 def wake_at(run: Run) -> int | None:
     """Give the earliest time at which something is due."""
-    if not run.exists or run.final:
-        return None
+    return min(_times(run), default=None)
+
+
+def wake_after(run: Run, now: int) -> int | None:
+    """Give the earliest time later than `now` at which something is due: what is overdue must not put it off."""
+    retries = (at for at, _, _ in _retries(run)) if run.data.paused is None and not run.final else ()
+    return min((at for at in (*_times(run), *retries) if at > now), default=None)
+
+
+def _times(run: Run) -> Iterator[int]:
+    """Give when each thing is due; of retries the earliest only, which a heap keeps, since a map may have many."""
     data = run.data
-    times: list[int] = []
+    if not run.exists:
+        return
+    again = int(TELL_REPEAT_S * 1000)
+    for ask in unheard(run):
+        yield (data.finished_at or data.created_at if run.final else ask.asked_at) + again
+    if run.final:
+        return
     if data.cancel_at is not None:
-        times.append(data.cancel_at + int(CANCEL_GRACE_S * 1000))
+        yield data.cancel_at + int(CANCEL_GRACE_S * 1000)
     deadline = run_deadline(run)
     if deadline is not None:
-        times.append(deadline)
-    for known in data.steps.values():
+        yield deadline
+    for step_id, known in data.steps.items():
         if known.due_at is not None:
-            times.append(known.due_at)
-        if run.data.paused is not None:
-            continue
-        if known.open is not None and known.open.retry_at is not None:
-            times.append(known.open.retry_at)
-        if known.map is not None and len(known.map.open) > 0:
-            times.extend(trial.retry_at for trial in known.map.open.values() if trial.retry_at is not None)
-    times.extend(ask.asked_at + int(TELL_REPEAT_S * 1000) for ask in data.asks.values() if not ask.received)
-    return min(times, default=None)
+            yield known.due_at
+        if known.timed_since is not None and (until := limits.step_deadline(run, step_id, known)) is not None:
+            yield until
+    retry = None if data.paused is not None else _next_retry(run)
+    if retry is not None:
+        yield retry
+
+
+def will_retry(run: Run, instance: Instance, at: int) -> None:
+    """Note that an instance is tried again at a time: for `evolve` alone."""
+    if run.retries is not None:
+        heapq.heappush(run.retries, _entry(instance, at))
+
+
+def _next_retry(run: Run) -> int | None:
+    retries = _retries(run)
+    while retries:
+        at, step_id, place = retries[0]
+        trial = run.trial((step_id, None if place == ITSELF else place))
+        if trial is not None and trial.retry_at == at:
+            return at
+        heapq.heappop(retries)  # it was tried, or came to an end otherwise
+    return None
+
+
+def _retries(run: Run) -> list[tuple[int, str, int]]:
+    """Give the heap of retries, made from what is under way when it is first wanted."""
+    if run.retries is None:
+        waiting = ((instance, run.trial(instance)) for instance in run.under_way())
+        run.retries = [_entry(instance, trial.retry_at) for instance, trial in waiting if trial and trial.retry_at]
+        heapq.heapify(run.retries)
+    return run.retries
+
+
+def _entry(instance: Instance, at: int) -> tuple[int, str, int]:
+    step_id, index = instance
+    return at, step_id, ITSELF if index is None else index

@@ -1,0 +1,167 @@
+"""Time limits, in layers: waiting for a worker, an attempt, a step, the run (pure).
+
+- queue (`queue_timeout_s`): from the moment an attempt is to be performed until a live worker holds it, which its beat,
+  its claim or its result says. The owner's dispatcher compares and reports (`DropAttempt`), so that no event is needed
+  for an attempt that is taken. Not tried again: the next try would stand in the same queue.
+- attempt (`timeout_s`): the worker's own clock. A live worker that holds an attempt ATTEMPT_GRACE_S longer and says
+  nothing is reported (`OverdueAttempt`). Tried again as the step's retry says.
+- step (`step_timeout_s`): all attempts and the delays between them; of a map, all its items. It stands still while
+  people are waited for: approvals come before it, and while the run is paused or an outcome is unknown it rests.
+- run (`Plan.timeout_s`): only while something is performed does it count.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from headrace.decider import Context
+from headrace.events.base import ErrorInfo
+from headrace.events.runs import RunEvent, RunFailed, StepFailed
+from headrace.steering import DropAttempt
+from headrace.vocabulary import STEP_FINAL, AttemptStatus
+from headrace_planner.runs.state import Instance, Run, StepState, Try
+
+
+def timeout_error(layer: str, limit_s: float, step: str | None, message: str, **more: Any) -> ErrorInfo:
+    """Write a timeout down: which limit, how long, of which step."""
+    details = {"timeout": layer, "timeout_s": limit_s, "step": step, **more}
+    return ErrorInfo(type="timeout", message=f"{layer} timeout: {message}", details=details)
+
+
+def queue_until(run: Run, instance: Instance, trial: Try) -> int | None:
+    """Give until when an attempt may wait for a worker."""
+    limit_s = run.graph.index[instance[0]].queue_timeout_s
+    return None if limit_s is None or trial.since is None else trial.since + int(limit_s * 1000)
+
+
+def drop(run: Run, command: DropAttempt, context: Context) -> Sequence[RunEvent]:
+    """No live worker holds an attempt: it ends if it was to be stopped, or has waited long enough."""
+    instance = (command.step, command.index)
+    trial = run.trial(instance)
+    if trial is None or trial.attempt != command.attempt or trial.idle or run.final or trial.nonce is not None:
+        return ()
+    if command.attempt_id != run.attempt_id(instance, trial.attempt):
+        return ()
+    if run.data.cancel is not None:
+        error = ErrorInfo(type="cancelled", message="cancelled before a worker took it")
+        return (_ended(run, command, error, AttemptStatus.CANCELLED, context),)
+    until, limit_s = queue_until(run, instance, trial), run.graph.index[command.step].queue_timeout_s
+    if until is None or limit_s is None or context.now < until:
+        return ()
+    who, pool = run.label(instance), run.graph.pins[command.step].pool
+    message = f"{who} waited {limit_s:g} s for a worker of pool {pool!r}, and none took it"
+    error = timeout_error("queue", limit_s, who, message, pool=pool)
+    return (_ended(run, command, error, AttemptStatus.TIMED_OUT, context),)
+
+
+def _ended(run: Run, command: DropAttempt, error: ErrorInfo, status: AttemptStatus, context: Context) -> StepFailed:
+    return StepFailed(
+        step=command.step,
+        index=command.index,
+        error=error,
+        attempt=command.attempt,
+        attempt_id=command.attempt_id,
+        status=status,
+        continued=run.graph.index[command.step].on_error == "continue",
+        finished_at=context.now,
+    )
+
+
+def attempt_error(run: Run, instance: Instance, worker: str) -> ErrorInfo:
+    """Write down that a live worker is over an attempt's time and says nothing."""
+    limit_s, who = run.graph.index[instance[0]].timeout_s, run.label(instance)
+    message = f"{who} takes more than {limit_s:g} s at worker {worker}, which says nothing of it"
+    return timeout_error("attempt", limit_s, who, message, worker=worker)
+
+
+def steps_over(run: Run, now: int) -> Iterator[StepFailed]:
+    """Give the end of every step whose own time is over."""
+    for step_id in run.graph.timed:
+        known = run.data.steps.get(step_id)
+        until = None if known is None else step_deadline(run, step_id, known)
+        if known is None or until is None or until > now:
+            continue
+        step = run.graph.index[step_id]
+        assert step.step_timeout_s is not None, "only steps with a limit are timed"
+        who, trial = run.label((step_id, None)), known.open
+        what = f"{known.map.done} of {known.map.count} items" if known.map else "attempts and the delays between them"
+        message = f"step {who} is not over after {step.step_timeout_s:g} s ({what})"
+        unknown = {"outcome": "unknown"} if trial is not None and trial.nonce is not None else {}
+        yield StepFailed(
+            step=step_id,
+            error=timeout_error("step", step.step_timeout_s, who, message, **unknown),
+            attempt=trial.attempt if trial else 1,
+            attempt_id=run.attempt_id((step_id, None), trial.attempt) if trial else None,
+            status=AttemptStatus.TIMED_OUT,
+            continued=step.on_error == "continue",
+            worker=trial.claimed_by if trial else None,
+            finished_at=now,
+        )
+
+
+def run_over(run: Run) -> RunFailed:
+    """Give the end of a run whose own time is over."""
+    limit_s = run.graph.plan.timeout_s
+    busy = [run.label(instance) for instance in run.under_way()]
+    during = f", while {busy[0]} was performed" if busy else ""
+    message = f"the run timed out after {limit_s:g} s of work{during}"
+    return RunFailed(error=timeout_error("run", limit_s, busy[0] if busy else None, message))
+
+
+def step_deadline(run: Run, step_id: str, known: StepState) -> int | None:
+    """Give when a step's own time is over; None while its clock stands still, and when it has none."""
+    limit_s = run.graph.index[step_id].step_timeout_s
+    if limit_s is None or known.timed_since is None:
+        return None
+    return known.timed_since + int(limit_s * 1000) - known.spent_ms
+
+
+# --- what a run remembers, for `evolve` alone --------------------------------------------------------------------
+
+
+def clock_runs(run: Run, step_id: str) -> None:
+    """Let a step's clock run, if the plan bounds it; again is nothing."""
+    if run.graph.index[step_id].step_timeout_s is None or run.data.paused is not None:
+        return
+    known = run.step(step_id)
+    if known.timed_since is None and known.status not in STEP_FINAL:
+        known.timed_since = run.at
+
+
+def clock_stops(run: Run, step_id: str) -> None:
+    """Let a step's clock stand still; again is nothing."""
+    known = run.step(step_id)
+    if known.timed_since is not None:
+        known.spent_ms += max(0, run.at - known.timed_since)
+        known.timed_since = None
+
+
+def clock_rests(run: Run, step_id: str) -> None:
+    """Let a step's clock stand still if all that is open of it waits for people."""
+    if not any(works(trial) for trial in _trials(run.step(step_id))):
+        clock_stops(run, step_id)
+
+
+def works(trial: Try) -> bool:
+    """Tell whether an open attempt counts against its step's time: also while it waits to be tried again."""
+    return trial.unknown is None
+
+
+def clocks_paused(run: Run) -> None:
+    """Let all clocks of steps stand still."""
+    for step_id in run.graph.timed:
+        if step_id in run.data.steps:
+            clock_stops(run, step_id)
+
+
+def clocks_resumed(run: Run) -> None:
+    """Let the clocks run again of steps that are under way."""
+    for step_id in run.graph.timed:
+        known = run.data.steps.get(step_id)
+        if known is not None and any(works(trial) for trial in _trials(known)):
+            clock_runs(run, step_id)
+
+
+def _trials(known: StepState) -> list[Try]:
+    if known.open is not None:
+        return [known.open]
+    return list(known.map.open.values()) if known.map is not None else []

@@ -1,0 +1,139 @@
+"""What a result becomes: the events of a success, of an end, and of a try that another will follow (pure)."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Final
+
+from headrace import codec
+from headrace.decider import Library
+from headrace.errors import StepError
+from headrace.events.base import ArtifactInfo, ErrorInfo
+from headrace.events.runs import AttemptFailed, RunEvent, StepFailed, StepSucceeded
+from headrace.messages import ReportAttempt
+from headrace.plans.model import GateStep, PlanStep
+from headrace.vocabulary import AttemptStatus, Outcome
+from headrace_planner.runs.orders import order_for, scope_of
+from headrace_planner.runs.state import Instance, Run
+
+RETRY_AFTER_S_MAX: Final = 86_400.0
+"""How far a source may put the next try off: what asks for more is tried again after a day."""
+
+
+def succeeded(run: Run, command: ReportAttempt, library: Library) -> Sequence[RunEvent]:
+    """Give what a success becomes: the step's result, or its failure where a gate or an artifact of the plan says so."""
+    step = run.graph.index[command.step]
+    instance = (command.step, command.index)
+    if isinstance(step.body, GateStep):
+        blocked = _verdict_error(step, step.body, command)
+        if blocked is not None:
+            return (ended(run, command, blocked),)
+    try:
+        artifacts = _artifacts(run, step, command, library)
+        arguments_digest = order_for(run, library, instance).arguments_digest
+    except StepError as problem:
+        error = ErrorInfo(type=problem.type, message=problem.message, details=problem.details, plugin=problem.plugin)
+        return (ended(run, command, error),)
+    return (
+        StepSucceeded(
+            step=command.step,
+            index=command.index,
+            attempt=command.attempt,
+            attempt_id=command.attempt_id,
+            output=command.output,
+            blob=command.blob,
+            artifacts=artifacts,
+            evidence=command.evidence,
+            worker=command.worker,
+            started_at=command.started_at,
+            finished_at=command.finished_at,
+            arguments_digest=arguments_digest,
+        ),
+    )
+
+
+def _verdict_error(step: PlanStep, gate: GateStep, command: ReportAttempt) -> ErrorInfo | None:
+    """Turn a verdict that blocks into the step's error; only `passed` lets a required gate pass."""
+    verdict: Any = codec.loads(command.output)
+    outcome = verdict.get("outcome") if isinstance(verdict, dict) else None
+    if outcome == Outcome.PASSED or not gate.required:
+        return None
+    found = str(verdict.get("message", "")) if isinstance(verdict, dict) else "the gate gave no verdict"
+    message = gate.failure_message or found or f"gate {gate.gate} did not pass"
+    details = {"gate": step.id, "type": gate.gate, "outcome": outcome, "found": found}
+    return ErrorInfo(type="precondition_failed", message=message, details=details, plugin=f"gate.{gate.gate}")
+
+
+def _artifacts(run: Run, step: PlanStep, command: ReportAttempt, library: Library) -> tuple[ArtifactInfo, ...]:
+    """Give the worker's artifacts, and the plan's own; one of both with the same type and value is one artifact."""
+    kept = list(command.artifacts)
+    if not step.artifacts:
+        return tuple(kept)
+    output = codec.loads(library.body(command.blob.digest) if command.blob else command.output)
+    scope = scope_of(run, library, (command.step, command.index), {"output": output})
+    for place, wanted in enumerate(step.artifacts):
+        made = run.graph.template(step.id, f"artifacts.{place}", wanted.value).resolve(scope)
+        value = codec.raw(output if wanted.value is None else made)
+        label = str(run.graph.template(step.id, f"artifacts.{place}.label", wanted.label).resolve(scope))
+        same = next((known for known in kept if known.type == wanted.type and known.value == value), None)
+        if same is not None:
+            kept.remove(same)
+            kept.append(
+                ArtifactInfo(
+                    type=same.type,
+                    label=label,
+                    value=same.value,
+                    body=same.body,
+                    blob=same.blob,
+                    media_type=same.media_type,
+                )
+            )
+        else:
+            kept.append(ArtifactInfo(type=wanted.type, label=label, value=value))
+    return tuple(kept)
+
+
+def ended(run: Run, command: ReportAttempt, error: ErrorInfo, *, status: str = AttemptStatus.FAILED) -> StepFailed:
+    """Give the end of an instance that will not be tried again."""
+    return StepFailed(
+        step=command.step,
+        index=command.index,
+        error=error,
+        attempt=command.attempt,
+        attempt_id=command.attempt_id,
+        status=status,
+        continued=run.graph.index[command.step].on_error == "continue",
+        artifacts=command.artifacts,
+        worker=command.worker,
+        started_at=command.started_at,
+        finished_at=command.finished_at,
+    )
+
+
+def tried(command: ReportAttempt, error: ErrorInfo, status: str, retry_at: int) -> AttemptFailed:
+    """Give a failed try that another follows at `retry_at`."""
+    return AttemptFailed(
+        step=command.step,
+        index=command.index,
+        attempt=command.attempt,
+        attempt_id=command.attempt_id,
+        status=status,
+        error=error,
+        retry_at=retry_at,
+        worker=command.worker,
+        started_at=command.started_at,
+        finished_at=command.finished_at,
+    )
+
+
+def error_of(command: ReportAttempt) -> ErrorInfo:
+    """Give the error of a report, which a worker may have left out."""
+    return command.error or ErrorInfo(type="execution_error", message="the worker gave no error")
+
+
+def delay_s(run: Run, instance: Instance, attempt: int, retry_after_s: float | None) -> float:
+    """Give the delay before the next try: exponential, with jitter drawn from a hash, at least what the source asked."""
+    retry = run.graph.index[instance[0]].retry
+    delay = min(retry.max_s, retry.initial_s * retry.factor ** (attempt - 1))
+    drawn = hashlib.sha256(f"{run.data.id}:{run.label(instance)}:{attempt}".encode()).digest()
+    unit = int.from_bytes(drawn[:8], "big") / 2**64
+    return max(delay * (1 + retry.jitter * (2 * unit - 1)), min(retry_after_s or 0.0, RETRY_AFTER_S_MAX))

@@ -1,0 +1,177 @@
+"""Unknown outcomes: a worker was lost while it acted, and a person, or its own late word, says what happened (pure)."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from headrace import codec
+from headrace.decider import Context, Library, Rejection
+from headrace.errors import ConflictError, NotFoundError, ValidationError
+from headrace.events.base import ErrorInfo
+from headrace.events.runs import RunEvent
+from headrace.events.steering import OutcomeLost, OutcomeSettled
+from headrace.messages import ReportAttempt
+from headrace.policy import may
+from headrace.steering import SettleOutcome
+from headrace.vocabulary import INLINE_BYTES_MAX, AttemptStatus, StepStatus
+from headrace_planner.runs import limits, results
+from headrace_planner.runs.state import Run, Try
+
+HAPPENED: Final = "happened"
+NOT_HAPPENED: Final = "not_happened"
+GIVE_UP: Final = "give_up"
+FAILED: Final = "failed"
+"""What only the lost worker itself can say: it acted, and the tool gave an error."""
+ANSWERS: Final = (HAPPENED, NOT_HAPPENED, GIVE_UP)
+OWN_WORD: Final = "its worker's own late word"
+
+
+def unsafe(run: Run, step_id: str, trial: Try) -> bool:
+    """Tell whether a worker may have acted in a way that must not be done twice."""
+    return trial.nonce is not None and not run.graph.pins[step_id].idempotent
+
+
+def lost(command: ReportAttempt, trial: Try) -> Sequence[RunEvent]:
+    """Nobody knows whether a write happened: a person must say."""
+    assert trial.nonce is not None, "only what was claimed can have happened"
+    return (
+        OutcomeLost(
+            step=command.step,
+            index=command.index,
+            attempt=command.attempt,
+            attempt_id=command.attempt_id,
+            nonce=trial.nonce,
+            worker=trial.claimed_by,
+            claimed_at=trial.claimed_at,
+            arguments_digest=trial.claimed_digest,
+        ),
+    )
+
+
+def settle(run: Run, command: SettleOutcome, context: Context, library: Library) -> Sequence[RunEvent] | Rejection:
+    """Take a person's word: it happened, it did not (the next attempt begins), or give up (the step fails)."""
+    may(context.actor, "run")
+    refusal = _refusal(run, command)
+    if refusal is not None:
+        return Rejection(refusal)
+    trial = run.trial((command.step, command.index))
+    assert trial is not None and trial.unknown is not None, "that was just asked"  # noqa: PT018  (one thought)
+    settled = _settled(trial.unknown, command.answer, command.reason, context)
+    word = ReportAttempt(
+        run_id=run.data.id,
+        step=command.step,
+        index=command.index,
+        attempt=trial.attempt,
+        attempt_id=trial.unknown.attempt_id,
+        status=AttemptStatus.LOST,
+        worker=trial.unknown.worker or "",
+        output=command.output,
+        started_at=trial.unknown.claimed_at,
+        finished_at=context.now,
+    )
+    if command.answer == HAPPENED:
+        return (settled, *results.succeeded(run, word, library))
+    said = "did not happen" if command.answer == NOT_HAPPENED else "is given up"
+    why = f": {command.reason}" if command.reason else ""
+    message = f"{_story(run, trial.unknown)}; {context.actor.name} says that it {said}{why}"
+    outcome = NOT_HAPPENED if command.answer == NOT_HAPPENED else "unknown"
+    error = ErrorInfo(type="worker_lost", message=message, details={"outcome": outcome, "by": context.actor.name})
+    if command.answer == NOT_HAPPENED and not run.halted:
+        return (settled, results.tried(word, error, AttemptStatus.LOST, context.now))
+    return (settled, results.ended(run, word, error))
+
+
+def own_word(run: Run, command: ReportAttempt, trial: Try, library: Library) -> Sequence[RunEvent]:
+    """Take the lost worker's late word: what it says of its own act is known. Nothing when it does not know either."""
+    assert trial.unknown is not None, "its outcome is unknown"
+    if command.status == AttemptStatus.SUCCEEDED:
+        return (_settled(trial.unknown, HAPPENED, OWN_WORD), *results.succeeded(run, command, library))
+    if command.status == AttemptStatus.FAILED:
+        ended = results.ended(run, command, results.error_of(command))
+        return (_settled(trial.unknown, FAILED, OWN_WORD), ended)
+    return ()
+
+
+def _refusal(run: Run, command: SettleOutcome) -> ConflictError | NotFoundError | ValidationError | None:
+    if command.step not in run.graph.index:
+        return NotFoundError(f"the run has no step {command.step!r}; it has: {', '.join(run.graph.index)}")
+    if command.answer not in ANSWERS:
+        return ValidationError(f"unknown answer {command.answer!r}; known are: {', '.join(ANSWERS)}")
+    if command.answer != HAPPENED and command.output != codec.NULL:
+        return ValidationError(f"an output goes with {HAPPENED!r} only")
+    size = len(bytes(command.output))
+    if size > INLINE_BYTES_MAX:
+        return ValidationError(f"the output takes {size} bytes; at most {INLINE_BYTES_MAX} can be told so")
+    known, who = run.peek(command.step), run.label((command.step, command.index))
+    if run.final:
+        return ConflictError(f"the run is over: {run.data.status}", details={"status": str(run.data.status)})
+    trial = run.trial((command.step, command.index))
+    if trial is not None and trial.unknown is not None:
+        return None
+    settled = known.settled
+    if settled is not None and settled.index == command.index:
+        by = f" by {settled.by.name}" if settled.by else f" ({settled.reason})"
+        return ConflictError(f"the outcome of {who} is already settled: {settled.answer}{by}")
+    items = known.map.open.items() if known.map is not None and command.index is None else ()
+    unknown = [run.label((command.step, index)) for index, each in items if each.unknown is not None]
+    named = f"; unknown are those of its items {', '.join(unknown)}" if unknown else ""
+    return ConflictError(f"no outcome of {who} is unknown: it is {known.status}{named}")
+
+
+def _settled(unknown: OutcomeLost, answer: str, reason: str, context: Context | None = None) -> OutcomeSettled:
+    return OutcomeSettled(
+        step=unknown.step,
+        index=unknown.index,
+        attempt=unknown.attempt,
+        attempt_id=unknown.attempt_id,
+        answer=answer,
+        by=context.actor if context else None,
+        reason=reason,
+    )
+
+
+def _story(run: Run, unknown: OutcomeLost) -> str:
+    who = run.label((unknown.step, unknown.index))
+    return f"worker {unknown.worker} was lost while {who} acted, and whether it happened is unknown"
+
+
+def question(run: Run, unknown: OutcomeLost) -> str:
+    """Write what a person is asked."""
+    return f"{_story(run, unknown)}: somebody must look and say so"
+
+
+def evidence(run: Run, unknown: OutcomeLost) -> dict[str, object]:
+    """Give what is known of an act whose outcome is not."""
+    label = run.label((unknown.step, unknown.index))
+    return {
+        "step": label,
+        "attempt": unknown.attempt,
+        "attempt_id": unknown.attempt_id,
+        "worker": unknown.worker,
+        "claimed_at": unknown.claimed_at,
+        "arguments_digest": unknown.arguments_digest,
+        "nonce": unknown.nonce,
+        "idempotency_key": f"{run.data.id}:{label}",
+    }
+
+
+# --- what a run remembers, for `evolve` alone --------------------------------------------------------------------
+
+
+def outcome_lost(run: Run, event: OutcomeLost) -> None:
+    """Remember that an attempt is with nobody any more, and that a person must speak."""
+    instance = (event.step, event.index)
+    trial = run.trial(instance)
+    if trial is None or trial.idle:
+        return
+    trial.unknown = event
+    run.data.active -= 1
+    run.stopped.append(instance_and_attempt := (instance, event.attempt))
+    run.orders.pop(instance_and_attempt, None)
+    if event.index is None:
+        run.step(event.step).status = StepStatus.WAITING
+    limits.clock_rests(run, event.step)
+
+
+def outcome_settled(run: Run, event: OutcomeSettled) -> None:
+    """Remember what was said; the event behind it says what follows."""
+    run.step(event.step).settled = event

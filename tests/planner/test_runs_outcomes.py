@@ -1,0 +1,200 @@
+"""Writes whose worker was lost: who says what happened, and what follows. And late words of what is over."""
+
+from typing import Any
+
+import pytest
+
+from headrace import codec
+from headrace.events.base import Actor
+from headrace.messages import CancelRun, ReportAttempt, Wake
+from headrace.plans.model import Plan, Retry, ToolPin
+from headrace.steering import PauseRun, ResumeRun, SettleOutcome
+from tests.planner.runs_kit import ANN, Sim, call
+
+ACTS = ToolPin(version="1", digest="sha256:a", effect="write", access="auto", pool="runner", idempotent=False)
+NOTIFIES = ToolPin(version="1", digest="sha256:n", effect="notify", access="auto", pool="runner", idempotent=False)
+KEYED = ToolPin(version="1", digest="sha256:i", effect="write", access="auto", pool="runner", idempotent=True)
+READS = ToolPin(version="1", digest="sha256:r", effect="read", access="auto", pool="runner", idempotent=True)
+EVE = Actor(id="tok_eve", name="eve", roles=("viewer",))
+
+
+def acting(pin: ToolPin = ACTS, *more: Any, **fields: Any) -> Sim:
+    steps = (call("w", tool="w", arguments={"to": "ada"}, **fields), *more)
+    return Sim(Plan(name="d", kind="Workflow", steps=steps, tools={"w": pin, "read": READS})).create()
+
+
+def unknown(pin: ToolPin = ACTS, **fields: Any) -> Sim:
+    return acting(pin, **fields).claim("w").lose("w")
+
+
+def settle(sim: Sim, answer: str, output: Any = None, *, by: Actor = ANN, **more: Any) -> Sim:
+    return sim.do(SettleOutcome(step="w", answer=answer, output=codec.raw(output), **more), by=by)
+
+
+@pytest.mark.parametrize("pin", [ACTS, NOTIFIES])
+def test_a_lost_write_that_may_not_be_repeated_waits_for_a_person_with_the_evidence(pin: ToolPin) -> None:
+    sim = acting(pin)
+    order = sim.orders["w"]
+    sim.later(5).claim("w")
+    claimed_at = sim.now
+    assert sim.later(60).lose("w").made() == ["outcome.lost"]
+    row = sim.row()
+    assert (sim.status, row["waiting_for"], sim.step_status("w")) == ("waiting", "input", "waiting")
+    (wait,) = row["detail"]["waiting"]
+    assert wait["evidence"] == {
+        "step": "w",
+        "attempt": 1,
+        "attempt_id": order.attempt_id,
+        "worker": "wrk_1",
+        "claimed_at": claimed_at,
+        "arguments_digest": order.arguments_digest,
+        "nonce": "n1",
+        "idempotency_key": order.idempotency_key,
+    }
+    (reason,) = sim.room.explain(sim.run)
+    assert f"headrace runs settle {sim.id} w --happened" in reason.remedy
+    assert sim.room.wake_at(sim.run) is None, "it waits for a person, however long that takes"
+    assert [each.interrupt.attempt_id for each in sim.stopped] == [order.attempt_id], "who still acts must stop"
+    assert sim.lose("w").made() == []
+
+
+def test_it_happened_ends_the_step_with_the_output_that_was_told() -> None:
+    sim = unknown()
+    assert settle(sim, "happened", {"id": 7}, reason="I looked").made() == [
+        "outcome.settled",
+        "step.succeeded",
+        "run.succeeded",
+    ]
+    assert sim.output("w") == {"id": 7}
+    settled = sim.run.peek("w").settled
+    assert settled is not None
+    assert (settled.by, settled.answer, settled.reason) == (ANN, "happened", "I looked")
+
+
+def test_it_did_not_happen_begins_the_next_attempt_under_the_same_key() -> None:
+    sim = unknown()
+    first = sim.orders["w"]
+    assert settle(sim, "not_happened").made() == ["outcome.settled", "attempt.failed"]
+    second = sim.orders["w"]
+    assert (second.attempt, second.idempotency_key, second.arguments_digest) == (
+        2,
+        first.idempotency_key,
+        first.arguments_digest,
+    )
+    assert sim.claim("w", nonce="n2").report("w", {}).status == "succeeded"
+    (tried,) = sim.row("steps", step="w")["detail"]["attempts"]
+    assert (tried["number"], tried["status"], tried["worker"]) == (1, "lost", "wrk_1")
+
+
+def test_giving_up_fails_the_step_and_says_who_gave_up() -> None:
+    sim = unknown()
+    settle(sim, "give_up", reason="nobody can tell")
+    assert (sim.status, sim.names[-2:]) == ("failed", ["step.failed", "run.failed"])
+    assert "ann says that it is given up: nobody can tell" in sim.why()
+    assert sim.run.data.error is not None
+    assert sim.run.data.error.details["outcome"] == "unknown"
+
+
+def test_giving_up_goes_on_where_the_plan_says_on_error_continue() -> None:
+    sim = unknown(on_error="continue")
+    assert settle(sim, "give_up").status == "succeeded"
+    assert sim.step_status("w") == "failed"
+
+
+def test_only_an_operator_settles_and_only_what_is_unknown() -> None:
+    sim = acting()
+    assert "no outcome of w is unknown: it is queued" in settle(sim, "happened").refused()
+    sim.claim("w").lose("w")
+    assert "takes the role" in settle(sim, "happened", by=EVE).refused()
+    assert "unknown answer 'maybe'" in settle(sim, "maybe").refused()
+    assert "goes with 'happened' only" in settle(sim, "give_up", {"x": 1}).refused()
+    sim.do(SettleOutcome(step="v", answer="happened"))
+    assert "no step 'v'" in sim.refused()
+    settle(sim, "not_happened")
+    assert "already settled: not_happened by ann" in settle(sim, "happened").refused()
+
+
+def test_the_lost_workers_own_late_word_settles_it() -> None:
+    sim = unknown()
+    assert sim.report("w", {"id": 9}).made() == ["outcome.settled", "step.succeeded", "run.succeeded"]
+    assert (sim.output("w"), sim.run.peek("w").settled.by) == ({"id": 9}, None)  # type: ignore[union-attr]  # it is set
+    assert sim.report("w", {"id": 9}).made() == []
+
+
+def test_the_lost_workers_own_late_failure_fails_the_step() -> None:
+    sim = unknown(retry=Retry(max_attempts=3))
+    assert sim.fail("w", "refused by the source").made() == ["outcome.settled", "step.failed", "run.failed"]
+
+
+def test_another_worker_and_a_worker_that_was_stopped_settle_nothing() -> None:
+    sim = unknown()
+    assert sim.report("w", {}, worker="wrk_2").made() == ["attempt.late"]
+    sim = unknown()
+    assert sim.report("w", None, status="cancelled").made() == ["attempt.late"]
+    assert sim.status == "waiting"
+
+
+def test_the_word_of_a_lost_worker_after_somebody_gave_up_is_kept_as_late() -> None:
+    sim = unknown()
+    settle(sim, "give_up")
+    assert sim.report("w", {"done": True}).made() == ["attempt.late"]
+    assert sim.report("w", {"done": True}).made() == []
+    assert sim.status == "failed"
+
+
+def test_a_lost_item_of_a_map_waits_alone_and_the_others_go_on() -> None:
+    sim = acting(ACTS, items=["a", "b"])
+    sim.claim("w[0]", nonce="x").claim("w[1]", nonce="y").lose("w[1]")
+    assert sim.status == "running"
+    sim.report("w[0]", 1)
+    assert (sim.status, sim.row()["waiting_for"]) == ("waiting", "input")
+    assert "unknown are those of its items w[1]" in settle(sim, "happened").refused()
+    settle(sim, "happened", 2, index=1)
+    assert sim.status == "succeeded"
+    assert sim.row("steps", step="w")["output"] == [1, 2]
+
+
+def test_a_write_that_is_idempotent_by_key_is_tried_again_without_a_person() -> None:
+    sim = acting(KEYED)
+    key = sim.orders["w"].idempotency_key
+    sim.claim("w").lose("w")
+    assert (sim.status, sim.orders["w"].attempt, sim.orders["w"].idempotency_key) == ("running", 2, key)
+
+
+def test_an_unknown_outcome_can_be_paused_and_cancelled() -> None:
+    sim = unknown().do(PauseRun())
+    settle(sim, "not_happened")
+    assert sim.run.trial(("w", None)) is not None
+    assert sim.do(ResumeRun()).status == "waiting"
+    sim = unknown()
+    assert sim.do(CancelRun(reason="enough")).made() == ["run.cancelled"]
+    assert "is over: cancelled" in settle(sim, "happened").refused()
+    assert sim.report("w", {}).made() == ["attempt.late"]
+
+
+def test_late_results_of_a_cancelled_run_are_kept_also_of_items_and_change_nothing() -> None:
+    sim = Sim(
+        Plan(name="d", kind="Workflow", steps=(call("m", items=[1, 2, 3]), call("r")), tools={"read": READS})
+    ).create()
+    sim.report("m[0]", "in time").do(CancelRun())
+    sim.fail("m[1]", "stopped", "cancelled", status="cancelled")
+    assert sim.later(11).do(Wake()).status == "cancelled"
+    assert sim.report("m[2]", "late").made() == ["attempt.late"]
+    assert sim.report("m[2]", "late").made() == []
+    assert sim.report("r", "late").made() == ["attempt.late"]
+    assert sim.report("m[0]", "in time").made() == []
+    assert sim.fail("m[1]", "stopped", "cancelled", status="cancelled").made() == []
+    assert sim.status == "cancelled"
+
+
+def test_a_late_word_about_an_earlier_attempt_of_an_item_is_kept_and_its_repeat_is_nothing() -> None:
+    sim = Sim(Plan(name="d", kind="Workflow", steps=(call("m", items=[1]),), tools={"read": READS})).create()
+    old = sim.orders["m[0]"]
+    sim.lose("m[0]").report("m[0]", "second")
+    assert sim.status == "succeeded"
+    late = ReportAttempt(
+        run_id=sim.id, step="m", index=0, attempt=1, attempt_id=old.attempt_id, status="succeeded", worker="wrk_1"
+    )
+    assert sim.do(late).made() == ["attempt.late"]
+    assert sim.do(late).made() == []
+    assert sim.report("m[0]", "second").made() == []

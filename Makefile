@@ -51,6 +51,7 @@ scan: setup ## The architecture scanner
 
 lock: setup ## Resolve every pin again (keeps those that still fit)
 	$(COMPILE) --group dev $(addsuffix /pyproject.toml,$(MEMBERS)) --extra up -o requirements/dev.txt
+	echo hatchling | $(COMPILE) -c requirements/dev.txt - -o requirements/build.txt
 	$(foreach s,$(SERVICES),$(COMPILE) -c requirements/dev.txt services/$(s)/pyproject.toml -o requirements/$(s).txt &&) true
 
 bench: setup ## The benchmarks

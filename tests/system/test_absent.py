@@ -45,6 +45,14 @@ class Service:
         said = [json.loads(line) for line in self.command.said.splitlines()]
         return [line["message"] for line in said if line["level"] == level]
 
+    async def warned(self, times: int) -> list[str]:
+        """Wait until it has warned so often, and give what it said."""
+        given: list[str] = await until(
+            lambda: self.lines("warning") if len(self.lines("warning")) >= times else None,
+            f"{self.name} to say what it waits for",
+        )
+        return given
+
     async def asked(self, path: str) -> tuple[int, dict[str, Any]]:
         """Ask it for its health; gives status and body, 0 while it does not listen yet."""
         try:
@@ -77,7 +85,7 @@ async def test_services_wait_for_database_and_nats_with_one_clear_line_and_go_on
     services = [Service(name, tmp_path, postgres.url, nats.url) for name in SERVICES]
     try:
         for service in services:
-            (line,) = await until(lambda service=service: service.lines("warning"), f"{service.name} to say it waits")
+            (line,) = await service.warned(1)
             assert AGAIN in line
             assert line.startswith(DATABASE_AWAY) if service.name in OWN_DATABASE else NATS_AWAY in line
             assert (await service.asked("/healthz"))[0] == 200, "alive: nothing is gained by restarting it"
@@ -86,8 +94,7 @@ async def test_services_wait_for_database_and_nats_with_one_clear_line_and_go_on
         await asyncio.to_thread(postgres.start)
         owners = [service for service in services if service.name in {"gatekeeper", "planner"}]
         for service in owners:
-            await until(lambda service=service: len(service.lines("warning")) == 2, f"{service.name} to go on to NATS")
-            assert NATS_AWAY in service.lines("warning")[1]
+            assert NATS_AWAY in (await service.warned(2))[1]
         await asyncio.to_thread(nats.start)
         for service in services:
             await until(service.ready, f"{service.name} to be ready")

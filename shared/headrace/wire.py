@@ -94,6 +94,7 @@ class Beat(Message, frozen=True, kw_only=True):
     failed_total: int = 0
     tools: tuple[dict[str, Any], ...] = ()
     leaving: bool = False
+    cancelled_total: int = 0
     blocked: Blocked | None = None
     abandoned: tuple[str, ...] = ()
     answers: str = ""

@@ -5,7 +5,7 @@ from typing import Any
 import httpx2
 from pydantic import BaseModel
 
-from headrace_api import shapes
+from headrace_api import shapes, worker_shapes
 from headrace_api.routes import health
 from tests.api.kit import SIGN_OFF, World, step, until, workflow
 
@@ -48,7 +48,7 @@ async def test_every_answer_has_its_published_shape(http: httpx2.AsyncClient) ->
         "/plans": shapes.Page[shapes.Plan],
         f"/plans/{digest}": shapes.WholePlan,
         f"/plans/{digest}/authorizations": shapes.Page[shapes.Authorization],
-        "/workers": shapes.Workers,
+        "/workers": worker_shapes.Workers,
         "/tools": shapes.Page[shapes.Tool],
         "/tools/echo": shapes.Tool,
         "/tokens": shapes.Page[shapes.Token],

@@ -250,7 +250,7 @@ async def test_an_interrupt_reaches_attempts_that_still_wait_and_those_still_to_
         owner.send(coming)
         assert (await owner.report_of(coming)).status == "cancelled"
         assert (await owner.report_of(running)).status == "cancelled"
-        assert worker.beat().failed_total == 2
+        assert worker.beat().cancelled_total == 2
     assert "never" not in calls
 
 

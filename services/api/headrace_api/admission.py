@@ -38,6 +38,8 @@ MAY: Final[dict[str, frozenset[Role]]] = {
     "trigger_workflow": OPERATORS,
     "publish_trigger": OPERATORS,
     "run_tool": OPERATORS,
+    "act_on_worker": OPERATORS,
+    "act_on_workers": OPERATORS,
     "run_dashboard": OPERATORS,
     "save_connection": ADMINS,
     "delete_connection": ADMINS,

@@ -25,6 +25,7 @@ from headrace_api.routes import (
     runs,
     tokens,
     tools,
+    workers,
     workflows,
 )
 
@@ -47,6 +48,7 @@ ROUTERS: Final = (
     approvals.router,
     workflows.router,
     tools.router,
+    workers.router,
     connections.router,
     dashboards.router,
     blobs.router,

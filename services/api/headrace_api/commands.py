@@ -9,8 +9,8 @@ import msgspec
 from headrace import codec, errors, ids
 from headrace.bus.port import Bus
 from headrace.clock import Clock
-from headrace.keys import COMMANDS, Keys
 from headrace.envelope import Message
+from headrace.keys import COMMANDS, Keys
 from headrace.messages import Answer, Command
 from headrace.vocabulary import LOG_PARTITIONS, MESSAGE_BYTES_MAX
 from headrace_api.admission import Caller
@@ -43,6 +43,21 @@ class Commander:
         `key` makes a repeat harmless where the command itself is not. Raises the owner's refusal, TooLargeError, and
         UnavailableError when nobody answered until the deadline: the same request may then be sent again.
         """
+        count = self.partitions[log]
+        partition = ids.partition_of(stream_id) if stream_id else ids.partition_for(count, caller.workspace, key or "")
+        return await self.send_to(log, partition, body, caller, stream_id=stream_id, key=key)
+
+    async def send_to(
+        self,
+        log: str,
+        partition: int,
+        body: Message,
+        caller: Caller,
+        *,
+        stream_id: str | None = None,
+        key: str | None = None,
+    ) -> Answer:
+        """Ask the owner of one partition; otherwise as `send`."""
         command = Command(
             body=codec.Raw(codec.encode(body)),
             actor=caller.actor,
@@ -55,8 +70,6 @@ class Commander:
         if len(data) > MESSAGE_BYTES_MAX - SEAL_ROOM_BYTES:
             message = f"the request is {len(data)} bytes on the bus; at most {MESSAGE_BYTES_MAX} fit: bring large content by reference"
             raise errors.TooLargeError(message, details={"limit_bytes": MESSAGE_BYTES_MAX})
-        count = self.partitions[log]
-        partition = ids.partition_of(stream_id) if stream_id else ids.partition_for(count, caller.workspace, key or "")
         return await self._until_answered(log, partition, data, key)
 
     async def _until_answered(self, log: str, partition: int, data: bytes, key: str | None) -> Answer:

@@ -1,4 +1,4 @@
-"""Why a run is not moving, from what is recorded and which workers live (pure)."""
+"""Why a run is not moving, from what is recorded, which workers live, and what they say they do."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -6,6 +6,7 @@ from typing import Any, Final
 from headrace.plans.model import CallStep, GateStep, Plan, PlanStep
 from headrace.vocabulary import POOL_GATES, POOL_INTEGRATIONS, POOL_RUNNER, RUN_FINAL, WaitingFor
 from headrace_api import views
+from headrace_api.presence import Held, Presence, blocked_by
 
 REMEDIES: Final = {
     WaitingFor.APPROVAL: "somebody with one of the roles decides: `headrace approvals list`",
@@ -19,7 +20,7 @@ SERVICE_OF_POOL: Final = {POOL_RUNNER: "runner", POOL_GATES: "gatekeeper", POOL_
 
 
 def explain(
-    row: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], plan: Plan | None, pools: set[str]
+    row: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], plan: Plan | None, presence: Presence
 ) -> list[dict[str, Any]]:
     """Give the reasons, the most pressing first."""
     if row["status"] in RUN_FINAL:
@@ -32,9 +33,11 @@ def explain(
         reasons.append(
             _reason(None, None, "a cancel was asked for; attempts are still under way", "wait a moment", None)
         )
-    reasons.extend(_without_workers(steps, plan, pools))
+    reasons.extend(_without_workers(steps, plan, presence))
+    held = _held(presence.held_for(row["id"]))
+    reasons.extend(held.values())
     for step in steps:
-        if step["status"] == "running":
+        if step["status"] == "running" and step["step"] not in held:
             told = f"step {step['step']} runs, attempt {step['attempt']}" + (
                 f", at {step['worker']}" if step["worker"] else ""
             )
@@ -48,10 +51,40 @@ def explain(
     return reasons
 
 
-def _without_workers(steps: Sequence[Mapping[str, Any]], plan: Plan | None, pools: set[str]) -> list[dict[str, Any]]:
-    """Name the pools that work of this run waits for and nobody serves."""
+def _held(held: Sequence[Held]) -> dict[str, dict[str, Any]]:
+    """Say who performs which step, how far it is, and whether its worker is blocked; of many items of a map, one."""
+    by_step: dict[str, list[Held]] = {}
+    for each in held:
+        by_step.setdefault(each.holding.step, []).append(each)
+    return {step: _performed(step, sorted(of_step, key=_telling)) for step, of_step in sorted(by_step.items())}
+
+
+def _telling(held: Held) -> tuple[bool, bool, int]:
+    return held.seen.beat.blocked is None, not held.holding.begun, held.holding.since
+
+
+def _performed(step: str, held: Sequence[Held]) -> dict[str, Any]:
+    first, worker = held[0].holding, held[0].seen.beat.worker
+    since = views.at(first.since)
+    others = f" ({len(held)} attempts in all)" if len(held) > 1 else ""
+    if held[0].seen.beat.blocked is not None:
+        told = f"step {step} is at worker {worker}, which is blocked {blocked_by(held[0].seen)}: it lives, so nothing is lost"
+        remedy = f"mend the tool; or let others take its work: `headrace workers rescue {worker} --force`"
+        return _reason(step, None, told + others, remedy, None)
+    if not first.begun:
+        told = f"step {step} waits since {since} in worker {worker}, whose {held[0].seen.beat.slots} slots are taken"
+        return _reason(step, None, told + others, "nothing to do; more workers would take it sooner", None)
+    progress = "" if first.progress is None else f": {round(first.progress * 100)}%"
+    message = f" {first.message}" if first.message else ""
+    told = f"step {step} is performed by worker {worker} since {since}{progress}{message}"
+    return _reason(step, None, told + others, "nothing to do", None)
+
+
+def _without_workers(steps: Sequence[Mapping[str, Any]], plan: Plan | None, presence: Presence) -> list[dict[str, Any]]:
+    """Name the pools that work of this run waits for and nobody serves, and since when."""
     if plan is None:
         return []
+    pools = presence.pools()
     over = {step["step"] for step in steps if step["status"] in {"succeeded", "failed", "skipped", "cancelled"}}
     wanted: dict[str, str] = {}
     for step in plan.steps:
@@ -60,9 +93,17 @@ def _without_workers(steps: Sequence[Mapping[str, Any]], plan: Plan | None, pool
             if pin is not None and pin.pool not in pools:
                 wanted.setdefault(pin.pool, step.id)
     return [
-        _reason(step, None, f"no worker serves the pool {pool!r}", _start_worker(pool), None)
+        _reason(step, None, f"no worker serves the pool {pool!r} ({_since(presence, pool)})", _start_worker(pool), None)
         for pool, step in wanted.items()
     ]
+
+
+def _since(presence: Presence, pool: str) -> str:
+    """Say since when none lives, as far as this process can know."""
+    served_at = presence.pool_served_at(pool)
+    if served_at is not None:
+        return f"none alive since {views.at(served_at)}"
+    return f"none was heard since this api began to listen at {views.at(presence.listening_since)}"
 
 
 def _waiting(run_id: str, kept: Mapping[str, Any]) -> dict[str, Any]:

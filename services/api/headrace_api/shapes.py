@@ -284,31 +284,6 @@ class WorkflowVersion(Shape):
     spec: Any = None
 
 
-class Worker(Shape):
-    """A worker that was heard of lately."""
-
-    id: str
-    service: str
-    host: str
-    status: Literal["idle", "processing", "draining", "stale"]
-    pools: list[str]
-    slots: int
-    holding: list[dict[str, Any]]
-    done_total: int
-    failed_total: int
-    started_at: str | None
-    last_seen_at: str
-    verified: bool
-
-
-class Workers(Shape):
-    """All workers; `workers_active` says whether any of them lives."""
-
-    items: list[Worker]
-    next_cursor: None = None
-    workers_active: bool
-
-
 class Tool(Shape):
     """A tool as its workers announced it, and how it has done lately."""
 

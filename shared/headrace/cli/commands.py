@@ -2,7 +2,19 @@
 
 import typer
 
-from headrace.cli import approvals, connections, database, doctor, documents, getting, running, runs, stack, tokens
+from headrace.cli import (
+    approvals,
+    connections,
+    database,
+    doctor,
+    documents,
+    getting,
+    running,
+    runs,
+    stack,
+    tokens,
+    workers,
+)
 
 app = typer.Typer(
     name="headrace",
@@ -22,7 +34,6 @@ for _command in (
     documents.authorize,
     documents.schema,
     getting.get,
-    getting.workers,
     getting.tools,
     running.run,
     running.trigger,
@@ -33,6 +44,7 @@ for _name, _group in (
     ("runs", runs.app),
     ("approvals", approvals.app),
     ("tokens", tokens.app),
+    ("workers", workers.app),
     ("connections", connections.app),
     ("db", database.app),
 ):

@@ -74,11 +74,6 @@ def _table(noun: str, items: list[dict[str, Any]]) -> None:
     show_table(names, [[_cell(item, column) for column in columns] for item in items])
 
 
-def workers(output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
-    """List the workers that live, and what they hold."""
-    get("workers", None, output, url, token)
-
-
 def tools(
     name: Annotated[str | None, typer.Argument(help="Show this one with its schemas.")] = None,
     output: Output = Out.TEXT,

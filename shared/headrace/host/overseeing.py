@@ -4,6 +4,7 @@ These commands come like any other, sealed and with the roles of who sent them, 
 is recorded. What a rescue loses becomes an event of each run concerned.
 """
 
+import logging
 from typing import Final
 
 import msgspec
@@ -18,6 +19,7 @@ from headrace.messages import Answer, Command
 from headrace.vocabulary import RESCUE_SILENT_S, Role
 from headrace.wire import AskWorker, BeatNow, Drain, DrainWorker, RescueWorker, WorkerCommand
 
+logger = logging.getLogger(__name__)
 _decoder: Final[msgspec.json.Decoder[WorkerCommand]] = msgspec.json.Decoder(WorkerCommand)
 OPERATORS: Final = frozenset({Role.OPERATOR, Role.ADMIN})
 
@@ -40,6 +42,8 @@ class Overseer:
         if OPERATORS.isdisjoint(command.actor.roles):
             message = f"token {command.actor.name!r} may not act on workers; this needs one of: admin, operator"
             raise ForbiddenError(message)
+        if not isinstance(known, AskWorker):
+            logger.warning("%s asks: %s", command.actor.name, known)
         match known:
             case AskWorker():
                 done = self._tell(known.worker, BeatNow(worker=known.worker, nonce=known.nonce))

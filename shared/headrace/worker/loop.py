@@ -101,7 +101,7 @@ class WorkerLoop:
         self._queue: deque[Held] = deque()
         self._held: dict[str, Held] = {}
         self._recent = Recent()
-        self._running = self._done_total = self._failed_total = 0
+        self._running = self._done_total = self._failed_total = self._cancelled_total = 0
         self._ending = False
         self._reports: set[asyncio.Task[None]] = set()
         self._group: asyncio.TaskGroup | None = None
@@ -156,6 +156,7 @@ class WorkerLoop:
             draining=not self._sources.taking,
             done_total=self._done_total,
             failed_total=self._failed_total,
+            cancelled_total=self._cancelled_total,
             tools=self._runner.registry.show(),
             blocked=self._watchdog.blocked if self._watchdog is not None else None,
             abandoned=self._runner.threads.abandoned(),
@@ -328,6 +329,8 @@ class WorkerLoop:
             self._running -= 1
         if report.status == AttemptStatus.SUCCEEDED:
             self._done_total += 1
+        elif report.status == AttemptStatus.CANCELLED:
+            self._cancelled_total += 1
         else:
             self._failed_total += 1
         packed = self._outbox.pack(held.order, report)

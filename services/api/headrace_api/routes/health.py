@@ -90,6 +90,7 @@ async def doctor(asked: Asked) -> Response:
     problems.extend(_unowned(partitions, now))
     if not desk.presence.active():
         problems.append("no worker lives: runs stay queued until one joins")
+    problems.extend(desk.presence.problems())
     if parked:
         problems.append(f"{len(parked)} messages are parked: they could not be processed, see `parked`")
     told = [{**row, "lease_until": views.at(row.get("lease_until"))} for row in partitions]

@@ -140,7 +140,7 @@ async def explain_run(asked: Asked, run_id: str) -> Response:
     """Say why the run is not moving, and what would move it."""
     row = await run_row(asked, run_id)
     plan = await asked.desk.plan(row["plan_digest"])
-    reasons = explain(row, await starting.steps_of(asked, run_id), plan, asked.desk.presence.pools())
+    reasons = explain(row, await starting.steps_of(asked, run_id), plan, asked.desk.presence)
     return answer({"id": run_id, "status": row["status"], "reasons": reasons})
 
 

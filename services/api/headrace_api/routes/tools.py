@@ -1,4 +1,4 @@
-"""Workers and tools: who lives, what can be performed, how it has done, and one call of a tool."""
+"""Tools: what can be performed, how it has done, and one call of one."""
 
 from typing import Any
 
@@ -14,13 +14,6 @@ from headrace_api.routes.runs import created
 from headrace_api.tooling import as_spec, tool
 
 router = APIRouter(tags=["tools"])
-
-
-@router.get("/workers", name="list_workers", responses=says(shapes.Workers))
-async def list_workers(asked: Asked) -> Response:
-    """List the workers heard of in the last 120 s; `workers_active` is false 61 s after the last sign of life."""
-    presence = asked.desk.presence
-    return answer({"items": presence.workers(), "next_cursor": None, "workers_active": presence.active()})
 
 
 @router.get("/tools", name="list_tools", responses=says(shapes.Page[shapes.Tool]))

@@ -1,0 +1,1 @@
+"""The checker: whether an installation kept its promises, read from its log, its clients and the outside ledger."""

@@ -1,0 +1,1 @@
+"""Simulation: whole installations under one seeded scheduler, in virtual time, while everything breaks."""

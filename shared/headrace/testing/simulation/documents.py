@@ -1,0 +1,153 @@
+"""Workflows of the simulation: random graphs of every kind of step, each made from its number alone and compiled once."""
+
+import functools
+from typing import Any, Final
+
+from headrace import codec
+from headrace.plans import model
+from headrace.specs.documents import from_value
+from headrace.testing.processes import installed
+from headrace.testing.simulation import features
+from headrace.testing.simulation.chance import Chance
+from headrace.testing.simulation.world import PLANNER, _master
+
+DOCUMENTS: Final = 240
+"""How many different workflows there are; schedules draw from them."""
+STEPS_MIN: Final = 4
+STEPS_MAX: Final = 14
+TRIGGER: Final = "ping"
+RELIABLE: Final = frozenset({"look", "note", "transform"})
+"""Kinds whose output later steps may refer to: they are there whenever the run is."""
+
+
+class Compiled:
+    """A document with its plan's bytes and digest."""
+
+    def __init__(self, document: dict[str, Any], plan: model.Plan) -> None:
+        self.document = document
+        self.plan = plan
+        self.body = model.canonical(plan)
+        self.digest = codec.sha256(self.body)
+
+
+@functools.lru_cache(maxsize=DOCUMENTS)
+def compiled(number: int) -> Compiled:
+    """Give a workflow by its number, compiled by the installed planner's own compiler."""
+    document = _document(number)
+    manifests = {record.manifest.name: record.manifest for record in _master().records()}
+    preparer = installed(PLANNER).preparers(None)["catalogue"]
+    plan = preparer._compiler(from_value(document), manifests)  # noqa: SLF001  (the compiler as it is installed)
+    if not isinstance(plan, model.Plan):
+        message = f"document {number} of the simulation has problems: {plan.as_dicts()}"
+        raise TypeError(message)
+    return Compiled(document, plan)
+
+
+def triggered(number: int) -> dict[str, Any]:
+    """Give a workflow that a trigger event starts."""
+    document = _document(number)
+    document["metadata"]["name"] = f"triggered-{number}"
+    document["spec"]["triggers"] = [{"type": "event", "event": TRIGGER}]
+    document["spec"].pop("automation", None)
+    return document
+
+
+def _document(number: int) -> dict[str, Any]:
+    chance = Chance(f"workflow {number}")
+    steps: list[dict[str, Any]] = []
+    for place in range(chance.randint(STEPS_MIN, STEPS_MAX)):
+        steps.append(_step(chance, place, steps))
+    spec: dict[str, Any] = {"steps": steps, "timeout": "10m"}
+    if chance.happens(0.05):
+        spec["automation"] = "human_approval"
+    if chance.happens(0.3):
+        spec["outputs"] = {"last": "{{ steps.s0.status }}"}
+    features.spice(chance, spec)
+    for step in steps:
+        step.pop("_kind", None)
+    return {
+        "apiVersion": "headrace/v1",
+        "kind": "Workflow",
+        "metadata": {"name": f"sim-{number}"},
+        "spec": spec,
+    }
+
+
+def _step(chance: Chance, place: int, before: list[dict[str, Any]]) -> dict[str, Any]:
+    drawn = chance.choices(list(KINDS), [weight for weight, _ in KINDS.values()])[0]
+    step: dict[str, Any] = {"id": f"s{place}", "_kind": drawn}
+    KINDS[drawn][1](chance, step, before)
+    names = [other["id"] for other in before if other["_kind"] != "branch"]
+    if names and chance.happens(0.75):
+        step["depends_on"] = sorted(chance.sample(names, min(len(names), chance.randint(1, 2))))
+    if before and drawn in {"look", "note"} and chance.happens(0.08):
+        step["condition"] = chance.choice(["1 < 2", "2 < 1"])
+    return step
+
+
+def _call(chance: Chance, step: dict[str, Any], before: list[dict[str, Any]]) -> None:
+    """Fill in a call: quick or slow, sometimes failing first, sometimes with what a step before gave."""
+    step["tool"] = step["_kind"]
+    given: dict[str, Any] = {"value": chance.randint(0, 99)}
+    sources = [other["id"] for other in before if other["_kind"] in RELIABLE and "condition" not in other]
+    if sources and chance.happens(0.4):
+        source = chance.choice(sources)
+        field = "" if next(other for other in before if other["id"] == source)["_kind"] == "transform" else ".value"
+        given["value"] = f"{{{{ steps.{source}.output{field} }}}}"
+    if chance.happens(0.5):
+        given["seconds"] = chance.choice([0.01, 0.1, 0.5, 1.0, 3.0])
+    if chance.happens(0.25) and step["_kind"] != "strike":
+        given["fails"] = chance.randint(1, 2)
+        step["retry"] = {
+            "max_attempts": chance.randint(2, 4),
+            "backoff": {"initial": f"{chance.randint(1, 4) * 100}ms"},
+        }
+        if given["fails"] >= step["retry"]["max_attempts"] or chance.happens(0.1):
+            step["on_error"] = "continue"
+    step["with"] = given
+
+
+def _map(chance: Chance, step: dict[str, Any], _before: list[dict[str, Any]]) -> None:
+    step["tool"] = chance.choice(["look", "look", "note"])
+    step["map"] = [chance.randint(0, 9) for _ in range(chance.randint(0, 5))]
+    step["with"] = {"value": "{{ item }}", "seconds": chance.choice([0.0, 0.05, 0.4])}
+
+
+def _branch(chance: Chance, step: dict[str, Any], _before: list[dict[str, Any]]) -> None:
+    """A choice between steps that come later: they are added behind the others by `features`."""
+    step["condition"] = {"expression": chance.choice(["1 < 2", "2 < 1"]), "then": [], "else": []}
+
+
+def _gate(chance: Chance, step: dict[str, Any], _before: list[dict[str, Any]]) -> None:
+    passes = chance.happens(0.9)
+    step["gate"] = {"type": "expression", "expression": "1 < 2" if passes else "2 < 1"}
+    if not passes:
+        step["gate"]["required"] = False
+
+
+def _approval(chance: Chance, step: dict[str, Any], _before: list[dict[str, Any]]) -> None:
+    step["approval"] = {"roles": ["approver"], "quorum": chance.choice([1, 1, 1, 2]), "prompt": "Well?"}
+    if chance.happens(0.2):
+        step["approval"]["expires"] = "20s"
+
+
+def _wait(chance: Chance, step: dict[str, Any], _before: list[dict[str, Any]]) -> None:
+    step["wait"] = f"{chance.choice([100, 700, 2_000, 5_000])}ms"
+
+
+def _transform(chance: Chance, step: dict[str, Any], _before: list[dict[str, Any]]) -> None:
+    step["transform"] = chance.randint(0, 99)
+
+
+KINDS: Final[dict[str, tuple[float, Any]]] = {
+    "look": (5, _call),
+    "note": (3, _call),
+    "strike": (0.8, _call),
+    "pay": (0.4, _call),
+    "map": (1.5, _map),
+    "branch": (0.7, _branch),
+    "gate": (0.8, _gate),
+    "approval": (0.5, _approval),
+    "wait": (0.7, _wait),
+    "transform": (1, _transform),
+}

@@ -1,0 +1,295 @@
+"""One scheduler for many simulated processes: an event loop whose order and time come from a seed alone.
+
+Every callback belongs to a process (a context variable says which; what belongs to none is the world's). Within a
+process callbacks run in the order in which they were scheduled, as asyncio promises; which process goes on next is
+drawn. A paused process keeps what it has to do while time goes on; a killed one never does anything again.
+"""
+
+import asyncio
+import contextvars
+import heapq
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Final, Never
+
+from headrace.errors import HeadraceError
+from headrace.testing.simulation.chance import Chance
+
+CALLBACKS_MAX: Final = 600_000
+"""Callbacks of one schedule; more means that something spins."""
+STALE_TIMERS_MAX: Final = 512
+UNWIND_ROUNDS_MAX: Final = 50
+
+_process: contextvars.ContextVar["Process"] = contextvars.ContextVar("simulated process")
+
+
+class RunawayError(HeadraceError):
+    """The schedule took more callbacks than any honest one: something spins."""
+
+
+class Call:
+    """A callback to come: what asyncio calls a handle, without what only debugging needs."""
+
+    __slots__ = ("args", "callback", "context", "dead", "loop", "timer")
+
+    def __init__(
+        self,
+        loop: "SimLoop",
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: contextvars.Context | None,
+    ) -> None:
+        self.loop, self.callback, self.args, self.context = loop, callback, args, context
+        self.dead = False
+        self.timer = 0.0
+
+    def cancel(self) -> None:
+        """Let it never happen."""
+        if not self.dead:
+            self.dead = True
+            if self.timer:
+                self.loop.note_stale()
+
+    def cancelled(self) -> bool:
+        """Tell whether it will never happen."""
+        return self.dead
+
+    def when(self) -> float:
+        """Give the time at which it happens."""
+        return self.timer
+
+
+class Process:
+    """A process of the simulated world: what it has to do now, and whether it may."""
+
+    __slots__ = ("context", "held", "loop", "name", "ready", "root")
+
+    def __init__(self, loop: "SimLoop", name: str) -> None:
+        self.loop = loop
+        self.name = name
+        self.ready: deque[Call] = deque()
+        self.held = False
+        self.root: asyncio.Task[None] | None = None
+        self.context = contextvars.copy_context()
+        self.context.run(_process.set, self)
+
+    def post(self, callback: Callable[..., object], *args: Any) -> None:
+        """Let the process do something as soon as it comes to it: how a message or an answer reaches it."""
+        if not self.ready and not self.held:
+            self.loop.runnable.append(self)
+        self.ready.append(Call(self.loop, callback, args, self.context))
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begin the process."""
+        self.root = SimTask(work, loop=self.loop, name=self.name, context=self.context.copy())
+
+    def pause(self) -> None:
+        """Stop it where it is, as SIGSTOP does."""
+        if not self.held:
+            self.held = True
+            if self.ready:
+                self.loop.runnable.remove(self)
+
+    def resume(self) -> None:
+        """Let it go on, with all that came meanwhile."""
+        if self.held:
+            self.held = False
+            if self.ready:
+                self.loop.runnable.append(self)
+
+
+class SimTask(asyncio.Task[Any]):
+    """A task whose place in a set does not depend on its address, so that a schedule repeats in every process."""
+
+    def __init__(
+        self, work: Generator[Any, None, Any] | Coroutine[Any, Any, Any], *, loop: "SimLoop", **given: Any
+    ) -> None:
+        loop.tasks_made += 1
+        self._number = loop.tasks_made
+        super().__init__(work, loop=loop, **given)  # type: ignore[arg-type]  # a coroutine, as the loop was given
+
+    def __hash__(self) -> int:
+        return self._number
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+class SimLoop(asyncio.BaseEventLoop):
+    """The event loop of one schedule. It opens no socket, starts no thread and reads no clock."""
+
+    def __init__(self, chance: Chance) -> None:
+        super().__init__()
+        self.runnable: list[Process] = []
+        self.tasks_made = 0
+        self.callbacks = 0
+        self.problems: list[str] = []
+        """What callbacks and tasks raised that nobody caught: each is a defect."""
+        self._draw = chance.random
+        self._now = 0.0
+        self._timers: list[tuple[float, int, Process, Call]] = []
+        self._timers_made = 0
+        self._stale = 0
+        self._stopped = False
+        self._draining = False
+        self.world = Process(self, "world")
+        self.set_task_factory(self._make_task)
+        self.set_exception_handler(self._note)
+
+    # what asyncio calls
+
+    def time(self) -> float:
+        """Give the virtual time, in seconds since the schedule began."""
+        return self._now
+
+    def call_soon(  # type: ignore[override]  # a leaner handle, which answers to the same calls
+        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> Call:
+        """Let a callback run in its process's turn."""
+        if context is None:
+            context = contextvars.copy_context()
+        call = Call(self, callback, args, context)
+        process = context.get(_process) or self.world
+        if not process.ready and not process.held:
+            self.runnable.append(process)
+        process.ready.append(call)
+        return call
+
+    def call_soon_threadsafe(  # type: ignore[override]  # as above
+        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> Call:
+        """As `call_soon`: there are no threads here."""
+        return self.call_soon(callback, *args, context=context)
+
+    def call_later(  # type: ignore[override]  # as above
+        self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> Call:
+        """Let a callback run after so many virtual seconds."""
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]  # as above
+        self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> Call:
+        """Let a callback run at a virtual time."""
+        if context is None:
+            context = contextvars.copy_context()
+        call = Call(self, callback, args, context)
+        call.timer = when
+        self._timers_made += 1
+        heapq.heappush(self._timers, (when, self._timers_made, context.get(_process) or self.world, call))
+        return call
+
+    def run_in_executor(self, *_given: Any) -> Never:  # type: ignore[override]  # whatever is given
+        """Refuse: a thread would not repeat."""
+        message = "a simulated process starts no threads: make the tool's perform asynchronous"
+        raise RuntimeError(message)
+
+    def note_stale(self) -> None:
+        """Note that a timer was cancelled; when many are, they are taken out."""
+        self._stale += 1
+        if self._stale > STALE_TIMERS_MAX:
+            self._timers = [timer for timer in self._timers if not timer[3].dead]
+            heapq.heapify(self._timers)
+            self._stale = 0
+
+    def stop(self) -> None:
+        """Stop after the callback that runs now."""
+        self._stopped = True
+        super().stop()
+
+    def _process_events(self, _events: object) -> None:
+        """Do nothing: there are no file descriptors."""
+
+    def _run_once(self) -> None:
+        """Run callbacks until somebody stops the loop; time jumps whenever nothing is left to do."""
+        self._stopped = False
+        runnable, draw = self.runnable, self._draw
+        while not self._stopped:
+            many = len(runnable)
+            if not many:
+                if self._draining:
+                    self.stop()
+                else:
+                    self._jump()
+                continue
+            place = int(draw() * many) if many > 1 else 0
+            process = runnable[place]
+            call = process.ready.popleft()
+            if not process.ready:
+                runnable[place] = runnable[-1]
+                runnable.pop()
+            if call.dead:
+                continue
+            self.callbacks += 1
+            if self.callbacks > CALLBACKS_MAX:
+                message = f"more than {CALLBACKS_MAX} callbacks, at {self._now:.1f} virtual seconds"
+                raise RunawayError(message)
+            try:
+                if call.context is None:
+                    call.callback(*call.args)
+                else:
+                    call.context.run(call.callback, *call.args)
+            except Exception as problem:
+                self.problems.append(f"{call.callback!r} raised {problem!r}")
+                if not self._draining:
+                    raise
+
+    def _jump(self) -> None:
+        """Let time go on to the next timer, and let all be done that is due then."""
+        timers = self._timers
+        while timers and timers[0][3].dead:
+            heapq.heappop(timers)
+            self._stale -= 1
+        if not timers:
+            message = f"nothing will ever happen again, at {self._now:.1f} virtual seconds"
+            raise RunawayError(message)
+        now = self._now = max(self._now, timers[0][0])
+        while timers and timers[0][0] <= now:
+            _, _, process, call = heapq.heappop(timers)
+            if call.dead:
+                self._stale -= 1
+                continue
+            call.timer = 0.0
+            if not process.ready and not process.held:
+                self.runnable.append(process)
+            process.ready.append(call)
+
+    # the world
+
+    def spawn(self, name: str) -> Process:
+        """Make a process."""
+        return Process(self, name)
+
+    def later(self, delay: float, callback: Callable[..., object], *args: Any) -> None:
+        """Let the world do something, whoever asks: what travels is in nobody's hands."""
+        call = Call(self, callback, args, None)
+        if delay > 0:
+            call.timer = self._now + delay
+            self._timers_made += 1
+            heapq.heappush(self._timers, (call.timer, self._timers_made, self.world, call))
+            return
+        world = self.world
+        if not world.ready:
+            self.runnable.append(world)
+        world.ready.append(call)
+
+    def unwind(self, processes: list[Process]) -> None:
+        """End every task of every process, the killed ones too, so that nothing is left for the garbage collector."""
+        self.set_exception_handler(lambda _loop, _context: None)
+        self._draining = True
+        for process in processes:
+            process.resume()
+        for _ in range(UNWIND_ROUNDS_MAX):
+            left = asyncio.all_tasks(self)
+            if not left:
+                return
+            for task in left:
+                task.cancel()
+            self.run_forever()
+
+    def _make_task(self, _loop: object, work: Coroutine[Any, Any, Any], **given: Any) -> SimTask:
+        return SimTask(work, loop=self, **given)
+
+    def _note(self, _loop: object, context: dict[str, Any]) -> None:
+        problem = context.get("exception")
+        self.problems.append(f"{context.get('message')}: {problem!r}")

@@ -1,0 +1,127 @@
+"""What a seed means: the runs that are asked for, the faults, and the weather. Pieces can be left out to shrink it."""
+
+from typing import Final
+
+import msgspec
+
+from headrace.testing.simulation.chance import Chance
+from headrace.testing.simulation.documents import DOCUMENTS
+from headrace.testing.simulation.weather import CALM, Rates
+
+STORM_S: Final = 8.0
+"""How long things break, in virtual seconds."""
+RUNS_MIN: Final = 3
+RUNS_MAX: Final = 5
+FAULTS_MIN: Final = 2
+FAULTS_MAX: Final = 7
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that a client asks for: of which workflow, when, and what else the client does about it."""
+
+    number: int
+    document: int
+    at: float
+    cancel_at: float | None = None
+    repeat: bool = False
+    """The client asks again under the same key, later: it must meet the same run and the same answer."""
+    trigger: bool = False
+    """A trigger event starts it instead."""
+    unanswered: bool = False
+    """Nobody decides what the run asks: it must wait for that, named."""
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that breaks: what, when, which of its kind, and for how long."""
+
+    kind: str
+    at: float
+    which: int = 0
+    seconds: float = 0.0
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a seed decides, but for what is drawn while it runs."""
+
+    seed: int
+    planners: int
+    workers: int
+    jobs: tuple[Job, ...]
+    faults: tuple[Fault, ...]
+    rates: Rates
+
+
+KINDS: Final[dict[str, tuple[float, float, float]]] = {
+    "kill planner": (3, 0.2, 4.0),
+    "kill gatekeeper": (1, 0.2, 4.0),
+    "kill worker": (3, 0.2, 4.0),
+    "pause planner": (3, 1.0, 9.0),
+    "pause gatekeeper": (1, 1.0, 9.0),
+    "pause worker": (2, 1.0, 16.0),
+    "stop planner": (1, 0.2, 2.0),
+    "stop worker": (1, 0.2, 2.0),
+    "add planner": (1, 0.0, 0.0),
+    "wipe bus": (2, 0.0, 0.0),
+    "bus away": (1.5, 0.3, 6.0),
+    "cut planner from bus": (1.5, 0.5, 8.0),
+    "cut worker from bus": (1.5, 0.5, 14.0),
+    "log away": (1.5, 0.2, 5.0),
+    "cut planner from log": (1.5, 0.5, 8.0),
+    "clock jump": (1, 0.0, 0.0),
+}
+"""Faults by kind: weight, and the shortest and longest time they last, in seconds (how soon the killed come back)."""
+
+
+def scenario(seed: int) -> Scenario:
+    """Draw what a seed means."""
+    chance = Chance(f"scenario {seed}")
+    jobs = tuple(_job(chance, number) for number in range(chance.randint(RUNS_MIN, RUNS_MAX)))
+    kinds, weights = list(KINDS), [weight for weight, _, _ in KINDS.values()]
+    faults = [_fault(chance, kind) for kind in chance.choices(kinds, weights, k=chance.randint(FAULTS_MIN, FAULTS_MAX))]
+    return Scenario(
+        seed=seed,
+        planners=chance.choice([1, 2, 2]),
+        workers=chance.choice([1, 2]),
+        jobs=jobs,
+        faults=tuple(sorted(faults, key=lambda fault: fault.at)),
+        rates=_rates(chance),
+    )
+
+
+def _job(chance: Chance, number: int) -> Job:
+    return Job(
+        number=number,
+        document=chance.randrange(DOCUMENTS),
+        at=chance.random() * STORM_S * 0.6,
+        cancel_at=chance.random() * 6 if chance.happens(0.12) else None,
+        repeat=chance.happens(0.3),
+        trigger=chance.happens(0.06),
+        unanswered=chance.happens(0.08),
+    )
+
+
+def _fault(chance: Chance, kind: str) -> Fault:
+    _, shortest, longest = KINDS[kind]
+    return Fault(
+        kind=kind,
+        at=chance.random() * STORM_S * 0.8,
+        which=chance.randrange(8),
+        seconds=shortest + chance.random() * (longest - shortest),
+    )
+
+
+def _rates(chance: Chance) -> Rates:
+    """Draw the weather: some is fair, some is foul in one respect, some in all."""
+    if chance.happens(0.2):
+        return CALM
+    foul = 0.12 * chance.random()
+    return Rates(
+        lost=foul * chance.random(),
+        twice=foul * chance.random(),
+        late=2 * foul * chance.random(),
+        late_s=chance.choice([0.05, 0.5, 3.0]),
+        unacked=foul * chance.random(),
+        append_refused=foul * chance.random() / 2,
+        append_unknown=foul * chance.random() / 2,
+        log_silent=foul * chance.random() / 4,
+    )

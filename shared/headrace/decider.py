@@ -145,7 +145,11 @@ class Room[State, Command, Kind: Event](Protocol):
         ...
 
     def wake_at(self, state: State) -> int | None:
-        """Give the earliest time at which the stream wants a `Wake`; repeats of a `Tell` without receipt among them."""
+        """Give the earliest time at which the stream wants a `Wake`; repeats of a `Tell` without receipt among them.
+
+        A room may also say `wake_after(state, now)`, the earliest time later than `now`: what is overdue because a
+        receipt is missing is put off longer and longer, and must not put that off.
+        """
         ...
 
     def finished(self, state: State) -> bool:

@@ -59,11 +59,14 @@ class Deciding:
         for part in draft.parts.values():
             for stream, events in part.changed.values():
                 part.rows.extend(await self._rows(stream, events))
+            now = self._clock.now_ms()
             woken = {item.stream_id for item in part.items if isinstance(item.command, Wake)}
             for stream_id in part.changed.keys() | woken:
                 touched = part.touched.get(stream_id)
                 if touched is not None:
-                    part.ends[stream_id] = _end(touched, woken=stream_id in woken, changed=stream_id in part.changed)
+                    part.ends[stream_id] = _end(
+                        touched, now, woken=stream_id in woken, changed=stream_id in part.changed
+                    )
 
     async def _rows(self, stream: Stream, events: Sequence[Event]) -> list[Any]:
         absent: set[str] = set()
@@ -277,7 +280,7 @@ class Deciding:
                 if attempt_id in draft.dispatched or self._knows(attempt_id):
                     continue
                 draft.dispatched.add(attempt_id)
-                sent = Dispatch(_light(effect.order, part), effect.priority)
+                sent = msgspec.structs.replace(effect, order=_light(effect.order, part))
             part.effects.append(Sent(sent, suspect))
             count += 1
         draft.emit(stream.stream_id, count)
@@ -343,10 +346,13 @@ def parked(item: Item, problem: BaseException, now_ms: int) -> Parked:
     )
 
 
-def _end(stream: Stream, *, woken: bool, changed: bool) -> End:
+def _end(stream: Stream, now: int, *, woken: bool, changed: bool) -> End:
     try:
         room = stream.held.room
-        return End(stream, room.wake_at(stream.state), room.finished(stream.state), woken, changed)
+        wake_at = room.wake_at(stream.state)
+        after = getattr(room, "wake_after", None) if woken and wake_at is not None else None
+        next_at = after(stream.state, now) if after is not None else None
+        return End(stream, wake_at, room.finished(stream.state), woken, changed, next_at)
     except Exception as problem:
         raise SpoiltError(problem) from problem
 

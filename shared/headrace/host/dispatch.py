@@ -19,12 +19,14 @@ from headrace.errors import ForbiddenError
 from headrace.events.base import ErrorInfo
 from headrace.host import metrics
 from headrace.host.cadence import SUSPECT_GRACE_S, UNHELD_GRACE_S
+from headrace.host.deadlines import Deadlines
 from headrace.host.pools import Order, Waiting, Window
 from headrace.host.presence import Presence
 from headrace.host.stops import Stops
 from headrace.host.tenure import Held
 from headrace.keys import POOL, Keys
 from headrace.messages import LoseAttempt, ReportAttempt
+from headrace.steering import DropAttempt, OverdueAttempt
 from headrace.vocabulary import MESSAGE_BYTES_MAX, POOL_GATES, POOL_INTEGRATIONS, POOL_RUNNER, AttemptStatus, Effect
 from headrace.wire import BeatNow, Interrupt, WorkOrder
 
@@ -71,6 +73,7 @@ class Dispatcher:
         self._orders: dict[str, Order] = {}
         self._streams: dict[str, set[str]] = {}
         self._stops = Stops(clock)
+        self._deadlines = Deadlines(clock, presence)
 
     def knows(self, attempt_id: str) -> bool:
         """Tell whether an attempt is looked after already."""
@@ -93,6 +96,7 @@ class Dispatcher:
         known = Order(held, order, dispatch.priority, suspect, at=now)
         self._orders[order.attempt_id] = known
         self._streams.setdefault(order.run_id, set()).add(order.attempt_id)
+        self._deadlines.note(order.attempt_id, dispatch.queue_until)
         if suspect:
             pool.suspects[order.attempt_id] = known
             pool.asked = False
@@ -126,15 +130,21 @@ class Dispatcher:
                 self.over(attempt_id)
 
     def stop(self, stop: Stop) -> None:
-        """End an attempt: silently while it waits here, by an interrupt once it may be out."""
+        """End an attempt: silently while it waits here, by an interrupt once it may be out.
+
+        Its run is told at once when no live worker holds it, if it asked: then nobody else will say that it ended.
+        """
         attempt_id = stop.interrupt.attempt_id
         known = self._orders.get(attempt_id)
         name = known.order.pool if known is not None else stop.pool
         pool = self._pools.get(name)
         queued = pool is not None and known is not None and not pool.may_be_out(attempt_id)
+        unheld = known is not None and not known.suspect and self._presence.holder(attempt_id) is None
         self.over(attempt_id)
         if name and not queued:
             self._interrupt(name, stop.interrupt)
+        if stop.confirm and known is not None and (queued or unheld):
+            self._send(known.held, known.order.run_id, _dropped(known.order))
 
     def rescue(self, worker: str) -> int:
         """Give up what a worker holds, as if it were dead, and tell it so; gives how many attempts that were."""
@@ -219,10 +229,15 @@ class Dispatcher:
         now = self._clock.monotonic()
         for name, interrupt in self._stops.unheeded(self._presence):
             self._control(name, interrupt)
+        for known in self._deadlines.untaken(self._orders):
+            self._send(known.held, known.order.run_id, _dropped(known.order))
         for pool in self._pools.values():
             metrics.waits(pool.name, len(pool.waiting))
             pool.window.tick(len(pool.out), now)
             for known in pool.watched():
+                if (holder := self._deadlines.overdue(known)) is not None:
+                    self._overdue(known, holder)
+                    continue
                 worker = self._presence.last_holder(known.order.attempt_id)
                 if worker is not None and self._presence.is_lost(worker):
                     self._lose(known, worker)
@@ -255,6 +270,14 @@ class Dispatcher:
         if again:
             self.pump()
 
+    def _overdue(self, known: Order, worker: str) -> None:
+        order = known.order
+        known.begun_at = None  # said once: should it be refused, it is said again after as long a time
+        found = OverdueAttempt(
+            step=order.step, attempt=order.attempt, attempt_id=order.attempt_id, worker=worker, index=order.index
+        )
+        self._send(known.held, order.run_id, found)
+
     def _lose(self, known: Order, worker: str) -> None:
         order = known.order
         metrics.lost(order.pool)
@@ -263,6 +286,10 @@ class Dispatcher:
         )
         self.over(order.attempt_id)
         self._send(known.held, order.run_id, lost)
+
+
+def _dropped(order: WorkOrder) -> DropAttempt:
+    return DropAttempt(step=order.step, attempt=order.attempt, attempt_id=order.attempt_id, index=order.index)
 
 
 def _too_large(order: WorkOrder, size: int) -> ReportAttempt:

@@ -36,13 +36,17 @@ class Sent(msgspec.Struct, frozen=True):
 
 
 class End(msgspec.Struct, frozen=True):
-    """How a stream stands at the end of a draft: when it wants to be woken, and whether it is over."""
+    """How a stream stands at the end of a draft: when it wants to be woken, and whether it is over.
+
+    `next_at` is what it wants after what is overdue.
+    """
 
     stream: Stream
     wake_at: int | None
     finished: bool
     woken: bool
     changed: bool
+    next_at: int | None = None
 
 
 @dataclass(slots=True, eq=False)

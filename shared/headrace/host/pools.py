@@ -31,6 +31,8 @@ class Order:
     made: int = 0
     unheld_since: float | None = None
     gone: bool = False
+    begun_at: float | None = None
+    """Proven seconds of listening when a live worker first said that it performs it."""
 
     @property
     def cost(self) -> int:

@@ -36,6 +36,7 @@ class Presence:
         self._cadence = cadence
         self._seen: dict[str, Seen] = {}
         self._holders: dict[str, str] = {}
+        self._begun: set[str] = set()
         self._probes: dict[str, float] = {}
         self._last_returned: float | None = None
         self.proven = 0.0
@@ -49,9 +50,11 @@ class Presence:
         if known is not None:
             for held in known.beat.holding:
                 if self._holders.get(held.attempt_id) == beat.worker:
-                    del self._holders[held.attempt_id]
+                    self._let_go(held.attempt_id)
         for held in beat.holding:
             self._holders[held.attempt_id] = beat.worker
+            if held.begun:
+                self._begun.add(held.attempt_id)
         if beat.leaving:  # what it could not report is lost with it, at once
             self._seen.pop(beat.worker, None)
         else:
@@ -131,6 +134,10 @@ class Presence:
         """Give the worker that said last that it holds an attempt, live or lost."""
         return self._holders.get(attempt_id)
 
+    def begun(self, attempt_id: str) -> bool:
+        """Tell whether the worker that holds an attempt says that it performs it."""
+        return attempt_id in self._begun
+
     def is_lost(self, worker: str) -> bool:
         """Tell whether a worker is proven silent for too long."""
         silence = self.silence(worker)
@@ -144,4 +151,8 @@ class Presence:
     def _drop(self, worker: str) -> None:
         for held in self._seen.pop(worker).beat.holding:
             if self._holders.get(held.attempt_id) == worker:
-                del self._holders[held.attempt_id]
+                self._let_go(held.attempt_id)
+
+    def _let_go(self, attempt_id: str) -> None:
+        del self._holders[attempt_id]
+        self._begun.discard(attempt_id)

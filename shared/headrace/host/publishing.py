@@ -66,7 +66,7 @@ class Publisher:
             if end.finished:
                 self._dispatcher.finished(stream_id)
             if end.woken and end.wake_at is not None and end.wake_at <= now:
-                self._wakeups.put_off(part.held, stream_id, now, changed=end.changed)
+                self._wakeups.put_off(part.held, stream_id, now, changed=end.changed, latest=end.next_at)
             else:
                 self._wakeups.note(part.held, stream_id, end.wake_at, now)
             if end.changed:

@@ -45,12 +45,16 @@ class Wakeups:
         if stream_id not in self._appointments and len(self._appointments) < WAKEUPS_MAX:
             self._set(held, stream_id, at, 0)
 
-    def put_off(self, held: Held, stream_id: str, now: int, *, changed: bool) -> None:
-        """Put a stream off that is still due after a wake-up: it waits for somebody's receipt. Doubles each time."""
+    def put_off(self, held: Held, stream_id: str, now: int, *, changed: bool, latest: int | None = None) -> None:
+        """Put a stream off that is still due after a wake-up: it waits for somebody's receipt. Doubles each time.
+
+        `latest` is when something else of it is due, which must not be put off.
+        """
         known = self._appointments.get(stream_id)
         before = 0 if known is None or changed else known.delay_ms
         delay = min(max(before * 2, int(TELL_REPEAT_S * 1000)), int(TELL_REPEAT_MAX_S * 1000))
-        self._set(held, stream_id, now + delay, delay)
+        at = now + delay if latest is None else min(now + delay, max(latest, now))
+        self._set(held, stream_id, at, delay)
 
     def take_due(self, now: int) -> list[tuple[Held, str]]:
         """Give the streams whose time has come. Each stays known until `note` or `put_off`."""

@@ -1,0 +1,53 @@
+"""Deadlines of orders: how long one may wait for a worker, and how long a living worker may keep one to itself.
+
+Both are findings about workers, which only presence can tell, so they are made here and not in the deciders; those
+judge what they mean. An order is taken as soon as a live worker says that it holds it.
+"""
+
+import heapq
+from collections.abc import Iterator
+
+from headrace.clock import Clock
+from headrace.host.cadence import SUSPECT_GRACE_S
+from headrace.host.pools import Order
+from headrace.host.presence import Presence
+from headrace.vocabulary import ATTEMPT_GRACE_S
+
+
+class Deadlines:
+    """The earliest first, so that a tick looks at nothing that is not due."""
+
+    def __init__(self, clock: Clock, presence: Presence) -> None:
+        self._clock = clock
+        self._presence = presence
+        self._heap: list[tuple[int, str]] = []
+
+    def note(self, attempt_id: str, until: int | None) -> None:
+        """Note until when (ms) an attempt may wait for a worker."""
+        if until is not None:
+            heapq.heappush(self._heap, (until, attempt_id))
+
+    def untaken(self, orders: dict[str, Order]) -> Iterator[Order]:
+        """Give the orders whose time to wait is over and that nobody holds; suspects are given time to be claimed."""
+        now = self._clock.now_ms()
+        while self._heap and self._heap[0][0] <= now:
+            _, attempt_id = heapq.heappop(self._heap)
+            known = orders.get(attempt_id)
+            if known is None or self._presence.holder(attempt_id) is not None:
+                continue
+            if known.suspect:
+                self.note(attempt_id, now + int(SUSPECT_GRACE_S * 1000))
+            else:
+                yield known
+
+    def overdue(self, known: Order) -> str | None:
+        """Give the live worker that began an attempt, holds it beyond its time, and says nothing; told once."""
+        attempt_id = known.order.attempt_id
+        worker = self._presence.holder(attempt_id)
+        if worker is None or not self._presence.begun(attempt_id):
+            known.begun_at = None
+            return None
+        if known.begun_at is None:
+            known.begun_at = self._presence.proven
+        limit_s = known.order.timeout_s + ATTEMPT_GRACE_S
+        return worker if self._presence.proven - known.begun_at >= limit_s else None

@@ -218,3 +218,10 @@ def test_what_waits_and_people_give_has_a_type_too() -> None:
         ],
     )
     assert [path for path, _, _ in found] == ["spec.outputs[0]", "spec.outputs[1]", "spec.outputs[2]"]
+
+
+def test_what_undoes_a_step_sees_the_output_that_is_undone() -> None:
+    undo = {"tool": "file_write", "with": {"path": "{{ output.path }}", "contents": "{{ string(output.lines + 'x') }}"}}
+    found = refused({"id": "a", "tool": "report", "compensate": undo})
+    assert [path for path, _, _ in found] == [f"{ROOT}.compensate.with.contents"]
+    assert "output.lines is a whole number and 'x' is a text" in found[0][1]

@@ -16,7 +16,7 @@ from headrace.expressions.types import ANY, BOOL, INT, STRING, Type, list_of, ma
 from headrace.specs.documents import Document
 from headrace.specs.models import DashboardSpec, InputField, Step
 from headrace.specs.problems import Path
-from headrace.specs.uses import BASE, Use, templates, uses
+from headrace.specs.uses import BASE, Use, templates, undoing, uses
 
 Said = tuple[Path, str, str]
 """Where, what, and the type of the error."""
@@ -97,6 +97,7 @@ def _step(step: Step, path: Path, scope: "_Scope", called: Called | None) -> Ite
         field = use.path[len(path)]
         output = WHOLE if field == "outputs" else ONE if field == "artifacts" else NO_OUTPUT
         yield from _uses(iter((use,)), scope.within(step, output))
+    yield from _uses(undoing(step, path), scope.within(step, ONE))
     if step.is_map and isinstance(step.map, str):
         known = _whole(step.map, scope.root)
         if known is not None and "list" not in known.kinds:
@@ -227,7 +228,7 @@ class _Scope:
         self._results = _Lazy(list(self._steps), self._result)
         self._roots = {
             "run": RUN,
-            "index": INT,
+            **dict.fromkeys(("index", "iteration"), INT),
             "inputs": map_of(inputs, closed=False),
             "variables": map_of(
                 _Lazy(list(variables), lambda name: types.stored(_template(variables[name], self.root))), closed=False

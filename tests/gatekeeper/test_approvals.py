@@ -266,15 +266,30 @@ def test_an_open_that_comes_again_after_the_end_is_answered_with_the_outcome() -
     ]
 
 
-def test_superseded_asks_nobody_and_tells_nobody() -> None:
+def outcomes(desk: Desk) -> list[tuple[str, str, str]]:
+    found = [effect for effect in desk.told if isinstance(effect, Tell)]
+    told = [(effect.stream_id, effect.command) for effect in found if isinstance(effect.command, ResolveApproval)]
+    return [(stream, command.step, command.status) for stream, command in told]
+
+
+def test_superseded_asks_nobody_and_confirms_it_to_the_asker_as_often_as_that_says_so() -> None:
     desk = Desk().opened()
-    assert desk.send(SupersedeApproval(reason="the run was cancelled")) == [
-        ApprovalClosed(status="superseded", reason="the run was cancelled")
-    ]
-    assert desk.told == []
+    superseding = SupersedeApproval(reason="the run was cancelled", reply_to=RUN, step="sign_off", digest=DIGEST)
+    assert desk.send(superseding) == [ApprovalClosed(status="superseded", reason="the run was cancelled")]
+    assert outcomes(desk) == [(RUN, "sign_off", "superseded")]
+    assert desk.send(superseding) == []
+    assert outcomes(desk) == 2 * [(RUN, "sign_off", "superseded")]
     assert desk.room.finished(desk.state)
     with pytest.raises(errors.ConflictError, match="already superseded"):
         desk.decide(BEN)
+
+
+def test_what_nobody_ever_opened_is_taken_back_as_well() -> None:
+    desk = Desk()
+    assert desk.send(SupersedeApproval(reply_to=RUN, step="sign_off", digest=DIGEST)) == []
+    assert outcomes(desk) == [(RUN, "sign_off", "superseded")]
+    with pytest.raises(errors.NotFoundError):
+        desk.send(SupersedeApproval())
 
 
 def test_supersede_delivered_twice_changes_nothing() -> None:

@@ -37,9 +37,9 @@ def decide(state: Approval, command: ApprovalCommand, context: Context) -> Decid
             return _open(state, command)
         case DecideApproval():
             return _decide(state, command, context)
-        case SupersedeApproval(reason=reason):
+        case SupersedeApproval(reason=reason, reply_to=reply_to):
             if state.opened is None:
-                return _unknown(context)
+                return () if reply_to else _unknown(context)
             return () if state.closed else (_closed(ApprovalStatus.SUPERSEDED, reason),)
         case NoteOutcomeReceived():
             if state.opened is None:

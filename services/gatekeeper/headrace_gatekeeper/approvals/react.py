@@ -18,7 +18,7 @@ from headrace.messages import (
     SupersedeApproval,
     Wake,
 )
-from headrace.vocabulary import LOG_CATALOGUE, LOG_RUNS, TELL_REPEAT_S
+from headrace.vocabulary import LOG_CATALOGUE, LOG_RUNS, TELL_REPEAT_S, ApprovalStatus
 from headrace_gatekeeper.approvals.state import Approval
 
 ASKERS: Final = MappingProxyType({"run": LOG_RUNS, "pln": LOG_CATALOGUE})
@@ -45,7 +45,9 @@ def receipts(state: Approval, command: ApprovalCommand, now: int) -> Iterable[Ef
         case Wake():
             due = wake_at(state)
             return outstanding(state) if due is not None and due <= now else ()
-        case DecideApproval() | SupersedeApproval() | NoteOutcomeReceived() | Advance():
+        case SupersedeApproval():
+            return _withdrawn(state, command)
+        case DecideApproval() | NoteOutcomeReceived() | Advance():
             return ()
         case _:
             assert_never(command)
@@ -55,15 +57,38 @@ def outstanding(state: Approval) -> Iterable[Effect]:
     """Give the outcome that the asker has not confirmed yet."""
     if state.opened is None or not state.untold:
         return ()
+    return _outcome(state, state.opened)
+
+
+def _withdrawn(state: Approval, command: SupersedeApproval) -> Iterable[Effect]:
+    """Answer an asker that needs no answer any more, so that it need not say so again.
+
+    Nobody may have opened what it takes back; and what is closed and confirmed long since is told once more.
+    """
+    if not command.reply_to:
+        return ()
+    if state.opened is None:
+        nothing = ResolveApproval(
+            approval_id=state.id,
+            step=command.step,
+            status=ApprovalStatus.SUPERSEDED.value,
+            digest=command.digest,
+            reason="it was never opened",
+        )
+        return _tell(state, command.reply_to, nothing)
+    return () if state.untold else _outcome(state, state.opened)
+
+
+def _outcome(state: Approval, opened: ApprovalOpened) -> Iterable[Effect]:
     outcome = ResolveApproval(
         approval_id=state.id,
-        step=state.opened.step,
+        step=opened.step,
         status=state.status.value,
-        digest=state.opened.digest,
+        digest=opened.digest,
         by=tuple(decision.by for decision in state.decisions),
         reason=state.reason,
     )
-    return _tell(state, state.opened.reply_to, outcome)
+    return _tell(state, opened.reply_to, outcome)
 
 
 def wake_at(state: Approval) -> int | None:

@@ -1,0 +1,423 @@
+"""Workers over HTTP: who lives, what people may ask of them, and what happens to work when they come and go."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from headrace import codec
+from headrace.bus.memory import MemoryBus
+from headrace.clock import SystemClock
+from headrace.config import Config
+from headrace.events.base import Actor
+from headrace.keys import COMMANDS, POOL, Keys
+from headrace.log.memory import MemoryLog
+from headrace.ports.tool import ToolContext
+from headrace.wire import Beat, Blocked, ForgetWorkers, Holding
+from headrace.worker.decorator import tool
+from headrace.worker.loop import WorkerLoop
+from headrace.worker.processes import run_process
+from headrace.worker.registry import Registry
+from headrace.worker.service import make_worker
+from headrace.worker.twins import MemoryBlobs
+from headrace_api.admission import Caller
+from headrace_api.app import make_routes
+from headrace_api.desk import Desk
+from tests.api.kit import World, step, until, workflow
+
+KEYS = Keys(master=b"k" * 32)
+GRACE_S = 5.0
+"""Less than CANCEL_GRACE_S, after which a run is over whatever its workers say."""
+let_go = threading.Event()
+begun: list[str] = []
+seen_cancelled: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    let_go.clear()
+    begun.clear()
+    seen_cancelled.clear()
+
+
+@tool(pool="mine")
+async def waits(context: ToolContext) -> dict[str, str]:
+    """Wait until the test lets go, and say how far it is."""
+    begun.append(context.attempt_id)
+    context.progress(0.4, "nearly half")
+    while not let_go.is_set():  # noqa: ASYNC110  (let go from a thread's event)
+        await asyncio.sleep(0.01)
+    return {"said": "done"}
+
+
+@tool(pool="mine")
+def waits_in_thread(context: ToolContext) -> dict[str, str]:
+    """Wait in a thread until it is told to stop."""
+    begun.append(context.attempt_id)
+    while not context.cancelled and not let_go.is_set():
+        let_go.wait(0.01)
+    if context.cancelled:
+        seen_cancelled.append(context.attempt_id)
+    return {"said": "done"}
+
+
+@tool(pool="mine")
+async def waits_in_process(context: ToolContext) -> dict[str, int]:
+    """Run a program that does not heed SIGTERM, beside a child of its own."""
+    begun.append(context.attempt_id)
+    script = "trap '' TERM; sleep 1000 & echo $!; wait; sleep 1000"
+    return {"exit_code": (await run_process(context, ["/bin/sh", "-c", script], cwd=context.root)).exit_code}
+
+
+TOOLS = (waits, waits_in_thread, waits_in_process)
+
+
+class Live:
+    """A real worker of the pool `mine`, whose connection can be cut."""
+
+    def __init__(self, worker: WorkerLoop, bus: MemoryBus, task: asyncio.Task[None]) -> None:
+        self.worker, self.bus, self.task = worker, bus, task
+        self.id = worker.beat().worker
+
+    async def stop(self) -> None:
+        """End it, as SIGTERM does."""
+        self.task.cancel()
+        await asyncio.wait({self.task})
+
+
+@contextlib.asynccontextmanager
+async def live(world: World, root: Path, *, drain_s: float = 0.4, slots: int = 2) -> AsyncIterator[Live]:
+    """Run a worker beside the world's own, and wait until its tools are known."""
+    bus = MemoryBus(world.clock, world.bus.broker)
+    worker = make_worker(
+        service="mine",
+        bus=bus,
+        clock=world.clock,
+        config=Config(keys=world.keys, file_root=root, slots=slots),
+        registry=Registry(TOOLS),
+        blobs=MemoryBlobs(),
+        drain_s=drain_s,
+    )
+
+    async def known() -> bool:
+        return len(await world.log.rows("tools", {"workspace": "default", "pool": "mine"})) == len(TOOLS)
+
+    async with asyncio.TaskGroup() as group:
+        made = Live(worker, bus, group.create_task(worker.run()))
+        try:
+            await until(known)
+            await until(lambda: world.desk.presence.worker(made.id))
+            yield made
+        finally:
+            await made.stop()
+    await bus.close()
+
+
+async def create(http: httpx2.AsyncClient, name: str) -> dict[str, Any]:
+    answer = await http.post("/runs", json={"spec": workflow("job", [step(name)])})
+    assert answer.status_code == 202, answer.text
+    return dict(answer.json())
+
+
+async def finished(http: httpx2.AsyncClient, run_id: str, status: str) -> dict[str, Any]:
+    async def there() -> Any:
+        run = (await http.get(f"/runs/{run_id}")).json()
+        return run if run["status"] == status else None
+
+    return dict(await until(there))
+
+
+async def events(http: httpx2.AsyncClient, run_id: str) -> list[str]:
+    return [each["type"] for each in (await http.get(f"/runs/{run_id}/events")).json()["items"]]
+
+
+async def reasons(http: httpx2.AsyncClient, run_id: str) -> str:
+    told = (await http.get(f"/runs/{run_id}/explain")).json()
+    return " | ".join(f"{each['message']} -> {each['remedy']}" for each in told["reasons"])
+
+
+async def test_a_worker_says_what_it_holds_and_how_far_it_is(
+    world: World, http: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    async with live(world, tmp_path) as one:
+        run = await create(http, "waits")
+        await until(lambda: begun)
+        answer = await http.post(f"/workers/{one.id}", json={"action": "health_check"})
+        assert answer.status_code == 200, answer.text
+        told = answer.json()
+        assert told["latency_ms"] >= 0
+        (held,) = told["worker"]["holding"]
+        assert (held["run_id"], held["tool"], held["begun"]) == (run["id"], "waits", True)
+        assert (held["progress"], held["message"]) == (0.4, "nearly half")
+        explained = await reasons(http, run["id"])
+        assert f"step one is performed by worker {one.id}" in explained
+        assert "40% nearly half" in explained
+        async with world.http("stranger") as stranger:
+            (item,) = [each for each in (await stranger.get("/workers")).json()["items"] if each["id"] == one.id]
+            assert item["holding"][0]["run_id"] is None
+            assert item["holding"][0]["message"] is None
+        numbers = (await http.get("/workers/health")).json()
+        assert (numbers["active_runs"], numbers["queued_runs"]) == (1, 0)
+        assert numbers["pools"]["mine"]["workers"] == 1
+        let_go.set()
+        await finished(http, run["id"], "succeeded")
+        await http.post(f"/workers/{one.id}", json={"action": "health_check"})
+        listed = (await http.get("/workers")).json()
+        assert listed["totals"]["done"] >= 1
+        assert listed["failure_rate"] == 0.0
+
+
+async def test_a_worker_that_does_not_answer_a_health_check_is_503_and_stale(
+    world: World, http: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    async with live(world, tmp_path) as one:
+        one.bus.disconnect()
+        answer = await http.post(f"/workers/{one.id}", json={"action": "health_check"})
+        assert answer.status_code == 503
+        assert answer.json()["error"]["details"]["status"] == "stale"
+        one.bus.reconnect()
+
+
+async def test_without_a_worker_a_run_is_accepted_and_starts_when_one_joins_row_17(
+    world: World, http: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    async with live(world, tmp_path):
+        pass
+    let_go.set()
+    run = await create(http, "waits")
+    assert run["status"] == "queued"
+    assert run["workers_active"] is False
+    explained = await reasons(http, run["id"])
+    assert "no worker serves the pool 'mine' (none alive since 20" in explained
+    assert "headrace worker mine.py" in explained
+    assert (await http.get(f"/runs/{run['id']}")).json()["status"] == "queued"
+    async with live(world, tmp_path):
+        await finished(http, run["id"], "succeeded")
+
+
+async def test_a_drained_worker_takes_nothing_and_lives_until_it_is_resumed(
+    world: World, http: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    async with live(world, tmp_path) as one:
+        answer = await http.post(f"/workers/{one.id}", json={"action": "drain"})
+        assert answer.json()["worker"]["status"] == "draining", answer.text
+        let_go.set()
+        run = await create(http, "waits")
+        assert run["workers_active"] is False
+        assert "no worker serves the pool 'mine'" in await reasons(http, run["id"])
+        assert begun == []
+        answer = await http.post(f"/workers/{one.id}", json={"action": "resume"})
+        assert answer.json()["worker"]["status"] == "idle", answer.text
+        await finished(http, run["id"], "succeeded")
+
+
+async def test_what_a_stopping_worker_cannot_finish_is_taken_up_by_another(
+    world: World, http: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    async with live(world, tmp_path) as one:
+        run = await create(http, "waits")
+        await until(lambda: begun)
+        async with live(world, tmp_path):
+            await one.stop()
+            await until(lambda: len(begun) == 2)
+            assert world.desk.presence.worker(one.id) is None
+            let_go.set()
+            done = await finished(http, run["id"], "succeeded")
+    assert done["steps"][0]["attempt"] == 2
+    assert (await events(http, run["id"])).count("attempt.failed") == 1
+
+
+async def test_a_stopping_worker_finishes_what_it_can(world: World, http: httpx2.AsyncClient, tmp_path: Path) -> None:
+    async with live(world, tmp_path, drain_s=20.0) as one:
+        run = await create(http, "waits")
+        await until(lambda: begun)
+        one.task.cancel()
+        await until(lambda: one.worker.beat().draining)
+        let_go.set()
+        done = await finished(http, run["id"], "succeeded")
+    assert done["steps"][0]["attempt"] == 1
+
+
+async def test_only_a_silent_worker_is_rescued_unless_forced_and_others_take_its_work(
+    world: World, http: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    async with live(world, tmp_path) as one:
+        run = await create(http, "waits")
+        await until(lambda: begun)
+        async with world.http("viewer") as viewer:
+            refused = await viewer.post(f"/workers/{one.id}", json={"action": "rescue", "force": True})
+            assert refused.status_code == 403
+        refused = await http.post(f"/workers/{one.id}", json={"action": "rescue"})
+        assert refused.status_code == 409, refused.text
+        assert "it was heard" in refused.json()["error"]["message"]
+        async with live(world, tmp_path):
+            await http.post(f"/workers/{one.id}", json={"action": "drain"})
+            await http.post(f"/workers/{one.id}", json={"action": "health_check"})
+            answer = await http.post(f"/workers/{one.id}", json={"action": "rescue", "force": True})
+            assert answer.json()["lost_attempts"] == 1, answer.text
+            await until(lambda: len(begun) == 2)
+            let_go.set()
+            done = await finished(http, run["id"], "succeeded")
+    assert done["steps"][0]["attempt"] == 2
+    told = await events(http, run["id"])
+    assert told.count("attempt.failed") == 1
+    assert told.count("step.succeeded") == 1
+
+
+@pytest.mark.parametrize("name", ["waits", "waits_in_thread", "waits_in_process"])
+async def test_a_cancel_reaches_a_running_attempt(
+    world: World, http: httpx2.AsyncClient, tmp_path: Path, name: str
+) -> None:
+    async with live(world, tmp_path) as one:
+        run = await create(http, name)
+        await until(lambda: begun)
+        children = await until(lambda: children_of(world, run["id"])) if name == "waits_in_process" else []
+        async with asyncio.timeout(GRACE_S):
+            answer = await http.post(f"/runs/{run['id']}", json={"action": "cancel", "reason": "enough"})
+            assert answer.status_code == 200, answer.text
+            await until(lambda: not one.worker.beat().holding)
+            await finished(http, run["id"], "cancelled")
+            if name == "waits_in_thread":
+                await until(lambda: seen_cancelled)
+            await until(lambda: all(map(is_gone, children)))
+        assert one.worker.beat().cancelled_total == 1
+
+
+async def children_of(world: World, run_id: str) -> list[str]:
+    return [kept.line.text for kept in await world.log.read_lines(run_id) if kept.line.text.isdigit()]
+
+
+def is_gone(process_id: str) -> bool:
+    status = Path("/proc") / process_id / "status"
+    return not status.exists() or "State:\tZ" in status.read_text()
+
+
+async def test_unknown_workers_and_actions_are_refused_by_name(http: httpx2.AsyncClient) -> None:
+    unknown = await http.post("/workers/wrk_nobody", json={"action": "drain"})
+    assert unknown.status_code == 404
+    assert "wrk_nobody" in unknown.json()["error"]["message"]
+    wrong = await http.post("/workers/wrk_one", json={"action": "explode"})
+    assert wrong.status_code == 400
+    assert "health_check" in wrong.json()["error"]["message"]
+
+
+# with a clock of the test's own
+
+
+class Moved(SystemClock):
+    """A clock that the test moves."""
+
+    ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead_s
+
+    def now_ms(self) -> int:
+        return super().now_ms() + int(self.ahead_s * 1_000)
+
+
+class Place:
+    """An api over an empty log, whose presence lives on a clock that can be moved."""
+
+    def __init__(self) -> None:
+        self.clock = Moved()
+        self.bus = MemoryBus(self.clock)
+        self.desk = Desk(MemoryLog(self.clock), self.bus, KEYS, self.clock)
+        app = make_routes(self.desk)
+        caller = Caller(Actor(id="tok_1", name="ada", roles=("admin",)), "default")
+
+        async def door(scope: Any, receive: Any, send: Any) -> None:
+            scope.setdefault("state", {}).update(caller=caller, request_id="req_1")
+            await app(scope, receive, send)
+
+        self.http = httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app=door), base_url="http://headrace/api", timeout=5.0
+        )
+
+    def beat(self, worker: str = "wrk_1", **more: Any) -> None:
+        beat = Beat(worker=worker, service="runner", host="h", pools=("runner",), slots=2, **more)
+        self.desk.presence.deliver(KEYS.pack(POOL + "runner", codec.encode(beat)))
+
+    async def get(self, path: str) -> dict[str, Any]:
+        answer = await self.http.get(path)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+
+@pytest.fixture
+async def place() -> AsyncIterator[Place]:
+    made = Place()
+    yield made
+    await made.http.aclose()
+
+
+async def test_workers_are_active_until_61_s_after_the_last_beat_row_14(place: Place) -> None:
+    assert (await place.get("/workers"))["workers_active"] is False
+    place.beat()
+    assert (await place.get("/workers"))["workers_active"] is True
+    place.clock.ahead_s += 59
+    assert (await place.get("/workers"))["workers_active"] is True
+    place.clock.ahead_s += 2
+    body = await place.get("/workers")
+    assert body["workers_active"] is False
+    assert [each["status"] for each in body["items"]] == ["stale"]
+    health = await place.get("/workers/health")
+    assert health["status"] == "down"
+    place.beat()
+    assert (await place.get("/workers"))["workers_active"] is True
+    place.clock.ahead_s += 121
+    assert (await place.get("/workers"))["items"] == []
+
+
+async def test_a_worker_that_leaves_is_gone_at_once(place: Place) -> None:
+    place.beat()
+    place.beat(leaving=True)
+    body = await place.get("/workers")
+    assert (body["items"], body["workers_active"]) == ([], False)
+
+
+async def test_cleanup_forgets_stale_workers_here_and_tells_everybody(place: Place) -> None:
+    told: list[bytes] = []
+    await place.bus.open_presence(told.append)
+    place.beat("wrk_old")
+    place.clock.ahead_s += 61
+    place.beat("wrk_new")
+    answer = await place.http.post("/workers", json={"action": "cleanup"})
+    assert answer.json() == {"action": "cleanup", "forgotten": ["wrk_old"]}
+    assert [each["id"] for each in (await place.get("/workers"))["items"]] == ["wrk_new"]
+    await until(lambda: told)
+    label, body = KEYS.unpack(told[0])
+    assert (label, codec.loads(body)) == (COMMANDS, {"type": "forget_workers", "workers": ["wrk_old"]})
+
+
+async def test_nobody_forgets_a_worker_that_beats_whatever_is_said(place: Place) -> None:
+    place.beat("wrk_new")
+    word = codec.encode(ForgetWorkers(workers=("wrk_new",)))
+    place.desk.presence.deliver(KEYS.pack(COMMANDS, word))
+    assert place.desk.presence.worker("wrk_new") is not None
+    place.clock.ahead_s += 61
+    place.desk.presence.deliver(Keys(master=b"x" * 32).pack(COMMANDS, word))
+    assert place.desk.presence.worker("wrk_new") is not None
+    place.desk.presence.deliver(KEYS.pack(COMMANDS, word))
+    assert place.desk.presence.worker("wrk_new") is None
+
+
+async def test_a_blocked_worker_is_shown_with_its_tool_and_is_not_dead(place: Place) -> None:
+    blocked = Blocked(since=place.clock.now_ms(), tool="sleepy", attempt_id="att_1")
+    held = Holding(
+        attempt_id="att_1", tool="sleepy", since=1, run_id="run_1", step="nap", workspace="default", begun=True
+    )
+    place.beat(blocked=blocked, holding=(held,), abandoned=("tool old att_0",), done_total=3, failed_total=1)
+    (item,) = (await place.get("/workers"))["items"]
+    assert (item["status"], item["blocked"]["tool"]) == ("processing", "sleepy")
+    health = await place.get("/workers/health")
+    assert (health["status"], health["totals"]["blocked"], health["failure_rate"]) == ("degraded", 1, 0.25)
+    doctor = await place.get("/doctor")
+    assert any("wrk_1 is blocked since" in problem and "sleepy" in problem for problem in doctor["problems"])
+    assert any("tool old att_0" in problem for problem in doctor["problems"])
+    assert doctor["workers_active"] is True

@@ -225,3 +225,10 @@ def test_what_undoes_a_step_sees_the_output_that_is_undone() -> None:
     found = refused({"id": "a", "tool": "report", "compensate": undo})
     assert [path for path, _, _ in found] == [f"{ROOT}.compensate.with.contents"]
     assert "output.lines is a whole number and 'x' is a text" in found[0][1]
+
+
+def test_types_go_through_a_long_chain_however_it_is_written() -> None:
+    steps: list[dict[str, Any]] = [{"id": "s0", "transform": {"a": 1}}]
+    steps += [{"id": f"s{n}", "transform": {"a": f"{{{{ steps.s{n - 1}.output.a + 1 }}}}"}} for n in range(1, 600)]
+    found = refused(*reversed(steps), outputs="{{ steps.s599.output.a + 'x' }}")
+    assert [path for path, _, _ in found] == ["spec.outputs"]

@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.expressions import types
+from headrace.expressions.expression import parse
 from headrace.expressions.functions import FUNCTIONS, IN_ORDER, NATIVE
 from headrace.expressions.infer import infer
 from headrace.expressions.references import MACROS
+from headrace.expressions.scope import Values
 from headrace.expressions.signatures import BINARY, SIGNATURES
 from headrace.expressions.syntax import tree
 from headrace.expressions.types import ANY, Type, of_schema, of_value, optional, stored, union
@@ -265,3 +267,8 @@ def test_of_types_that_are_the_same_word_no_more_is_said() -> None:
     assert str(types.NUMBER) == "a number"
     assert str(optional(types.STRING)) == "a text"
     assert str(ANY) == "any value"
+
+
+def test_an_expression_of_any_length_is_judged_or_left_alone() -> None:
+    assert infer(" + ".join(["inputs.a"] * 3000), lambda _: INPUTS).errors == ()
+    assert parse(" + ".join(["inputs.n"] * 300)).evaluate(Values({"inputs": {"n": 1}})) == 300

@@ -52,7 +52,7 @@ def program(text: str) -> Program | None:
         return None
     try:
         return _program(node, frozenset(), 0)
-    except Unsure:
+    except (Unsure, RecursionError):
         return None
 
 

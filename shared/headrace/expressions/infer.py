@@ -49,7 +49,10 @@ def infer(text: str, root: Root) -> Inferred:
     if node is None:
         return Inferred(ANY, ())
     judge = _Judge(root)
-    known = judge.type(node, {})
+    try:
+        known = judge.type(node, {})
+    except RecursionError:
+        return Inferred(ANY, ())  # too long a chain to be followed; what is not known is no mistake
     return Inferred(known, tuple(dict.fromkeys(judge.errors)))
 
 

@@ -13,6 +13,7 @@ from headrace.expressions.infer import Root, infer
 from headrace.expressions.scope import STEPS
 from headrace.expressions.template import template
 from headrace.expressions.types import ANY, BOOL, INT, STRING, Type, list_of, map_of, optional, union
+from headrace.specs import graph, names
 from headrace.specs.documents import Document
 from headrace.specs.models import DashboardSpec, InputField, Step
 from headrace.specs.problems import Path
@@ -83,6 +84,7 @@ def type_problems(document: Document, calls: Mapping[str, Called] = NO_CALLS) ->
     if document.spec is None:
         return
     scope = _Scope(document, calls)
+    scope.follow(document)
     yield from _uses(templates(document.spec.variables, ("spec", "variables"), BASE), scope.root)
     if isinstance(document.spec, DashboardSpec):
         return
@@ -235,6 +237,13 @@ class _Scope:
             ),
             STEPS: map_of(_Lazy(list(self._steps), self._view), closed=False),
         }
+
+    def follow(self, document: Document) -> None:
+        """Find the types of all outputs, each after those that it rests on, so that no chain is followed at once."""
+        needed = graph.needs([step for _, step in document.steps], chain=document.kind == names.TOOL_PLAN)
+        if not graph.cycle(needed):
+            for step_id in graph.topological(needed):
+                self._results.get(step_id)
 
     def root(self, name: str) -> Type:
         """Give the type of a root outside of maps."""

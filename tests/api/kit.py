@@ -24,7 +24,7 @@ from headrace.host.owner import OwnerHost
 from headrace.host.presence import Presence
 from headrace.keys import COMMANDS, POOL, Keys, secret_hash
 from headrace.log.port import Log
-from headrace.messages import AnnounceTool, Answer, Command, CreateToken, ReportAttempt, Told
+from headrace.messages import AnnounceTool, Answer, Command, CreateToken, ReportAttempt, RevokeToken, Told
 from headrace.vocabulary import LOG_CATALOGUE, LOG_RUNS
 from headrace.wire import Beat, Line, WorkOrder
 from headrace_api.app import create_app
@@ -128,13 +128,21 @@ class World:
         made = mint(self.clock.entropy() * 3)
         body = CreateToken(token_id=made.id, name=name or role, roles=(role,), secret_hash=secret_hash(made.secret))
         up = Actor(id="up", name="up", roles=("admin",))
-        command = Command(body=codec.raw(body), actor=up, workspace=workspace, stream_id=made.id)
+        await self._command(Command(body=codec.raw(body), actor=up, workspace=workspace, stream_id=made.id))
+        return made.text
+
+    async def revoke(self, token_id: str) -> None:
+        """Revoke a token past the api."""
+        up = Actor(id="up", name="up", roles=("admin",))
+        await self._command(Command(body=codec.raw(RevokeToken()), actor=up, workspace=WORKSPACE, stream_id=token_id))
+
+    async def _command(self, command: Command) -> None:
         data = self.keys.pack(COMMANDS, codec.encode(command))
         for _ in range(TRIES):
             with contextlib.suppress(UnavailableError):
                 answer = msgspec.json.decode(await self.bus.command(LOG_CATALOGUE, 0, data, timeout_s=1.0), type=Answer)
                 assert answer.error is None, answer
-                return made.text
+                return
             await asyncio.sleep(0.02)
         message = "no owner answers"
         raise AssertionError(message)

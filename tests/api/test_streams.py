@@ -4,9 +4,14 @@ import asyncio
 from typing import Any
 
 import httpx2
+import pytest
 
-from headrace.client.streams import Event
+from headrace.client.client import Client
+from headrace.client.streams import Event, parsed
+from headrace.errors import UnauthorizedError
 from tests.api.kit import World, step, until, workflow
+
+HOUR_S = 3_600.0
 
 
 async def collected(events: Any) -> list[Event]:
@@ -59,6 +64,69 @@ async def test_a_stream_fills_what_the_feed_lost_from_the_log(world: World) -> N
             world.api_bus.disconnect()
             world.go.set()
         assert following.result()[-1].data["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("path", ["events", "logs"])
+async def test_a_stream_ends_when_its_token_is_revoked_and_says_why(world: World, path: str) -> None:
+    world.desk.tokens.cache_s = HOUR_S  # so that nothing but the feed can tell of it
+    token = await world.mint("viewer", name="leaver")
+    headers = {"Authorization": f"Bearer {token}", "Accept": "text/event-stream"}
+    async with world.client() as client, httpx2.AsyncClient(base_url=world.url, headers=headers) as leaver:
+        run = await client.create_run(spec=workflow("w", [step("hold")]))
+        await until(lambda: "hold" in world.performed)
+        me = (await leaver.get("/api/me", headers={"Accept": "application/json"})).json()
+        async with leaver.stream("GET", f"/api/runs/{run.id}/{path}") as streamed:
+            told = parsed(streamed.aiter_lines())
+            first = await anext(told)
+            assert first.event in {"run.queued", "line"}
+            await client.revoke_token(me["id"])
+            rest = [event async for event in told]
+        assert rest[-1].event == "refused"
+        error = rest[-1].data["error"]
+        assert (error["type"], error["request_id"]) == ("unauthorized", streamed.headers["x-request-id"])
+        assert "revoked" in error["message"]
+        assert (await client.run(run.id)).status == "running"
+
+
+async def test_the_client_raises_what_its_stream_was_ended_with(world: World) -> None:
+    token = await world.mint("viewer", name="leaver")
+    async with world.client() as client, Client(world.url, token, patience_s=5.0) as leaver:
+        run = await client.create_run(spec=workflow("w", [step("hold")]))
+        me = await leaver.me()
+        events = leaver.run_events(run.id)
+        assert (await anext(events)).event == "run.queued"
+        await client.revoke_token(me.id)
+        with pytest.raises(UnauthorizedError, match="revoked"):
+            await collected(events)
+
+
+async def test_a_revocation_that_the_feed_lost_ends_the_stream_too(world: World) -> None:
+    world.desk.tokens.cache_s = 0.0
+    token = await world.mint("viewer", name="leaver")
+    async with world.client() as client, Client(world.url, token, patience_s=5.0) as leaver:
+        run = await client.create_run(spec=workflow("w", [step("hold")]))
+        me = await leaver.me()
+        events = leaver.run_events(run.id)
+        assert (await anext(events)).event == "run.queued"
+        world.api_bus.disconnect()
+        await world.revoke(me.id)
+        with pytest.raises(UnauthorizedError):
+            await collected(events)
+
+
+async def test_who_waits_for_a_run_is_sent_away_when_the_token_is_revoked(world: World) -> None:
+    token = await world.mint("operator", name="leaver")
+    async with world.client() as client, Client(world.url, token, patience_s=1.0) as leaver:
+        me = await leaver.me()
+
+        async def wait() -> None:
+            with pytest.raises(UnauthorizedError, match="revoked"):
+                await leaver.create_run(spec=workflow("w", [step("hold")]), wait_s=60)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(wait())
+            await until(lambda: "hold" in world.performed)
+            await client.revoke_token(me.id)
 
 
 async def test_accept_asks_for_a_stream_too(http: httpx2.AsyncClient) -> None:

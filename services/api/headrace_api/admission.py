@@ -111,13 +111,24 @@ class Held(msgspec.Struct):
 class Tokens:
     """Access tokens, cached for seconds and dropped when the feed says that one changed."""
 
-    def __init__(self, log: Log, clock: Clock) -> None:
-        self._log, self._clock = log, clock
+    def __init__(self, log: Log, clock: Clock, *, cache_s: float = CACHE_S) -> None:
+        self._log, self._clock, self.cache_s = log, clock, cache_s
         self._held: OrderedDict[str, Held] = OrderedDict()
+        self._changes = 0
 
     def forget(self, event: FeedEvent) -> None:
         """Drop a token that a committed event changed."""
         self._held.pop(event.subject, None)
+        self._changes += 1
+
+    async def check_stands(self, caller: Caller) -> None:
+        """Refuse a caller whose token was revoked since it was let in; raises UnauthorizedError.
+
+        Asked again whenever the feed says that the token changed, and at most `cache_s` later should that be lost.
+        """
+        if await self._known(caller.actor.id) is None:
+            message = "the access token was revoked"
+            raise UnauthorizedError(message)
 
     async def caller(self, text: str | None, traceparent: str | None) -> Caller:
         """Give who a token stands for; raises UnauthorizedError for none, an unknown or a revoked one."""
@@ -125,21 +136,28 @@ class Tokens:
             message = "no access token was given: send `Authorization: Bearer hr_…` or `X-API-Key: hr_…`"
             raise UnauthorizedError(message)
         token_id, secret = parse(text)
-        held = self._held.get(token_id)
-        if held is None or self._clock.monotonic() - held.read_at > CACHE_S:
-            held = await self._read(token_id)
+        held = await self._known(token_id)
         if held is None or not hmac.compare_digest(held.hash, secret_hash(secret)):
             message = "the access token is unknown or revoked"
             raise UnauthorizedError(message)
         return Caller(held.actor, held.workspace, traceparent)
 
+    async def _known(self, token_id: str) -> Held | None:
+        held = self._held.get(token_id)
+        if held is None or self._clock.monotonic() - held.read_at > self.cache_s:
+            held = await self._read(token_id)
+        return held
+
     async def _read(self, token_id: str) -> Held | None:
         self._held.pop(token_id, None)
+        changes = self._changes
         row = await self._log.row("tokens", {"id": token_id})
         if row is None or row["revoked_at"] is not None:
             return None
         actor = Actor(id=row["id"], name=row["name"], roles=tuple(row["roles"] or ()))
         held = Held(actor, row["workspace"], row["secret_hash"], self._clock.monotonic())
+        if changes != self._changes:
+            return held  # what was read may be from before a change: good for this request, not to be kept
         self._held[token_id] = held
         while len(self._held) > CACHED_TOKENS_MAX:
             self._held.popitem(last=False)

@@ -11,10 +11,10 @@ from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
 
 from headrace.clock import mint
+from headrace.envelope import Message
 from headrace.errors import NotFoundError, ValidationError
 from headrace.ids import REQUEST
 from headrace.log.tables import TABLES
-from headrace.envelope import Message
 from headrace.messages import Answer
 from headrace.vocabulary import IDEMPOTENCY_KEY_CHARS_MAX, PAGE_DEFAULT, PAGE_MAX
 from headrace_api import shapes, views
@@ -48,6 +48,10 @@ class Asking(msgspec.Struct, frozen=True):
         return await self.desk.commander.send(
             log, body, self.caller, stream_id=stream_id, key=self.key if keyed else None
         )
+
+    async def check_stands(self) -> None:
+        """Refuse to go on for a caller whose token was revoked meanwhile; raises UnauthorizedError."""
+        await self.desk.tokens.check_stands(self.caller)
 
     async def row(self, table: str, key: dict[str, Any], what: str) -> dict[str, Any]:
         """Read one of the workspace's own rows; raises NotFoundError naming `what`."""

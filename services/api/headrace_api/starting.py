@@ -95,8 +95,9 @@ async def until_final(asking: Asking, run_id: str, wait_s: float) -> dict[str, A
     """Wait until a run is over, woken by the feed, at most `wait_s`; gives its row as it then stands."""
     clock = asking.desk.clock
     began = clock.monotonic()
-    with asking.desk.feed.watch(run_id) as watcher:
+    with asking.desk.feed.watch(run_id, asking.caller.actor.id) as watcher:
         while True:
+            await asking.check_stands()
             row = await asking.row("runs", {"id": run_id}, f"run {run_id}")
             left = wait_s - (clock.monotonic() - began)
             if row["status"] in RUN_FINAL or left <= 0:

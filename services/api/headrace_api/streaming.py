@@ -1,7 +1,8 @@
 """Server-sent events: what is recorded, once each and in order, then what follows, woken by the feed.
 
 Each event has an id; a client that comes back says `Last-Event-ID` and goes on after it, from the log. A stream of a
-run ends with the event `complete`, which carries the run's status. Lines that begin with `:` are heartbeats.
+run ends with the event `complete`, which carries the run's status. A stream whose token is revoked ends with the event
+`refused`, which carries the error; the feed wakes it for that. Lines that begin with `:` are heartbeats.
 """
 
 from collections.abc import AsyncIterator
@@ -11,11 +12,13 @@ from fastapi import Request
 from starlette.responses import StreamingResponse
 
 from headrace import codec
-from headrace.errors import ValidationError
+from headrace.clock import Clock
+from headrace.errors import UnauthorizedError, ValidationError
 from headrace.log.port import Recorded
 from headrace.vocabulary import LOG_RUNS, RUN_FINAL
 from headrace.wire import Line
 from headrace_api import views
+from headrace_api.answers import request_id
 from headrace_api.asking import Asking
 from headrace_api.feed import REPAIR_S, lines_of
 from headrace_api.starting import ENDING_EVENTS
@@ -28,6 +31,7 @@ LINES_SETTLE_S: Final = 0.5
 READ_MAX: Final = 500
 END_OF_LINES: Final = "end"
 FIRST_CURSOR: Final = "0"
+REFUSED: Final = "refused"
 SSE: Final = "text/event-stream"
 EVENT_LINES: Final = {
     "run.queued": ("info", "Run queued"),
@@ -46,9 +50,19 @@ def last_id(request: Request, cursor: str | None) -> str | None:
     return request.headers.get("last-event-id") or cursor
 
 
-def respond(frames: AsyncIterator[bytes]) -> StreamingResponse:
-    """Answer with a stream."""
-    return StreamingResponse(frames, media_type=SSE, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+def respond(asking: Asking, request: Request, frames: AsyncIterator[bytes]) -> StreamingResponse:
+    """Answer with a stream, for as long as the caller's token stands."""
+    told = _while_admitted(frames, request_id(request), asking.desk.clock)
+    return StreamingResponse(told, media_type=SSE, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+
+
+async def _while_admitted(frames: AsyncIterator[bytes], request: str, clock: Clock) -> AsyncIterator[bytes]:
+    try:
+        async for each in frames:
+            yield each
+    except UnauthorizedError as problem:
+        error = {**problem.envelope(), "timestamp": views.at(clock.now_ms()), "request_id": request}
+        yield frame(REFUSED, {"error": error})
 
 
 def frame(event: str, data: object, identifier: str | None = None) -> bytes:
@@ -85,13 +99,15 @@ async def events(asking: Asking, run_id: str, after: int) -> AsyncIterator[bytes
     clock, log = asking.desk.clock, asking.desk.log
     yield b": headrace\n\n"
     spoke = clock.monotonic()
-    with asking.desk.feed.watch(run_id) as watcher:
+    with asking.desk.feed.watch(run_id, asking.caller.actor.id) as watcher:
         while True:
+            await asking.check_stands()
             row = await asking.row("runs", {"id": run_id}, f"run {run_id}")
             while read := await log.stream(LOG_RUNS, run_id, after, READ_MAX):
                 for recorded in read:
                     yield frame(recorded.type, event(recorded), str(recorded.version))
                 after, spoke = read[-1].version, clock.monotonic()
+                await asking.check_stands()
             if row["status"] in RUN_FINAL and after >= row["version"]:
                 yield complete(row)
                 return
@@ -169,14 +185,16 @@ async def lines(asking: Asking, run_id: str, after: str | None) -> AsyncIterator
         for told in await first_line(asking, run_id):
             yield frame("line", told, FIRST_CURSOR)
     cursor = line_cursor(after)
-    with asking.desk.feed.watch(run_id, lines_of(run_id)) as watcher:
+    with asking.desk.feed.watch(run_id, lines_of(run_id), asking.caller.actor.id) as watcher:
         while True:
+            await asking.check_stands()
             row = await asking.row("runs", {"id": run_id}, f"run {run_id}")
             fresh = False
             while cursor is not None and (read := await asking.desk.log.read_lines(run_id, cursor, READ_MAX)):
                 for kept in read:
                     yield frame("line", line(kept.id, kept.line), str(kept.id))
                 cursor, spoke, fresh = read[-1].id, clock.monotonic(), True
+                await asking.check_stands()
             if row["status"] in RUN_FINAL and ((ended and not fresh) or cursor is None):
                 for told in await last_line(asking, row) if cursor is not None else ():
                     yield frame("line", told, END_OF_LINES)

@@ -10,6 +10,7 @@ from headrace import codec, errors
 from headrace.client.transport import AGAIN_FIRST_S, AGAIN_MAX_S, Transport, unreachable
 
 COMPLETE: Final = "complete"
+REFUSED: Final = "refused"
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -47,7 +48,8 @@ async def parsed(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
 async def follow(transport: Transport, path: str, after: str | None = None) -> AsyncIterator[Event]:
     """Give the events of a stream until it is complete, going on after the last one through any connection trouble.
 
-    Raises UnavailableError when the api cannot be reached for the transport's patience.
+    Raises UnavailableError when the api cannot be reached for the transport's patience, and what the api ends the
+    stream with: UnauthorizedError when the token was revoked.
     """
     failing_since: float | None = None
     pause = AGAIN_FIRST_S
@@ -56,6 +58,8 @@ async def follow(transport: Transport, path: str, after: str | None = None) -> A
             async with transport.stream(path, after) as lines:
                 async for event in parsed(lines):
                     failing_since, pause = None, AGAIN_FIRST_S
+                    if event.event == REFUSED:
+                        raise errors.from_envelope(event.data["error"])
                     after = event.id or after
                     yield event
                     if event.event == COMPLETE:

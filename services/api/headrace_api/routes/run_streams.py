@@ -16,11 +16,11 @@ Stream = Annotated[bool | None, Query(description="As server-sent events; so doe
 
 @router.get("/runs/{run_id}/events", name="list_run_events", responses=says(shapes.Page[shapes.RunEvent]))
 async def list_run_events(asked: Asked, paged: Paged, request: Request, run_id: str, stream: Stream = None) -> Response:
-    """Give a run's events in order. A stream goes on after `Last-Event-ID` and ends with `complete`."""
+    """Give a run's events in order. A stream goes on after `Last-Event-ID` and ends with `complete`, or `refused`."""
     await run_row(asked, run_id)
     if streaming.wanted(request, stream):
         after = streaming.version(streaming.last_id(request, paged.cursor))
-        return streaming.respond(streaming.events(asked, run_id, after))
+        return streaming.respond(asked, request, streaming.events(asked, run_id, after))
     after = streaming.version(paged.cursor)
     read = await asked.desk.log.stream(LOG_RUNS, run_id, after, paged.limit + 1)
     return answer(views.page([{**streaming.event(each), views.AFTER: each.version} for each in read], paged.limit))
@@ -28,12 +28,12 @@ async def list_run_events(asked: Asked, paged: Paged, request: Request, run_id: 
 
 @router.get("/runs/{run_id}/logs", name="list_run_lines", responses=says(shapes.Page[shapes.RunLine]))
 async def list_run_lines(asked: Asked, paged: Paged, request: Request, run_id: str, stream: Stream = None) -> Response:
-    """Give what a run printed, in order. A stream goes on after `Last-Event-ID` and ends with `complete`."""
+    """Give what a run printed, in order. A stream goes on after `Last-Event-ID` and ends with `complete`, or `refused`."""
     row = await run_row(asked, run_id)
     if streaming.wanted(request, stream):
         after = streaming.last_id(request, paged.cursor)
         streaming.line_cursor(after)
-        return streaming.respond(streaming.lines(asked, run_id, after))
+        return streaming.respond(asked, request, streaming.lines(asked, run_id, after))
     cursor = streaming.line_cursor(paged.cursor)
     told = await streaming.first_line(asked, run_id) if paged.cursor is None else []
     read = await asked.desk.log.read_lines(run_id, cursor, paged.limit + 1) if cursor is not None else []

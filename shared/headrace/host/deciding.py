@@ -20,7 +20,7 @@ from headrace.host.items import ADVANCE, Item, Origin, advance
 from headrace.host.loading import States
 from headrace.host.tenure import Held, Stream
 from headrace.log.port import KeptAnswer, Log, NewEvent, Parked
-from headrace.messages import Answer, Wake
+from headrace.messages import Answer, LoseAttempt, ReportAttempt, Wake
 from headrace.vocabulary import ORDER_INLINE_BYTES_MAX
 from headrace.wire import WorkOrder
 
@@ -203,6 +203,9 @@ class Deciding:
             self._emit(draft, part, stream, found, suspect=True)
         self._record(draft, part, stream, item, events, context)
         item.decided, item.created = True, new and stream.version > 0
+        if isinstance(item.command, ReportAttempt | LoseAttempt):
+            awaits = getattr(room, "awaits", None)  # a refused claimer's word ends nobody's work
+            item.ended = awaits is None or not _guarded(lambda: awaits(stream.state, item.command))
         if item.origin is not Origin.HOST:
             metrics.decided(item.held.log, "accepted")
         if events:

@@ -33,7 +33,8 @@ class Item:
 
     `workspace` None means: the stream's own. `refusal` is set by a preparer that refused it. `minted`: its stream
     is new, so that nothing need be read. `decided` says that the
-    command's events stand in the open draft, so that after fetching a blob only the advance is left to do.
+    command's events stand in the open draft, so that after fetching a blob only the advance is left to do. `ended`: the
+    attempt that the command is about is not under way any more.
     """
 
     held: Held
@@ -52,6 +53,7 @@ class Item:
     restarted: bool = False
     refusal: HeadraceError | None = None
     decided: bool = False
+    ended: bool = False
     created: bool = False
     outcome: bytes | None = None
 
@@ -64,7 +66,7 @@ class Item:
         """Forget what was decided of it, because that was not committed."""
         if self.restarted:
             self.held.unproven.add(self.stream_id)
-        self.decided, self.created, self.restarted, self.outcome = False, False, False, None
+        self.decided, self.ended, self.created, self.restarted, self.outcome = False, False, False, False, None
 
 
 def advance(held: Held, stream_id: str, *, restart: bool = False) -> Item:

@@ -89,7 +89,7 @@ class Publisher:
 
     def _finish(self, item: Item) -> None:
         command = item.command
-        if isinstance(command, ReportAttempt | LoseAttempt) and item.decided:
+        if isinstance(command, ReportAttempt | LoseAttempt) and item.ended:
             self._dispatcher.over(command.attempt_id, answered=isinstance(command, ReportAttempt))
         if item.key is not None:
             known = item.held.answering.get(item.key)

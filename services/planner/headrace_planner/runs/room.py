@@ -10,7 +10,7 @@ from headrace.codec import Raw
 from headrace.decider import Context, Effect, Library, Reason, Rejection, Row
 from headrace.events.runs import RunEvent, RunQueued
 from headrace.events.upcasting import fingerprint
-from headrace.messages import ClaimWrite, CreateRun, LoseAttempt, RunCommand
+from headrace.messages import ClaimWrite, CreateRun, LoseAttempt, ReportAttempt, RunCommand
 from headrace.plans import model
 from headrace.vocabulary import CLAIM_GRANT_S, LOG_RUNS
 from headrace.wire import ClaimGrant
@@ -82,6 +82,14 @@ class RunRoom:
     def claims(self, state: Run) -> Iterable[LoseAttempt]:
         """Give the commands that give up what workers of another database were permitted to do (`db adopt`)."""
         return list(given_up(state))
+
+    def awaits(self, state: Run, command: ReportAttempt | LoseAttempt) -> bool:
+        """Tell whether the attempt that a report is about is still out: then it is still looked after."""
+        instance = (command.step, command.index)
+        trial = None if state.final else state.trial(instance)
+        if trial is None or trial.idle or trial.attempt != command.attempt:
+            return False
+        return command.attempt_id == state.attempt_id(instance, trial.attempt)
 
     def explain(self, state: Run) -> Sequence[Reason]:
         """Say why the run is not moving."""

@@ -67,11 +67,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--jobs", help="of --seed: only these runs, such as 0,2")
     parser.add_argument("--faults", help="of --seed: only these faults, by their number, such as 1,3")
     parser.add_argument("--calm", action="store_true", help="of --seed: no message or answer gets lost")
+    parser.add_argument("--stop", action="store_true", help="end with the first broken schedule")
     parser.add_argument("--no-shrink", action="store_true", help="do not look for a smaller history")
     given = parser.parse_args(arguments)
     logging.disable(logging.CRITICAL)
     if given.seed is not None:
         return _one(_reduced(scenario(given.seed), given), small=not given.no_shrink)
+    if given.stop:
+        return _first(range(given.first, given.first + given.seeds))
     return _many(range(given.first, given.first + given.seeds), given.processes, small=not given.no_shrink)
 
 
@@ -161,6 +164,21 @@ def _many(seeds: range, processes: int, *, small: bool) -> int:
     if void:
         _say(f"VOID: these faults never happened: {', '.join(void)}")
     return 1 if tally.failed or void else 0
+
+
+def _first(seeds: range) -> int:
+    """Look for the first broken schedule, for those who seed bugs."""
+    gc.freeze()
+    gc.disable()
+    for number, seed in enumerate(seeds, 1):
+        outcome = run(scenario(seed))
+        if outcome.findings:
+            _say(f"FIRST seed {seed} after {number} schedules: {outcome.findings[0]}")
+            return 1
+        if number % COLLECT_EVERY == 0:
+            gc.collect()
+    _say(f"nothing broken in {len(seeds)} schedules")
+    return 0
 
 
 def _chunk(seeds: range) -> Tally:

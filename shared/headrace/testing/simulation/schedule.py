@@ -135,6 +135,7 @@ class Schedule:
 
     def _outcome(self) -> Outcome:
         self.found += [Finding("nothing falls", told) for told in (*self.world.fallen, *self.loop.problems)]
+        self.found += [Finding("nothing is poison", one.error) for one in self.log._parked]  # noqa: SLF001  (all of it)
         if not self.found:
             rooms = _rooms if self.scenario.seed % REBUILD_EVERY == 0 else None
             self.found += at_once(check(self.log, self.history, now_ms=self.world.clock.now_ms(), rooms=rooms))

@@ -1,0 +1,72 @@
+"""What the simulation found, each held fast: the schedule that showed it, and the rule in small."""
+
+import asyncio
+
+import pytest
+
+from headrace.bus.memory import MemoryBus
+from headrace.decider import Dispatch
+from headrace.host.dispatch import Dispatcher
+from headrace.host.presence import Presence
+from headrace.host.tenure import Held
+from headrace.log.port import Tenure
+from headrace.messages import ReportAttempt
+from headrace.testing import virtual
+from headrace.testing.simulation.command import show
+from headrace.testing.simulation.scenario import scenario
+from headrace.testing.simulation.schedule import run
+from headrace.testing.virtual import VirtualClock
+from headrace.vocabulary import LOG_RUNS
+from tests.planner.runs_kit import Sim, call, plan
+from tests.shared.host_toy import KEYS, POOL_NAME, order
+
+SEEDS = (35, 1103)
+"""Schedules that once broke a promise."""
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_schedule_that_once_broke_a_promise_keeps_them(seed: int) -> None:
+    outcome = run(scenario(seed))
+    assert not outcome.findings, show(outcome)
+
+
+def test_the_word_of_a_refused_claimer_does_not_end_the_watch_over_the_attempt() -> None:
+    sim = Sim(plan(call("w", tool="write"))).create(authorized=True)
+    known = sim.orders["w"]
+    refused = ReportAttempt(
+        run_id=sim.id,
+        step="w",
+        attempt=known.attempt,
+        attempt_id=known.attempt_id,
+        status="failed",
+        worker="wrk_another",
+    )
+    sim.claim("w")
+    assert sim.do(refused).made() == ["attempt.late"]
+    assert sim.room.awaits(sim.run, refused)
+    assert sim.do(refused).made() == []
+    assert sim.room.awaits(sim.run, refused)
+    sim.report("w", {})
+    assert not sim.room.awaits(sim.run, refused)
+
+
+def test_orders_that_wait_while_their_lease_runs_out_leave_the_dispatcher_whole() -> None:
+    virtual.run(_leases_run_out())
+
+
+async def _leases_run_out() -> None:
+    clock = VirtualClock()
+    sent: list[object] = []
+    bus = MemoryBus(clock)
+    dispatcher = Dispatcher(bus, clock, KEYS, Presence(clock), lambda *given: sent.append(given))
+    lapsed = Held.begin(Tenure(LOG_RUNS, 0, 1, 0), clock.monotonic() - 1.0, None, None)
+    for number in range(3):
+        dispatcher.offer(lapsed, Dispatch(order("run_lapsed", "default", number)), suspect=False)
+    dispatcher.pump()
+    dispatcher.drop(lapsed)
+    dispatcher.tick()  # it told the negative length of a queue
+    standing = Held.begin(Tenure(LOG_RUNS, 1, 1, 0), clock.monotonic() + 60.0, None, None)
+    dispatcher.offer(standing, Dispatch(order("run_standing", "default", 9)), suspect=False)
+    dispatcher.pump()
+    await asyncio.sleep(0.1)
+    assert (await bus.passed(POOL_NAME)).last == 1

@@ -65,6 +65,7 @@ class Sim:
         self.run: Run = self.room.initial(self.id, workspace)
         self.history: list[tuple[RunEvent, int]] = []
         self.orders: dict[str, WorkOrder] = {}
+        self.dispatched: list[Dispatch] = []
         self.told: list[Tell] = []
         self.stopped: list[Stop] = []
         self.last: Sequence[RunEvent] | Rejection = ()
@@ -104,6 +105,7 @@ class Sim:
         for effect in effects:
             match effect:
                 case Dispatch(order=order):
+                    self.dispatched.append(effect)
                     self.orders[ids.instance(order.step, order.index)] = order
                 case Tell():
                     self.told.append(effect)

@@ -29,6 +29,8 @@ NEVER_AGAIN: Final = frozenset(
     }
 )
 """Errors that the same call would meet again."""
+GIVEN_UP: Final = frozenset({"worker_lost", "timeout"})
+"""Errors that an owner may have found without the worker's word, which is then news."""
 
 
 def report(run: Run, command: ReportAttempt, context: Context, library: Library) -> Sequence[RunEvent] | Rejection:
@@ -93,7 +95,7 @@ def _accepted(run: Run, command: ReportAttempt) -> bool:
         error = state.failed.get(command.index)
     elif known.attempt_id != command.attempt_id:
         return False
-    given_up = error is not None and error.type == "worker_lost"
+    given_up = error is not None and error.type in GIVEN_UP
     return not given_up or (command.error is not None and command.error.type == "worker_lost")
 
 

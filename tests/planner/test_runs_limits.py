@@ -1,0 +1,244 @@
+"""Time limits in layers, delays between attempts, and questions that are repeated until somebody confirms them."""
+
+from typing import Any
+
+import pytest
+
+from headrace import codec
+from headrace.events.runs import StepFailed
+from headrace.messages import CancelRun, NoteApprovalReceived, OpenApproval, SupersedeApproval, Wake
+from headrace.plans.model import ApprovalStep, Plan, Retry, ToolPin, WaitStep
+from headrace.steering import DropAttempt, OverdueAttempt, PauseRun, ResumeRun, SettleOutcome
+from headrace.vocabulary import ATTEMPTS_KEPT_MAX
+from tests.planner.runs_kit import Sim, call, plan, step
+
+ACTS = ToolPin(version="1", digest="sha256:a", effect="write", access="auto", pool="runner", idempotent=False)
+KEYED = ToolPin(version="1", digest="sha256:i", effect="write", access="auto", pool="runner", idempotent=True)
+THRICE = Retry(max_attempts=3, initial_s=10, factor=1, jitter=0)
+
+
+def writing(pin: ToolPin, **fields: Any) -> Sim:
+    return Sim(Plan(name="d", kind="Workflow", steps=(call("w", tool="w", **fields),), tools={"w": pin})).create()
+
+
+def drop(sim: Sim, instance: str) -> Sim:
+    order = sim.orders[instance]
+    return sim.do(DropAttempt(step=order.step, attempt=order.attempt, attempt_id=order.attempt_id, index=order.index))
+
+
+def overdue(sim: Sim, instance: str) -> Sim:
+    order = sim.orders[instance]
+    return sim.do(
+        OverdueAttempt(
+            step=order.step, attempt=order.attempt, attempt_id=order.attempt_id, index=order.index, worker="wrk_1"
+        )
+    )
+
+
+def limit_of(sim: Sim, step_id: str) -> tuple[str, float, str]:
+    error = sim.run.peek(step_id).error
+    assert error is not None
+    assert error.type == "timeout"
+    assert error.message.startswith(f"{error.details['timeout']} timeout: ")
+    return error.details["timeout"], error.details["timeout_s"], error.details["step"]
+
+
+def test_an_attempt_that_no_worker_takes_in_time_ends_the_step_and_is_not_tried_again() -> None:
+    sim = Sim(plan(call("a", queue_timeout_s=30, retry=THRICE))).create()
+    assert drop(sim.later(29), "a").made() == [], "its time is not over"
+    assert drop(sim.later(1), "a").made() == ["step.failed", "run.failed"]
+    assert limit_of(sim, "a") == ("queue", 30, "a")
+    assert "'a'" in sim.why()
+    assert "pool 'runner'" in sim.why()
+
+
+def test_the_queue_clock_begins_anew_with_each_attempt_and_is_told_to_the_dispatcher() -> None:
+    sim = Sim(plan(call("a", queue_timeout_s=30, retry=THRICE))).create()
+    assert sim.dispatched[-1].queue_until == sim.now + 30_000
+    sim.later(25).fail("a").later(10).do(Wake())
+    assert sim.dispatched[-1].queue_until == sim.now + 30_000
+    again = list(sim.room.outstanding(sim.room.restore(sim.room.snapshot(sim.run)), sim.now))
+    assert again[0].queue_until == sim.now + 30_000  # type: ignore[union-attr]  # a Dispatch
+    assert drop(sim.later(29), "a").made() == []
+
+
+def test_what_is_claimed_has_been_taken() -> None:
+    sim = writing(ACTS, queue_timeout_s=30).claim("w")
+    assert drop(sim.later(60), "w").made() == []
+
+
+def test_without_a_limit_an_attempt_waits_for_a_worker_for_ever() -> None:
+    sim = Sim(plan(call("a"))).create()
+    assert sim.dispatched[-1].queue_until is None
+    assert drop(sim.later(86_400), "a").made() == []
+
+
+def test_a_worker_that_lives_and_says_nothing_beyond_the_attempts_time_is_not_waited_for() -> None:
+    sim = Sim(plan(call("a", timeout_s=60, retry=Retry(max_attempts=2, initial_s=10, jitter=0)))).create()
+    first = sim.orders["a"]
+    assert overdue(sim, "a").made() == ["attempt.failed"]
+    assert [each.interrupt.attempt_id for each in sim.stopped] == [first.attempt_id]
+    assert overdue(sim, "a").made() == []
+    sim.later(10).do(Wake())
+    overdue(sim, "a")
+    assert limit_of(sim, "a") == ("attempt", 60, "a")
+    tried = sim.row("steps", step="a")["detail"]["attempts"]
+    assert [(each["number"], each["status"], each["worker"]) for each in tried] == [
+        (1, "timed_out", "wrk_1"),
+        (2, "timed_out", "wrk_1"),
+    ]
+
+
+def test_a_write_that_is_overdue_may_have_happened() -> None:
+    assert overdue(writing(ACTS).claim("w"), "w").made() == ["outcome.lost"]
+    keyed = writing(KEYED, retry=THRICE).claim("w")
+    assert overdue(keyed, "w").made() == ["attempt.failed"]
+
+
+def test_a_write_whose_worker_gave_up_in_time_fails_and_says_that_its_outcome_is_unknown() -> None:
+    sim = writing(ACTS, retry=THRICE).claim("w").fail("w", "took too long", "timeout", status="timed_out")
+    assert sim.status == "failed"
+    assert sim.run.data.error is not None
+    assert sim.run.data.error.details["outcome"] == "unknown"
+
+
+def test_a_steps_time_counts_its_attempts_and_the_delays_between_them() -> None:
+    sim = Sim(plan(call("a", step_timeout_s=25, retry=THRICE))).create()
+    assert sim.room.wake_at(sim.run) == sim.now + 25_000
+    sim.later(5).fail("a").later(10).do(Wake())
+    assert sim.orders["a"].attempt == 2
+    assert sim.room.wake_at(sim.run) == sim.now + 10_000
+    out = sim.orders["a"].attempt_id
+    assert sim.later(10).do(Wake()).made() == ["step.failed", "run.failed"]
+    assert limit_of(sim, "a") == ("step", 25, "a")
+    assert out in {each.interrupt.attempt_id for each in sim.stopped}
+    assert sim.report("a", 1).made() == ["attempt.late"]
+
+
+def test_a_step_over_its_time_is_not_tried_again_at_that_moment() -> None:
+    sim = Sim(plan(call("a", step_timeout_s=10, retry=THRICE, on_error="continue"))).create().fail("a")
+    assert sim.later(10).do(Wake()).made() == ["step.failed", "run.succeeded"]
+
+
+def test_a_steps_time_bounds_a_whole_map_and_stops_its_items() -> None:
+    sim = Sim(plan(call("m", items=[1, 2, 3], step_timeout_s=60, on_error="continue"), call("b", "m"))).create()
+    sim.report("m[0]", 1).later(60).do(Wake())
+    assert limit_of(sim, "m") == ("step", 60, "m")
+    assert "1 of 3 items" in sim.run.peek("m").error.message  # type: ignore[union-attr]  # it is set
+    assert {each.interrupt.attempt_id for each in sim.stopped} == {sim.orders[f"m[{n}]"].attempt_id for n in (1, 2)}
+    assert "b" in sim.orders
+    assert sim.report("m[1]", 2).made() == ["attempt.late"]
+    assert sim.report("m[0]", 1).made() == []
+
+
+def test_waits_approvals_and_pauses_do_not_count_against_a_steps_time() -> None:
+    sim = Sim(plan(call("a", step_timeout_s=25, retry=THRICE, confirm=True))).create()
+    sim.later(86_400).resolve()
+    sim.later(20).do(PauseRun()).later(900).do(ResumeRun())
+    assert sim.room.wake_at(sim.run) == sim.now + 5_000
+    assert sim.later(4).do(Wake()).made() == []
+    assert sim.report("a", 1).status == "succeeded"
+
+
+def test_while_nobody_knows_what_happened_a_steps_clock_stands_still() -> None:
+    sim = writing(ACTS, step_timeout_s=25).claim("w").later(20).lose("w")
+    assert sim.room.wake_at(sim.run) is None
+    sim.later(86_400).do(SettleOutcome(step="w", answer="not_happened"))
+    assert sim.room.wake_at(sim.run) == sim.now + 5_000
+
+
+def test_the_runs_own_time_names_itself_and_what_was_under_way() -> None:
+    sim = Sim(plan(call("a"), timeout_s=100)).create().later(100).do(Wake())
+    assert sim.run.data.error is not None
+    assert sim.run.data.error.details == {"timeout": "run", "timeout_s": 100, "step": "a"}
+    assert sim.why().startswith("run timeout: ")
+
+
+def test_a_timer_is_no_work() -> None:
+    sim = Sim(plan(step("w", WaitStep(seconds=3_600.0)), timeout_s=100)).create()
+    assert sim.later(3_600).do(Wake()).status == "succeeded"
+
+
+def test_every_failed_attempt_and_its_delay_is_shown_and_only_the_last_are_kept() -> None:
+    sim = Sim(plan(call("a", retry=Retry(max_attempts=100, initial_s=10, factor=1, jitter=0)))).create()
+    sim.fail("a", "flaky", "upstream_error")
+    (wait,) = sim.row()["detail"]["waiting"]
+    assert (wait["for"], wait["step"], wait["until"]) == ("retry", "a", sim.now + 10_000)
+    (shown,) = sim.row("steps", step="a")["detail"]["attempts"]
+    assert shown == {
+        "number": 1,
+        "status": "failed",
+        "index": None,
+        "iteration": 0,
+        "attempt_id": sim.orders["a"].attempt_id,
+        "worker": "wrk_1",
+        "error": {"type": "upstream_error", "message": "flaky"},
+        "started_at": sim.now,
+        "finished_at": sim.now,
+        "next_at": sim.now + 10_000,
+    }
+    for _ in range(ATTEMPTS_KEPT_MAX + 5):
+        sim.later(10).do(Wake()).fail("a", "flaky")
+    tried = sim.row("steps", step="a")["detail"]["attempts"]
+    assert [each["number"] for each in tried] == list(range(7, ATTEMPTS_KEPT_MAX + 7))
+
+
+@pytest.mark.parametrize("items", [0, 50])
+def test_the_next_time_follows_retries_of_items_as_they_come_and_go(items: int) -> None:
+    listed = list(range(items or 3))
+    sim = Sim(plan(call("m", items=listed, retry=Retry(max_attempts=9, initial_s=10, factor=3, jitter=0)))).create()
+    sim.fail("m[1]")
+    first = sim.now + 10_000
+    assert sim.room.wake_at(sim.run) == min(first, sim.now + 1_800_000)
+    sim.later(4).fail("m[2]")
+    assert sim.room.wake_at(sim.run) == first
+    restored = sim.room.restore(sim.room.snapshot(sim.run))
+    assert sim.room.wake_at(restored) == first
+    sim.later(6).do(Wake())
+    assert sim.room.wake_at(sim.run) == first + 4_000
+    for place in set(listed) - {2}:
+        sim.report(f"m[{place}]")
+    assert sim.room.wake_at(sim.run) == first + 4_000
+    sim.later(4).do(Wake()).report("m[2]")
+    assert (sim.status, sim.room.wake_at(sim.run)) == ("succeeded", None)
+
+
+def asking() -> Sim:
+    return Sim(plan(step("ok", ApprovalStep()), step("w", WaitStep(seconds=20.0)))).create()
+
+
+def test_a_question_without_receipt_does_not_put_off_what_is_due_sooner() -> None:
+    sim = asking()
+    asked = sim.now
+    assert sim.room.wake_at(sim.run) == asked + 2_000
+    sim.later(10).do(Wake())
+    assert sim.room.wake_at(sim.run) == asked + 2_000, "it is overdue"
+    assert sim.room.wake_after(sim.run, sim.now) == asked + 20_000
+    assert sim.later(10).do(Wake()).made() == ["step.succeeded"]
+
+
+def test_what_an_ended_run_asked_is_taken_back_until_somebody_confirms_that() -> None:
+    sim = asking()
+    ask = next(iter(sim.run.data.asks.values()))
+    sim.do(NoteApprovalReceived(approval_id=ask.approval_id)).do(CancelRun(reason="enough"))
+    assert sim.status == "cancelled"
+    assert not sim.room.finished(sim.run)
+    assert (sim.row()["busy"], sim.room.wake_at(sim.run)) == (True, sim.now + 2_000)
+    sim.told.clear()
+    sim.later(2).do(Wake())
+    (told,) = sim.told
+    assert told.command == SupersedeApproval(reason="the run cancelled", reply_to=sim.id, step="ok", digest=ask.digest)
+    assert list(sim.room.outstanding(sim.run, sim.now)) == [told]
+    assert sim.resolve("superseded").made() == ["approval.resolved"]
+    assert sim.room.finished(sim.run)
+    assert (sim.status, sim.row()["busy"], sim.room.wake_at(sim.run)) == ("cancelled", False, None)
+    assert not any(isinstance(event, StepFailed) for event, _ in sim.history)
+
+
+def test_an_answer_that_comes_while_a_run_is_being_cancelled_fails_nothing() -> None:
+    sim = Sim(plan(step("ok", ApprovalStep()), call("a"))).create().do(CancelRun())
+    assert sim.resolve("superseded").made() == ["approval.resolved"]
+    assert sim.report("a", status="cancelled").status == "cancelled"
+    assert sim.step_status("ok") == "cancelled"
+    assert any(isinstance(tell.command, OpenApproval) for tell in sim.told)
+    assert codec.loads(sim.run.data.outputs) is None

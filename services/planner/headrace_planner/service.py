@@ -12,6 +12,7 @@ from headrace.host.library import CachedLibrary
 from headrace.host.owner import OwnerHost
 from headrace.host.presence import Presence
 from headrace.keys import Keys
+from headrace.log.retention import Keeper
 from headrace.serving import Running, serve
 from headrace.vocabulary import LOG_CATALOGUE, LOG_RUNS
 from headrace_planner.catalogue.admit import RunPreparer
@@ -74,6 +75,9 @@ class PlannerService:
             group.create_task(host.run())
             for companion in self.companions(log, bus, keys, clock, preparers):
                 group.create_task(companion.run())
+            if running.config.database_url:
+                keeper = Keeper(running.config.database_url, clock, running.config.retention_months)
+                group.create_task(keeper.run())
 
 
 service = PlannerService()

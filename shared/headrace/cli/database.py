@@ -1,4 +1,4 @@
-"""The database: migrate, verify, rebuild, adopt. These work on Postgres directly, so they need no service to run."""
+"""The database: migrate, verify, rebuild, adopt; months in `db_months`. These work on Postgres directly, so they need no service to run."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,12 +7,15 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from headrace.cli import db_months
 from headrace.cli.exits import FAILED
 from headrace.cli.options import Out, Output, found, show
 from headrace.config import from_env
 from headrace.errors import ValidationError
 
-app = typer.Typer(no_args_is_help=True, help="The database: migrate, verify, rebuild, adopt.")
+app = typer.Typer(no_args_is_help=True, help="The database: migrate, verify, rebuild, adopt, months, archive, restore.")
+for _command in (db_months.months, db_months.archive, db_months.restore):
+    app.command()(_command)
 
 
 def url() -> str:
@@ -43,12 +46,10 @@ def verify(output: Output = Out.TEXT) -> None:
 
         told: list[dict[str, Any]] = []
         async for each in log.verify():
-            if isinstance(each, Break):
-                told.append(
-                    {"log": each.log, "partition": each.partition, "position": each.position, "broken": each.reason}
-                )
-            else:
-                told.append({"log": each[0], "partition": each[1], "position": each[2], "broken": None})
+            place = (each.log, each.partition, each.position) if isinstance(each, Break) else each
+            archived = await log.archived(*place[:2])
+            one = dict(zip(("log", "partition", "position"), place, strict=True))
+            told.append({**one, "broken": each.reason if isinstance(each, Break) else None, "archived": archived})
         return told
 
     partitions = asyncio.run(_with_log(todo))
@@ -61,6 +62,11 @@ def verify(output: Output = Out.TEXT) -> None:
                 print(f"{place}: BROKEN at position {each['position']}: {each['broken']}")
             else:
                 print(f"{place}: the chain holds up to position {each['position']}")
+            if each["archived"]:
+                ranges = ", ".join(
+                    f"{first}-{last}" if first < last else f"{first}" for first, last in each["archived"]
+                )
+                print(f"  archived, known by their leaves alone: {ranges}")
 
     show(output, {"holds": not broken, "partitions": partitions}, text)
     raise typer.Exit(FAILED if broken else 0)
@@ -109,9 +115,11 @@ def rebuild(output: Output = Out.TEXT) -> None:
     """Make all projections again from the log, and say what differed from what was there."""
 
     async def todo(log: Any) -> dict[str, Any]:
+        from headrace.log.months import Months
         from headrace.log.rebuild import rebuild as again
 
-        report = await again(log)
+        async with Months.keeping(url()):  # no month comes or goes meanwhile
+            report = await again(log)
         told: dict[str, Any] = msgspec.to_builtins(report)
         return told
 

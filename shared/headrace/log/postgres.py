@@ -264,8 +264,13 @@ class PostgresLog:
         return [Parked(**dict(row)) for row in rows]
 
     def verify(self) -> AsyncIterator[Break | tuple[str, int, int]]:
-        """Walk every chain."""
-        return verify(self)
+        """Walk every chain; where a month is away, its leaves in the chain stand for its events."""
+        return verify(self, self.archived)
+
+    async def archived(self, log: str, partition: int) -> list[tuple[int, int]]:
+        """Give the positions of a partition whose events are away, as ranges in order, both ends included."""
+        rows = await self._reader.fetch(QUERIES["archived"], log, partition)
+        return [(row["first"], row["last"]) for row in rows]
 
     # for a rebuild
 

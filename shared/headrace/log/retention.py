@@ -1,0 +1,90 @@
+"""Retention: months of the log that lie far enough back and whose streams are all over are detached, on their own.
+
+Every planner runs a `Keeper`; one at a time works, under a lock of the database. It looks once a day, when the day is
+new, and when it starts. Detaching waits for nobody that appends waits for, and drops nothing: what is detached stays in
+the database beside the log until `headrace db archive` writes it to a file.
+"""
+
+import logging
+from typing import Final
+
+import asyncpg
+
+from headrace.clock import Clock
+from headrace.errors import ConflictError, HeadraceError
+from headrace.log.connections import translated
+from headrace.log.months import TIMELESS, Months, Straggler, before, named, shown
+
+DAY_S: Final = 86_400
+AGAIN_S: Final = 60.0
+"""How soon it is tried again after the database did not answer."""
+SETTLE_S: Final = 300
+"""How long after midnight a look is taken, so that all clocks agree on the day."""
+OVERDUE_SHOWN_MAX: Final = 20
+logger = logging.getLogger(__name__)
+
+
+class Keeper:
+    """Keeps the last months in the log: `months` whole ones before the current; 0 keeps all."""
+
+    def __init__(self, url: str, clock: Clock, months: int) -> None:
+        self._url, self._clock, self._months = url, clock, months
+
+    async def run(self) -> None:
+        """Look after months until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except ConflictError as problem:
+                logger.info("months are not looked after: %s", problem)
+            except (HeadraceError, TimeoutError) as problem:
+                logger.warning("months are looked after again in %g s: %s", AGAIN_S, problem)
+                await self._clock.sleep(AGAIN_S)
+                continue
+            today_s = self._clock.now_ms() // 1000 % DAY_S
+            await self._clock.sleep(DAY_S - today_s + SETTLE_S)
+
+    async def look(self) -> list[int]:
+        """Detach what may leave, and say what is held; gives the months that left. Raises as `Months.keeping`."""
+        left: list[int] = []
+        if self._months == 0:
+            return left
+        async with Months.keeping(self._url) as months:
+            for month in await overdue(months, self._months):
+                with translated():
+                    held = await self._detach(months, month)
+                if held:
+                    logger.warning("the month %s stays in the log: %s", shown(month), named(held))
+                else:
+                    logger.info("the month %s was detached: `headrace db archive` writes it to a file", shown(month))
+                    left.append(month)
+        return left
+
+    async def _detach(self, months: Months, month: int) -> list[Straggler]:
+        try:
+            return await months.detach(month)
+        except asyncpg.LockNotAvailableError:
+            return [Straggler(month, "", "somebody uses it right now")]
+
+
+async def overdue(months: Months, kept: int) -> list[int]:
+    """Give the months in the log that lie further back than is kept; not those that somebody brought back."""
+    oldest = before(await months.now(), kept)
+    return [
+        one.month
+        for one in await months.all()
+        if one.stands and TIMELESS != one.month < oldest and one.state in {None, "closed"}
+    ]
+
+
+async def held(url: str, kept: int) -> list[Straggler]:
+    """Name the streams that hold months in the log beyond what is kept, for `headrace doctor`; 0 keeps all."""
+    if kept == 0:
+        return []
+    found: list[Straggler] = []
+    async with Months.looking(url) as months:
+        for month in await overdue(months, kept):
+            found += await months.stragglers(month, OVERDUE_SHOWN_MAX - len(found))
+            if len(found) >= OVERDUE_SHOWN_MAX:
+                break
+    return found

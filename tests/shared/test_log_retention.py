@@ -1,0 +1,427 @@
+"""Months leave the log and come back: nothing is lost, nothing waits, and what holds one is named."""
+
+import asyncio
+import json
+import zipfile
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from headrace import codec, ids
+from headrace.clock import SystemClock
+from headrace.errors import ConflictError, ValidationError
+from headrace.log import moving
+from headrace.log.archive import Archive
+from headrace.log.months import Months, before, between, parse, shown
+from headrace.log.port import Batch, Break, DataError, NewEvent
+from headrace.log.postgres import PostgresLog
+from headrace.log.rebuild import rebuild
+from headrace.log.retention import Keeper, held
+from headrace.vocabulary import LOG_RUNS
+from headrace.wire import Line
+from tests.planner.runs_kit import Sim
+from tests.shared.log_runs_kit import FORMATS, META, OWNER, WRITES, run_at, write
+
+CLOCK = SystemClock()
+LONG_AGO = 202_601
+IN_IT = int(datetime(2026, 1, 15, tzinfo=UTC).timestamp() * 1000)
+TABLES = ("events", "chain", "runs", "steps", "artifacts", "approvals", "blobs", "blob_workspaces", "partitions")
+EPOCHS = ("epoch", "owner", "lease_until")
+DEADLINE_S = 20.0
+ALL = "select * from headrace.{}"
+CLOSED = "202601 is closed"
+PENDING = "select exists(select from pg_inherits where inhdetachpending)"
+DETACHING = """
+select exists(select from pg_stat_activity
+  where query like '%detach partition%' and pid <> pg_backend_pid() and state = 'active')
+"""
+
+
+@pytest.fixture
+async def log(postgres_url: str) -> AsyncIterator[PostgresLog]:
+    opened = await PostgresLog.open(postgres_url, CLOCK)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def database(postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(postgres_url)
+    yield connection
+    await connection.close()
+
+
+def done(at: int, number: int, partition: int = 3) -> Sim:
+    return run_at(at, partition, number).create().report("one", number).report("two", number)
+
+
+async def mixed(log: PostgresLog) -> tuple[list[Sim], list[Sim]]:
+    """Write finished runs of a month long ago, and of now, by turns into two partitions."""
+    now = CLOCK.now_ms() - 60_000
+    old = [done(IN_IT + number, number, 3 + number % 2) for number in range(6)]
+    new = [done(now + number, 100 + number, 3 + number % 2) for number in range(6)]
+    for one, other in zip(old, new, strict=True):
+        await write(log, one, other)
+    await log.put_lines([
+        Line(run_id=old[0].id, attempt_id="att_1", step="one", sequence=n, at=IN_IT, text=f"line {n}", workspace="default")
+        for n in range(3)
+    ])  # fmt: skip
+    return old, new
+
+
+async def everything(database: asyncpg.Connection) -> dict[str, list[Any]]:
+    """Read all there is, but who holds what, and the ids of lines."""
+    found = {table: sorted(map(_row, await database.fetch(ALL.format(table)))) for table in TABLES}
+    found["lines"] = [
+        _row(row) for row in await database.fetch("select attempt_id, sequence, text from headrace.lines order by id")
+    ]
+    return found
+
+
+def _row(row: Any) -> str:
+    return repr({name: value for name, value in dict(row).items() if name not in EPOCHS})
+
+
+async def breaks(log: PostgresLog) -> list[Break]:
+    return [found async for found in log.verify() if isinstance(found, Break)]
+
+
+async def archived(url: str, path: Path, month: int = LONG_AGO) -> None:
+    async with Months.keeping(url) as months:
+        assert await months.detach(month) == []
+        await moving.archive(months, month, path)
+
+
+# --- there and back --------------------------------------------------------------------------------------------------
+
+
+async def test_a_month_is_archived_and_restored_and_nothing_has_changed(
+    log: PostgresLog, postgres_url: str, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    old, new = await mixed(log)
+    before_it = await everything(database)
+    file = tmp_path / "january.zip"
+    await archived(postgres_url, file)
+
+    assert await breaks(log) == [], "the chain holds by its leaves alone"
+    ranges = await log.archived(LOG_RUNS, 3)
+    events = sum(len(sim.history) for sim in old if ids.partition_of(sim.id) == 3)
+    assert sum(last - first + 1 for first, last in ranges) == events
+    assert len(ranges) > 1, "runs of now stand between"
+    assert await log.stream(LOG_RUNS, old[0].id) == []
+    assert len(await log.stream(LOG_RUNS, new[0].id)) == len(new[0].history)
+    assert {row["id"] for row in await log.rows("runs", {})} == {sim.id for sim in new}
+    assert (await rebuild(log)).changed == 0
+    assert await database.fetchval("select to_regclass('headrace.events_202601')") is None
+    assert await database.fetchval("select count(*) from headrace.lines") == 0
+
+    async with Months.keeping(postgres_url) as months:
+        manifest = await moving.restore(months, file)
+    assert (manifest.streams, manifest.events) == (len(old), sum(len(sim.history) for sim in old))
+    assert (await rebuild(log, month=LONG_AGO)).rows > 0
+    assert await breaks(log) == []
+    assert await log.archived(LOG_RUNS, 3) == []
+    assert (await rebuild(log)).changed == 0
+    assert await everything(database) == before_it
+    guards = await database.fetch(
+        "select tgname from pg_trigger where tgrelid = 'headrace.events_202601'::regclass and not tgisinternal"
+    )
+    assert [row[0] for row in guards] == ["append_only"]
+
+
+async def test_a_month_that_was_only_detached_is_put_back_without_a_file(
+    log: PostgresLog, postgres_url: str, database: asyncpg.Connection
+) -> None:
+    await mixed(log)
+    before_it = await everything(database)
+    async with Months.keeping(postgres_url) as months:
+        assert await months.detach(LONG_AGO) == []
+        assert await breaks(log) == []
+        await months.reattach(LONG_AGO)
+        with pytest.raises(ConflictError, match="restored"):
+            await months.reattach(LONG_AGO)
+    await rebuild(log, month=LONG_AGO)
+    assert await everything(database) == before_it
+
+
+async def test_an_archive_says_what_it_holds_and_proves_itself(
+    log: PostgresLog, postgres_url: str, tmp_path: Path
+) -> None:
+    old, _ = await mixed(log)
+    file = tmp_path / "january.zip"
+    await archived(postgres_url, file)
+    with Archive(file) as archive:
+        archive.check()
+        assert archive.manifest.month == "2026-01"
+        assert archive.manifest.lines == 3
+        assert {kept.stream_id for place in archive.places() for kept in archive.events(place)} == {s.id for s in old}
+        assert [bound.digest for bound in archive.bound()] == [old[0].digest]
+        assert codec.sha256(archive.body(old[0].digest)) == old[0].digest
+    with pytest.raises(ValidationError, match="not written over"):
+        await archived_again(log, postgres_url, file)
+
+
+async def archived_again(log: PostgresLog, url: str, file: Path) -> None:
+    async with Months.keeping(url) as months:
+        await moving.restore(months, file)
+        await rebuild(log, month=LONG_AGO)
+        assert await months.detach(LONG_AGO) == []
+        await moving.archive(months, LONG_AGO, file)
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+def changed(file: Path, target: Path, change: Any) -> Path:
+    """Copy an archive with one member's bytes changed, the manifest made to fit."""
+    import hashlib
+
+    with zipfile.ZipFile(file) as source, zipfile.ZipFile(target, "w") as made:
+        manifest = json.loads(source.read("manifest.json"))
+        for name in source.namelist():
+            if name == "manifest.json":
+                continue
+            body = change(name, source.read(name))
+            manifest["members"][name] = {"sha256": hashlib.sha256(body).hexdigest(), "size_bytes": len(body)}
+            made.writestr(name, body)
+        made.writestr("manifest.json", json.dumps(manifest))
+    return target
+
+
+async def test_an_archive_that_was_tampered_with_is_refused_and_changes_nothing(
+    log: PostgresLog, postgres_url: str, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    await mixed(log)
+    file = tmp_path / "january.zip"
+    await archived(postgres_url, file)
+    before_it = await everything(database)
+    truncated = tmp_path / "truncated.zip"
+    truncated.write_bytes(file.read_bytes()[:-100])
+    forged = changed(file, tmp_path / "forged.zip", lambda _, body: body.replace(b'\\"output\\":2', b'\\"output\\":7'))
+    assert zipfile.ZipFile(forged).read("events/runs-3.jsonl") != zipfile.ZipFile(file).read("events/runs-3.jsonl")
+    fewer = changed(
+        file,
+        tmp_path / "fewer.zip",
+        lambda name, body: body[: body.rindex(b"\n", 0, -1) + 1] if "runs-3" in name else body,
+    )
+    async with Months.keeping(postgres_url) as months:
+        for bad, said in ((truncated, "no archive"), (forged, "chain says"), (fewer, "missing|damaged")):
+            with pytest.raises(ValidationError, match=said):
+                await moving.restore(months, bad)
+    assert await everything(database) == before_it
+
+
+async def test_an_archive_of_another_log_is_refused(
+    log: PostgresLog, postgres_url: str, another_url: str, tmp_path: Path
+) -> None:
+    await mixed(log)
+    other = await PostgresLog.open(another_url, CLOCK)
+    await write(other, *[done(IN_IT + n, 50 + n, 3 + n % 2) for n in range(6)])
+    await other.close()
+    await archived(postgres_url, tmp_path / "one.zip")
+    await archived(another_url, tmp_path / "other.zip")
+    async with Months.keeping(postgres_url) as months:
+        with pytest.raises(ConflictError, match="log"):
+            await moving.restore(months, tmp_path / "other.zip")
+        await moving.restore(months, tmp_path / "one.zip")
+        with pytest.raises(ConflictError, match="restored"):
+            await moving.restore(months, tmp_path / "one.zip")
+
+
+@pytest.fixture
+async def another_url(postgres_server: Any) -> AsyncIterator[str]:
+    """Give another migrated database."""
+    from headrace.log.migrate import migrate
+    from tests.conftest import fresh_database
+
+    async for url in fresh_database(postgres_server):
+        await migrate(url)
+        yield url
+
+
+async def test_a_stream_that_is_not_over_holds_its_month_and_is_named(log: PostgresLog, postgres_url: str) -> None:
+    going = run_at(IN_IT, 3, 1).create().report("one", 1)
+    await write(log, done(IN_IT, 2), going)
+    async with Months.keeping(postgres_url) as months:
+        (straggler,) = await months.detach(LONG_AGO)
+    assert (straggler.stream_id, straggler.status) == (going.id, "running")
+    assert [each.stream_id for each in await held(postgres_url, 3)] == [going.id]
+    assert await held(postgres_url, 0) == []
+    assert await Keeper(postgres_url, CLOCK, 3).look() == []
+    assert len(await log.stream(LOG_RUNS, going.id)) == len(going.history)
+    late = NewEvent(going.id, len(going.history) + 1, "run.started", 1, "default", CLOCK.now_ms(), b"{}", META)
+    assert not (await log.append_events([await batch(log, late)])).stale, "the month is open as it was"
+
+
+async def test_a_stream_without_its_row_holds_its_month(
+    log: PostgresLog, postgres_url: str, database: asyncpg.Connection
+) -> None:
+    sim = done(IN_IT, 1)
+    await write(log, sim)
+    await database.execute("delete from headrace.runs")
+    async with Months.keeping(postgres_url) as months:
+        (said,) = await months.detach(LONG_AGO)
+    assert "db rebuild" in str(said.status)
+
+
+async def batch(log: PostgresLog, event: NewEvent) -> Batch:
+    holdings = await log.heartbeat(OWNER, FORMATS, lease_s=60)
+    at = next(one for one in holdings.tenures if (one.log, one.partition) == (LOG_RUNS, 3))
+    return Batch(log=LOG_RUNS, partition=3, epoch=at.epoch, expected_position=at.last_position, events=[event])
+
+
+async def test_nothing_more_gets_into_a_month_that_left(log: PostgresLog, postgres_url: str, tmp_path: Path) -> None:
+    sim = done(IN_IT, 1)
+    await write(log, sim)
+    late = NewEvent(sim.id, len(sim.history) + 1, "attempt.late", 1, "default", CLOCK.now_ms(), b"{}", META)
+    anew = NewEvent(
+        ids.make("run", IN_IT, b"0123456789", 3), 1, "run.queued", 1, "default", CLOCK.now_ms(), b"{}", META
+    )
+    async with Months.keeping(postgres_url) as months:
+        await months.connection.execute("select headrace.close_month(202601)")
+        for event in (late, anew):
+            with pytest.raises(DataError, match=CLOSED):
+                await log.append_events([await batch(log, event)])
+        assert await months.detach(LONG_AGO) == []
+        for event in (late, anew):
+            with pytest.raises(DataError, match=CLOSED):
+                await log.append_events([await batch(log, event)])
+        await moving.archive(months, LONG_AGO, tmp_path / "january.zip")
+        for event in (late, anew):
+            with pytest.raises(DataError, match=CLOSED):
+                await log.append_events([await batch(log, event)])
+    await write(log, done(CLOCK.now_ms() - 1_000, 2))
+    assert await breaks(log) == []
+
+
+async def test_neither_this_month_nor_that_of_streams_that_never_end_leaves(
+    log: PostgresLog, postgres_url: str
+) -> None:
+    async with Months.keeping(postgres_url) as months:
+        with pytest.raises(ValidationError, match="could leave"):
+            await months.detach(197001)
+        current = before(await months.now(), 0)
+    await write(log, done(CLOCK.now_ms() - 1_000, 1))
+    assert await Keeper(postgres_url, CLOCK, 1).look() == []
+    assert current in {one.month async for one in standing(postgres_url)}
+
+
+async def standing(url: str) -> AsyncIterator[Any]:
+    async with Months.looking(url) as months:
+        for one in await months.all():
+            if one.attached:
+                yield one
+
+
+async def seen(database: asyncpg.Connection, query: str, *, there: bool = True) -> None:
+    """Look until something is seen in the database, or is gone."""
+    async with asyncio.timeout(DEADLINE_S):
+        while await database.fetchval(query) is not there:  # noqa: ASYNC110  (a database has no event to wait for)
+            await asyncio.sleep(0.02)
+
+
+# --- while others work -----------------------------------------------------------------------------------------------
+
+
+async def test_appends_go_on_while_a_detaching_waits_for_a_long_reader(
+    log: PostgresLog, postgres_url: str, database: asyncpg.Connection
+) -> None:
+    await mixed(log)
+    reader = await asyncpg.connect(postgres_url)
+    await reader.execute("begin isolation level repeatable read")
+    await reader.fetch("select count(*) from headrace.events")  # as pg_dump, it holds every month
+    async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
+        keeping = group.create_task(Keeper(postgres_url, CLOCK, 3).look())
+        await seen(database, PENDING)
+        for number in range(5):
+            await write(log, done(CLOCK.now_ms() - 1_000 + number, 200 + number))
+        assert await breaks(log) == []
+        assert not keeping.done()
+        await reader.execute("commit")
+        assert await keeping == [LONG_AGO]
+    await reader.close()
+    assert await breaks(log) == []
+
+
+async def test_a_detaching_that_was_cut_off_is_finished_by_the_next(
+    log: PostgresLog, postgres_url: str, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    await mixed(log)
+    before_it = await everything(database)
+    reader = await asyncpg.connect(postgres_url)
+    await reader.execute("begin isolation level repeatable read")
+    await reader.fetch("select count(*) from headrace.events")
+    async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
+        keeping = group.create_task(Keeper(postgres_url, CLOCK, 3).look())
+        await seen(database, PENDING)
+        keeping.cancel()
+    assert await breaks(log) == []
+    await reader.execute("rollback")
+    await reader.close()
+    await seen(database, DETACHING, there=False)
+    assert await Keeper(postgres_url, CLOCK, 3).look() == [LONG_AGO]
+    async with Months.keeping(postgres_url) as months:
+        await moving.archive(months, LONG_AGO, tmp_path / "january.zip")
+        await moving.restore(months, tmp_path / "january.zip")
+    await rebuild(log, month=LONG_AGO)
+    assert await everything(database) == before_it
+
+
+async def test_one_process_at_a_time_moves_months_and_one_brought_back_stays(
+    log: PostgresLog, postgres_url: str
+) -> None:
+    await mixed(log)
+    keeper = Keeper(postgres_url, CLOCK, 3)
+    async with Months.keeping(postgres_url):
+        with pytest.raises(ConflictError, match="another process"):
+            await keeper.look()
+    assert await Keeper(postgres_url, CLOCK, 0).look() == [], "0 keeps all"
+    assert await keeper.look() == [LONG_AGO]
+    assert await keeper.look() == []
+    async with Months.keeping(postgres_url) as months:
+        await months.reattach(LONG_AGO)
+    assert await keeper.look() == [], "somebody wants it here"
+
+
+async def test_bodies_go_when_nothing_names_them_any_more_and_come_back_with_their_month(
+    log: PostgresLog, postgres_url: str, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    old = run_at(IN_IT, 3, 1, WRITES).create(authorized=True).report("one", 1).claim("two").report("two", 2)
+    await write(log, old, done(CLOCK.now_ms() - 60_000, 2), done(IN_IT, 3))
+    await log.put_blob(codec.sha256(b"stray"), b"stray", "default")
+    await log.put_blob(codec.sha256(b"put again"), b"put again", "default")
+    await log.put_blob(codec.sha256(b"new"), b"new", "default")
+    await database.execute("update headrace.blobs set at = $1 where body <> 'new'", IN_IT)
+    await log.put_blob(codec.sha256(b"put again"), b"put again", "default")
+    await archived(postgres_url, tmp_path / "january.zip")
+    async with Months.keeping(postgres_url) as months:
+        count, _ = await months.collect()
+    kept = {row[0] for row in await database.fetch("select digest from headrace.blobs")}
+    reads = done(IN_IT, 9).digest
+    assert kept == {reads, codec.sha256(b"put again"), codec.sha256(b"new")}, "what a run of now names, and what is new"
+    assert count == 2
+    async with Months.keeping(postgres_url) as months:
+        await moving.restore(months, tmp_path / "january.zip")
+    assert set(await log.get_blobs([old.digest])) == {old.digest}
+    assert (await rebuild(log, month=LONG_AGO)).rows > 0
+    assert (await rebuild(log)).changed == 0
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def test_months_are_counted_over_the_turn_of_the_year() -> None:
+    november = int(datetime(2026, 11, 21, tzinfo=UTC).timestamp() * 1000)
+    assert [before(november, count) for count in (0, 10, 11, 12, 23)] == [202611, 202601, 202512, 202511, 202412]
+    assert parse(shown(202512)) == 202512
+    for wrong in ("2026", "2026-13", "2026-00", "26-01", "january"):
+        with pytest.raises(ValidationError):
+            parse(wrong)
+    first, after = between("run", 202512)
+    inside = [ids.make("run", at, b"0123456789", 3) for at in (1_764_547_200_000, 1_767_225_599_999)]
+    assert all(first <= each < after for each in inside)
+    assert not first <= ids.make("run", 1_767_225_600_000, b"0123456789", 3) < after

@@ -15,6 +15,7 @@ from headrace.bus.memory_broker import MemoryBroker
 from headrace.bus.port import Delivery
 from headrace.codec import Raw
 from headrace.decider import Context, Dispatch, Effect, Rejection, Row, Stop, Tell
+from headrace.envelope import Message
 from headrace.errors import ConflictError
 from headrace.events.base import Actor, Event
 from headrace.events.runs import MapStarted, StepSkipped, StepSucceeded, TimerStarted
@@ -28,7 +29,6 @@ from headrace.messages import (
     ClaimWrite,
     Command,
     LoseAttempt,
-    Message,
     ReportAttempt,
     Told,
     Wake,

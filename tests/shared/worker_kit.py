@@ -27,9 +27,9 @@ RUN = ids.make("run", 1_800_000_000_000, b"entropy-of-a-run", 3)
 DEADLINE_S = 10.0
 
 
-async def until(condition: Callable[[], Any]) -> None:
-    """Wait for a condition; raises TimeoutError after DEADLINE_S."""
-    async with asyncio.timeout(DEADLINE_S):
+async def until(condition: Callable[[], Any], seconds: float = DEADLINE_S) -> None:
+    """Wait for a condition; raises TimeoutError after `seconds`."""
+    async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  (a condition of a test has no event)
             await asyncio.sleep(0.002)
 

@@ -70,4 +70,11 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     next_cursor: str | None = None
 
 
+class RateLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How many attempts may begin in a period of seconds."""
+
+    limit: int
+    period_s: float
+
+
 SYSTEM = Actor(id="system", name="headrace", roles=())

@@ -5,11 +5,14 @@ from typing import Any
 import msgspec
 
 from headrace.codec import Raw
-from headrace.events.base import Actor, Event
+from headrace.events.base import Actor, Event, RateLimit
 
 
 class ToolManifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker says about a tool it can perform; a plan pins its digest."""
+    """What a worker says about a tool it can perform; a plan pins its digest.
+
+    `rate_limit` is left out, and out of the digest, where there is none: so tools of before keep their digests.
+    """
 
     name: str
     version: str
@@ -22,6 +25,7 @@ class ToolManifest(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
     kind: str = "tool"
     requires_connection: str | None = None
+    rate_limit: RateLimit | msgspec.UnsetType = msgspec.UNSET
 
 
 class WorkflowApplied(Event, frozen=True, kw_only=True, tag="workflow.applied"):

@@ -4,7 +4,7 @@ They belong to the log `runs` like those in `events.runs`, which holds the union
 """
 
 from headrace.codec import NULL, Raw
-from headrace.events.base import Actor, ArtifactInfo, BlobRef, Event, Evidence
+from headrace.events.base import Actor, ArtifactInfo, BlobRef, ErrorInfo, Event, Evidence
 
 
 class LoopIterated(Event, frozen=True, kw_only=True, tag="loop.iterated"):
@@ -107,10 +107,13 @@ class OutcomeSettled(Event, frozen=True, kw_only=True, tag="outcome.settled"):
 
 
 class CompensationStarted(Event, frozen=True, kw_only=True, tag="compensation.started"):
-    """Written when a run failed or was cancelled and what its steps did is to be undone, in the order of `steps`."""
+    """Written when a run failed or was cancelled and what its steps did is to be undone, the newest first."""
 
     reason: str
-    steps: tuple[str, ...]
+    error: ErrorInfo | None = None
+    step: str | None = None
+    by: Actor | None = None
+    why: str = ""
 
 
 class PermitRequested(Event, frozen=True, kw_only=True, tag="permit.requested"):

@@ -125,4 +125,5 @@ def pin_of(manifest: ToolManifest) -> ToolPin:
         idempotent=manifest.idempotent,
         kind=manifest.kind,
         requires_connection=manifest.requires_connection,
+        rate_limit=manifest.rate_limit or None,
     )

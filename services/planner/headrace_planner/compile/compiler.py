@@ -216,10 +216,12 @@ def _pins(steps: list[Step], catalogue: Catalogue) -> dict[str, ToolPin]:
 
 
 def _gated(step: Step, pins: dict[str, ToolPin], children: dict[str, WorkflowPin]) -> bool:
-    if step.sub_workflow is not None:
-        return children[step.sub_workflow.workflow].gated
-    name = _tool_name(step)
-    return name is not None and pins[name].access == Access.GATED
+    """Tell whether a step, or what undoes it, needs an approval."""
+    if step.sub_workflow is not None and children[step.sub_workflow.workflow].gated:
+        return True
+    undo = None if step.compensate is None else call_of(step.compensate)
+    called = (_tool_name(step), undo.tool if undo is not None else None)
+    return any(name is not None and pins[name].access == Access.GATED for name in called)
 
 
 def _authorization(
@@ -235,13 +237,9 @@ def _open(step: PlanStep, pins: dict[str, ToolPin], children: dict[str, Workflow
     """Tell whether a step uses what needs an approval, and none covers it."""
     if step.covered_by:
         return False
-    match step.body:
-        case CallStep(tool=tool):
-            return pins[tool].access == Access.GATED
-        case SubWorkflowStep(workflow=workflow):
-            return children[workflow].gated
-        case _:
-            return False
+    if isinstance(step.body, SubWorkflowStep):
+        return children[step.body.workflow].gated
+    return isinstance(step.body, CallStep) and pins[step.body.tool].access == Access.GATED
 
 
 def _step(step: Step, needs: tuple[str, ...], covered_by: tuple[str, ...], parent: str) -> PlanStep:

@@ -101,7 +101,7 @@ def _accepted(run: Run, command: ReportAttempt) -> bool:
 
 def _handed_back(run: Run, command: ReportAttempt, trial: Try, context: Context) -> Sequence[RunEvent]:
     """A worker let an attempt go: because the run is being cancelled, or because the worker is leaving."""
-    if run.data.cancel is not None:
+    if not run.stands(command.step):
         error = command.error or ErrorInfo(type="cancelled", message="cancelled")
         return (results.ended(run, command, error, status=AttemptStatus.CANCELLED),)
     return _again(run, command, trial, context, AttemptStatus.LOST)
@@ -116,7 +116,7 @@ def _failed(run: Run, command: ReportAttempt, trial: Try, context: Context) -> S
         error = msgspec.structs.replace(error, details={**error.details, "outcome": "unknown"})
     allowed = command.retryable and error.type not in NEVER_AGAIN and not unsafe
     wanted = command.attempt - trial.lost < retry.max_attempts and (not retry.on or error.type in retry.on)
-    if not allowed or not wanted or run.halted:
+    if not allowed or not wanted or not run.stands(command.step):
         status = AttemptStatus.TIMED_OUT if command.status == AttemptStatus.TIMED_OUT else AttemptStatus.FAILED
         return (results.ended(run, command, error, status=status),)
     delay_s = results.delay_s(run, (command.step, command.index), command.attempt, command.retry_after_s)
@@ -177,7 +177,7 @@ def _again(run: Run, command: ReportAttempt, trial: Try, context: Context, statu
         else f"the order of {who} was lost"
     )
     error = command.error or ErrorInfo(type="worker_lost", message=message, details={"lost": lost})
-    if lost >= LOST_ATTEMPTS_MAX or run.halted:
+    if lost >= LOST_ATTEMPTS_MAX or not run.stands(command.step):
         return (results.ended(run, command, error),)
     return (results.tried(command, error, status, context.now),)
 
@@ -187,7 +187,7 @@ def claim(run: Run, command: ClaimWrite, library: Library) -> Sequence[RunEvent]
     instance = (command.step, command.index)
     trial = run.trial(instance)
     who = run.label(instance)
-    if trial is None or trial.attempt != command.attempt or trial.idle or run.halted:
+    if trial is None or trial.attempt != command.attempt or trial.idle or not run.stands(command.step):
         return Rejection(ConflictError(f"{who} is not to be performed now (attempt {command.attempt})"))
     if trial.nonce == command.nonce:
         return ()

@@ -33,7 +33,7 @@ from headrace.plans.model import (
     WaitStep,
 )
 from headrace.vocabulary import RunStatus, StepStatus
-from headrace_planner.runs import asks
+from headrace_planner.runs import asks, permits, undo
 from headrace_planner.runs.dashboard import dashboard_result
 from headrace_planner.runs.loops import next_round, rounds_over
 from headrace_planner.runs.orders import order_for, scope_of
@@ -46,10 +46,14 @@ def advance(run: Run, context: Context, library: Library) -> Sequence[RunEvent]:
     data = run.data
     if run.final or not data.begun:
         return ()
+    if data.undo is not None:
+        return tuple(_broken_orders(run, library)) or permits.ask_limits(run, context) or undo.advance(run)
     if data.cancel is not None:
         return () if data.active else (RunCancelled(by=data.cancel.by, reason=data.cancel.reason),)
     if data.failed_step is not None:
         return (RunFailed(step=data.failed_step, error=_failure(run, data.failed_step)),)
+    if permits.stands_in_line(run):
+        return permits.ask_key(run, context, library)
     if data.status == RunStatus.QUEUED and (run.queued.workers_active or data.ready):
         return (RunStarted(),)
     return (
@@ -57,6 +61,7 @@ def advance(run: Run, context: Context, library: Library) -> Sequence[RunEvent]:
         or tuple(_maps_over(run))
         or tuple(rounds_over(run, library))
         or _next_step(run, context, library)
+        or permits.ask_limits(run, context)
         or (_end(run, library) if data.steps_done == len(run.graph.plan.steps) else ())
     )
 

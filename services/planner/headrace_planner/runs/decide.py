@@ -6,7 +6,7 @@ from typing import Final, assert_never
 from headrace import codec
 from headrace.decider import Context, Library, Rejection
 from headrace.errors import ConflictError, ForbiddenError, HeadraceError, NotFoundError, ValidationError
-from headrace.events.base import ErrorInfo
+from headrace.events.base import SYSTEM, Actor, ErrorInfo
 from headrace.events.runs import (
     ApprovalReceived,
     ApprovalResolved,
@@ -55,9 +55,9 @@ from headrace.vocabulary import (
     Automation,
     RunStatus,
 )
-from headrace_planner.runs import asks, attempts, begin, limits, pauses, settling, times
+from headrace_planner.runs import asks, attempts, begin, limits, pauses, permits, settling, times, undo
 from headrace_planner.runs.graph import Graph
-from headrace_planner.runs.inputs import accept
+from headrace_planner.runs.inputs import accept, priority
 from headrace_planner.runs.loops import rounds_named
 from headrace_planner.runs.state import Run
 
@@ -68,7 +68,7 @@ NOTHING: Final[Decision] = ()
 def decide(run: Run, command: RunCommand, context: Context, library: Library, graph: Graph | None) -> Decision:
     """Say what a command does to a run. `graph` is the plan that a CreateRun names."""
     try:
-        return rounds_named(run, _decide(run, command, context, library, graph))
+        return undo.first(run, rounds_named(run, _decide(run, command, context, library, graph)))
     except (ForbiddenError, ValidationError) as problem:
         return Rejection(problem)
 
@@ -77,6 +77,8 @@ def _decide(run: Run, command: RunCommand, context: Context, library: Library, g
     if isinstance(command, CreateRun):
         return NOTHING if run.exists else _create(command, context, graph)
     if not run.exists:
+        if isinstance(command, permits.FromKey):
+            return NOTHING  # what such a run holds is given back: see its receipts
         return Rejection(NotFoundError(f"there is no run {context.stream_id}"))
     match command:
         case Advance():
@@ -102,24 +104,18 @@ def _decide(run: Run, command: RunCommand, context: Context, library: Library, g
             return pauses.pause(run, command, context)
         case ResumeRun():
             return pauses.resume(run, context)
+        case YieldPermit():
+            why = permits.yields(run, command)
+            return NOTHING if why is None else _end(run, SYSTEM, why)
+        case NotePermitQueued() | GrantPermit() | RefusePermit() | ConfirmPermit():
+            return permits.hear(run, command)
         case SettleOutcome():
             return settling.settle(run, command, context, library)
         case DropAttempt():
             return limits.drop(run, command, context)
         case OverdueAttempt():
             return _started(run, attempts.overdue(run, command, context))
-        case (
-            SignalRun()
-            | DeliverEvent()
-            | NoteChildStarted()
-            | ReportChild()
-            | NoteChildOutcomeReceived()
-            | NotePermitQueued()
-            | GrantPermit()
-            | RefusePermit()
-            | YieldPermit()
-            | ConfirmPermit()
-        ):
+        case SignalRun() | DeliverEvent() | NoteChildStarted() | ReportChild() | NoteChildOutcomeReceived():
             return Rejection(ConflictError(f"{type(command).__name__} is not built yet"))
         case _:
             assert_never(command)
@@ -151,6 +147,7 @@ def _create(command: CreateRun, context: Context, graph: Graph | None) -> Decisi
             subject=command.subject,
             stage=command.stage,
             labels=command.labels,
+            priority=priority(command.priority or plan.priority),
             connections=command.connections,
             workers_active=command.workers_active,
         ),
@@ -178,15 +175,24 @@ def _cancel(run: Run, command: CancelRun, context: Context) -> Decision:
     if run.final:
         message = f"the run is already completed: it {run.data.status}"
         return Rejection(ConflictError(message, details={"status": run.data.status}))
+    if run.data.undo is not None:
+        message = "the run is over but for what undoes its steps"
+        return Rejection(ConflictError(message, details={"status": run.data.status}))
+    return _end(run, context.actor, command.reason)
+
+
+def _end(run: Run, by: Actor, reason: str) -> Decision:
     if run.data.active == 0:
-        return (RunCancelled(by=context.actor, reason=command.reason),)
-    return (CancelRequested(by=context.actor, reason=command.reason),)
+        return (RunCancelled(by=by, reason=reason),)
+    return (CancelRequested(by=by, reason=reason),)
 
 
 def _wake(run: Run, context: Context) -> Decision:
     if run.final:
         return NOTHING
     data = run.data
+    if data.undo is not None:
+        return (*undo.overdue(run, context.now), *times.due(run, context.now))
     if data.cancel is not None and data.cancel_at is not None:
         if context.now >= data.cancel_at + int(CANCEL_GRACE_S * 1000):
             return (RunCancelled(by=data.cancel.by, reason=data.cancel.reason),)

@@ -50,7 +50,7 @@ from headrace.vocabulary import (
     RunStatus,
     StepStatus,
 )
-from headrace_planner.runs import loops, outcomes, pauses, settling
+from headrace_planner.runs import loops, outcomes, pauses, permits, settling, undo
 from headrace_planner.runs.graph import Graph
 from headrace_planner.runs.instances import end, hold, make_ready, map_started, stop_all
 from headrace_planner.runs.state import Ask, Run, StepState
@@ -65,6 +65,7 @@ def evolve(run: Run, event: RunEvent, at: int, graph: Graph | None = None) -> Ru
     run.opened.clear()
     run.stopped.clear()
     _apply(run, event, at, graph)
+    undo.go_on(run, at)
     run.data.version += 1
     _account(run, at)
     return run
@@ -101,6 +102,8 @@ def _apply(run: Run, event: RunEvent, at: int, graph: Graph | None) -> None:
             stop_all(run)
         case LoopIterated():
             loops.iterated(run, event, at)
+        case CompensationStarted():
+            undo.started(run, event, at)
         case RunPaused():
             pauses.paused(run, event)
         case RunResumed():
@@ -109,19 +112,10 @@ def _apply(run: Run, event: RunEvent, at: int, graph: Graph | None) -> None:
             settling.outcome_lost(run, event)
         case OutcomeSettled():
             settling.outcome_settled(run, event)
-        case (
-            WaitStarted()
-            | SignalReceived()
-            | ChildStarted()
-            | ChildEnded()
-            | StepReused()
-            | CompensationStarted()
-            | PermitRequested()
-            | PermitQueued()
-            | PermitGranted()
-            | PermitRefused()
-        ):
+        case WaitStarted() | SignalReceived() | ChildStarted() | ChildEnded() | StepReused():
             pass
+        case PermitRequested() | PermitQueued() | PermitGranted() | PermitRefused():
+            permits.remember(run, event, at)
         case LateResultKept(attempt_id=attempt_id):
             run.data.late.append(attempt_id)
         case RunSucceeded() | RunFailed() | RunCancelled():
@@ -149,6 +143,8 @@ def _begin(run: Run) -> None:
     if run.data.begun:
         return
     run.data.begun = True
+    if permits.stands_in_line(run):
+        return
     for step_id in run.graph.roots:
         make_ready(run, step_id)
 

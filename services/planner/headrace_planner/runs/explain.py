@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from headrace.decider import Reason
 from headrace.vocabulary import ApprovalStatus, Automation, StepStatus, WaitingFor
+from headrace_planner.runs import permits
 from headrace_planner.runs.settling import question
 from headrace_planner.runs.state import Run
 
@@ -20,6 +21,10 @@ def explain(run: Run) -> Sequence[Reason]:
     if data.cancel is not None:
         message = f"{data.cancel.by.name} asked to cancel; attempts under way are being stopped."
         reasons.append(Reason("cancel", message, "wait: it ends by itself"))
+    if data.undo is not None and data.undo.item is not None:
+        done = run.label((data.undo.item.step, data.undo.item.index))
+        message = f"The run {'was cancelled' if data.undo.by else 'failed'}; {done} is being undone, {len(data.done)} more follow."
+        reasons.append(Reason("compensation", message, "wait: it ends by itself", run.graph.undo[data.undo.item.step]))
     if data.paused is not None:
         why = f" ({data.paused.reason})" if data.paused.reason else ""
         message = f"Paused by {data.paused.by.name}{why}: nothing new begins."
@@ -38,6 +43,7 @@ def explain(run: Run) -> Sequence[Reason]:
                     until=ask.expires_at,
                 )
             )
+    reasons.extend(permits.reasons(run))
     for step_id, known in data.steps.items():
         if known.status == StepStatus.WAITING and known.due_at is not None:
             reasons.append(
@@ -60,7 +66,7 @@ def _under_way(run: Run) -> list[Reason]:
         elif trial is not None and trial.retry_at is not None:
             message = f"{name} waits to be tried again (attempt {trial.attempt})."
             reasons.append(Reason(WaitingFor.RETRY, message, "wait", step_id, trial.retry_at))
-        else:
+        elif trial is None or not trial.idle:
             pools.setdefault(run.graph.pins[step_id].pool, []).append(name)
     for pool, names in pools.items():
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")  # noqa: PLR2004  (a taste)

@@ -32,6 +32,7 @@ class Graph:
         "digest",
         "index",
         "inside",
+        "limitable",
         "loops",
         "maps",
         "order",
@@ -40,18 +41,24 @@ class Graph:
         "roots",
         "successors",
         "timed",
+        "undo",
     )
 
     def __init__(self, plan: Plan, digest: str) -> None:
         self.plan = plan
         self.digest = digest
-        self.index: dict[str, PlanStep] = {step.id: step for step in plan.steps}
-        self.order: dict[str, int] = {step.id: place for place, step in enumerate(plan.steps)}
+        every = (*plan.steps, *plan.compensations)
+        self.index: dict[str, PlanStep] = {step.id: step for step in every}
+        self.order: dict[str, int] = {step.id: place for place, step in enumerate(every)}
+        self.undo: dict[str, str] = {step.compensates: step.id for step in plan.compensations}
         self.successors: dict[str, tuple[str, ...]] = {
-            step.id: tuple(other.id for other in plan.steps if step.id in other.needs) for step in plan.steps
+            step.id: tuple(other.id for other in plan.steps if step.id in other.needs) for step in every
         }
-        self.pins: dict[str, ToolPin] = {step.id: self._pin(step) for step in plan.steps if tool_name(step)}
-        self.calls: frozenset[str] = frozenset(step.id for step in plan.steps if tool_name(step) and not step.is_map)
+        self.pins: dict[str, ToolPin] = {step.id: self._pin(step) for step in every if tool_name(step)}
+        self.limitable: frozenset[str] = frozenset(
+            step_id for step_id, pin in self.pins.items() if pin.rate_limit or pin.requires_connection
+        )
+        self.calls: frozenset[str] = frozenset(step.id for step in every if tool_name(step) and not step.is_map)
         self.maps: tuple[str, ...] = tuple(step.id for step in plan.steps if step.is_map)
         self.roots: tuple[str, ...] = tuple(step.id for step in plan.steps if not step.needs and not step.parent)
         self.loops: tuple[str, ...] = tuple(step.id for step in plan.steps if isinstance(step.body, LoopStep))
@@ -75,9 +82,9 @@ class Graph:
         return pin
 
     def gated(self, step_id: str) -> bool:
-        """Tell whether a step's tool needs an approval."""
-        pin = self.pins.get(step_id)
-        return pin is not None and pin.access == Access.GATED
+        """Tell whether a step's tool needs an approval, or that of what undoes it."""
+        pins = (self.pins.get(step_id), self.pins.get(self.undo.get(step_id, "")))
+        return any(pin is not None and pin.access == Access.GATED for pin in pins)
 
     def claims(self, step_id: str) -> bool:
         """Tell whether a step acts on the world, so that a worker must claim it first."""

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from headrace.errors import MissingArgumentError, ValidationError
 from headrace.plans.model import InputField
+from headrace.vocabulary import PRIORITY_MAX
 
 TYPES: Final[dict[str, Callable[[Any], bool]]] = {
     "any": lambda _: True,
@@ -16,6 +17,14 @@ TYPES: Final[dict[str, Callable[[Any], bool]]] = {
     "array": lambda value: isinstance(value, list),
     "object": lambda value: isinstance(value, dict),
 }
+
+
+def priority(wanted: int) -> int:
+    """Give a run's priority; raises ValidationError for one that is none."""
+    if abs(wanted) > PRIORITY_MAX:
+        message = f"a priority is a whole number from -{PRIORITY_MAX} to {PRIORITY_MAX} (higher first), not {wanted}"
+        raise ValidationError(message, details={"field": "priority"})
+    return wanted
 
 
 def accept(fields: dict[str, InputField], given: Any) -> dict[str, Any]:

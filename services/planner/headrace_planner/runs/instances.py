@@ -4,6 +4,7 @@ from headrace.codec import NULL
 from headrace.events.runs import MapStarted
 from headrace.vocabulary import MAP_IN_FLIGHT_MAX, STEP_FINAL, StepStatus
 from headrace_planner.runs import limits
+from headrace_planner.runs.quotas import quota_of
 from headrace_planner.runs.state import Instance, MapState, Run, StepState, Try
 
 
@@ -18,7 +19,7 @@ def make_ready(run: Run, step_id: str) -> None:
 
 
 def open_instance(run: Run, instance: Instance, trial: Try) -> None:
-    """Put an instance under way."""
+    """Put an instance under way, or in line for the rate limit of its tool."""
     step_id, index = instance
     known = run.step(step_id)
     known.status = StepStatus.QUEUED if index is None else StepStatus.RUNNING
@@ -29,6 +30,38 @@ def open_instance(run: Run, instance: Instance, trial: Try) -> None:
         known.map.open[index] = trial
     if step_id in run.data.ready:
         run.data.ready.remove(step_id)
+    quota = quota_of(run, step_id)
+    if quota is not None:
+        trial.limited = quota.flow_id
+        run.data.limited.setdefault(quota.flow_id, []).append(instance)
+        if index is None:
+            known.status = StepStatus.WAITING
+        limits.clock_rests(run, step_id)
+        return
+    _set_going(run, instance, trial)
+
+
+def let_begin(run: Run, instance: Instance) -> None:
+    """Put an instance under way that a rate limit lets begin."""
+    trial = run.trial(instance)
+    assert trial is not None, "what waits for a limit is open"
+    _leave_line(run, instance, trial)
+    if instance[1] is None:
+        run.step(instance[0]).status = StepStatus.QUEUED
+    _set_going(run, instance, trial)
+
+
+def _leave_line(run: Run, instance: Instance, trial: Try) -> None:
+    if trial.limited is not None:
+        line = run.data.limited[trial.limited]
+        line.remove(instance)
+        if not line:
+            del run.data.limited[trial.limited]
+        trial.limited = None
+
+
+def _set_going(run: Run, instance: Instance, trial: Try) -> None:
+    step_id, _ = instance
     run.data.active += 1
     step = run.graph.index[step_id]
     if step.queue_timeout_s is not None:
@@ -47,6 +80,7 @@ def close(run: Run, instance: Instance) -> Try | None:
     if trial is not None:
         run.orders.pop((instance, trial.attempt), None)
         run.data.active -= not trial.idle
+        _leave_line(run, instance, trial)
     if index is None:
         known.open = None
     elif known.map is not None:
@@ -69,7 +103,7 @@ def end(run: Run, step_id: str, status: StepStatus, at: int) -> None:
     known.status = status
     known.finished_at = at
     known.due_at = known.timed_since = None
-    run.data.steps_done += 1
+    run.data.steps_done += not run.graph.index[step_id].compensates
     run.decoded.pop(("step", step_id), None)
     run.decoded.pop(("items", step_id), None)
     if step_id in run.data.ready:

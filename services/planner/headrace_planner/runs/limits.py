@@ -41,7 +41,7 @@ def drop(run: Run, command: DropAttempt, context: Context) -> Sequence[RunEvent]
         return ()
     if command.attempt_id != run.attempt_id(instance, trial.attempt):
         return ()
-    if run.data.cancel is not None:
+    if not run.stands(command.step):
         error = ErrorInfo(type="cancelled", message="cancelled before a worker took it")
         return (_ended(run, command, error, AttemptStatus.CANCELLED, context),)
     until, limit_s = queue_until(run, instance, trial), run.graph.index[command.step].queue_timeout_s
@@ -143,7 +143,7 @@ def clock_rests(run: Run, step_id: str) -> None:
 
 def works(trial: Try) -> bool:
     """Tell whether an open attempt counts against its step's time: also while it waits to be tried again."""
-    return trial.unknown is None
+    return trial.unknown is None and trial.limited is None
 
 
 def clocks_paused(run: Run) -> None:

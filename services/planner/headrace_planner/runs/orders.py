@@ -20,7 +20,7 @@ from headrace.plans.model import (
 )
 from headrace.wire import WorkOrder
 from headrace_planner.runs.graph import tool_name
-from headrace_planner.runs.scope import RunScope, items_of, scope_for
+from headrace_planner.runs.scope import RunScope, items_of, scope_for, undone_scope
 from headrace_planner.runs.state import Instance, Run
 
 EXPRESSION_GATE: Final = "expression"
@@ -29,6 +29,8 @@ EXPRESSION_GATE: Final = "expression"
 def scope_of(run: Run, library: Library, instance: Instance, extra: dict[str, Any] | None = None) -> RunScope:
     """Give the scope in which an instance's templates are resolved."""
     step_id, index = instance
+    if run.graph.index[step_id].compensates:
+        return undone_scope(run, library, step_id)
     own = {} if index is None else {"item": items_of(run, library, step_id)[index], "index": index}
     return scope_for(run, library, step_id, {**own, **(extra or {})})
 

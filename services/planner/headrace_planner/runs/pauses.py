@@ -9,7 +9,7 @@ from headrace.events.steering import RunPaused, RunResumed
 from headrace.policy import may
 from headrace.steering import PauseRun
 from headrace.vocabulary import RunStatus, StepStatus
-from headrace_planner.runs import limits
+from headrace_planner.runs import limits, permits
 from headrace_planner.runs.instances import fill_map, make_ready
 from headrace_planner.runs.state import Run
 
@@ -42,7 +42,8 @@ def resumed(run: Run) -> None:
     run.data.paused = None
     limits.clocks_resumed(run)
     if run.data.begun:
-        run.data.status = RunStatus.QUEUED if run.data.started_at is None else RunStatus.RUNNING
+        begins = run.data.started_at is None or permits.stands_in_line(run)
+        run.data.status = RunStatus.QUEUED if begins else RunStatus.RUNNING
     for step_id in list(run.data.ready):
         make_ready(run, step_id)
     for step_id in run.graph.maps:

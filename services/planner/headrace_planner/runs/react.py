@@ -21,7 +21,7 @@ from headrace.messages import (
 )
 from headrace.vocabulary import LOG_APPROVALS, ApprovalStatus
 from headrace.wire import Interrupt
-from headrace_planner.runs import asks
+from headrace_planner.runs import asks, permits
 from headrace_planner.runs.limits import queue_until
 from headrace_planner.runs.orders import order_for
 from headrace_planner.runs.state import Ask, Instance, Run
@@ -35,6 +35,7 @@ def react(run: Run, event: RunEvent) -> Iterator[Effect]:
         yield Stop(interrupt, run.graph.pins[step_id].pool, confirm=isinstance(event, CancelRequested))
     if isinstance(event, ApprovalRequested):
         yield _tell(run, run.data.asks[event.approval_id])
+    yield from permits.told_to_keys(run, event)
     if isinstance(event, RunCancelled | RunFailed | RunSucceeded | CancelRequested):
         for ask in run.data.asks.values():
             if ask.status == ApprovalStatus.PENDING:
@@ -51,6 +52,8 @@ def receipts(run: Run, command: RunCommand, library: Library) -> Iterator[Effect
         yield Tell(LOG_APPROVALS, command.approval_id, NoteOutcomeReceived(), run.data.workspace)
     if isinstance(command, NoteApprovalReceived) and run.final and command.approval_id in run.data.asks:
         yield _take_back(run, run.data.asks[command.approval_id])  # the first word of it came before the question
+    if isinstance(command, permits.FromKey):
+        yield from permits.receipts(run, command)
     if isinstance(command, Wake) and run.exists:
         yield from _again(run)
 
@@ -75,11 +78,14 @@ def outstanding(run: Run, library: Library) -> Iterator[Effect]:
 def _dispatch(run: Run, library: Library, instance: Instance) -> Dispatch:
     trial = run.trial(instance)
     assert trial is not None, "only what is under way has an order"
-    return Dispatch(order_for(run, library, instance), queue_until=queue_until(run, instance, trial))
+    return Dispatch(
+        order_for(run, library, instance), run.queued.priority, queue_until=queue_until(run, instance, trial)
+    )
 
 
 def _again(run: Run) -> Iterator[Tell]:
-    """Give the questions, and the questions taken back, that nobody confirmed yet."""
+    """Give the questions, and the questions taken back, that nobody confirmed yet; and the requests to keys."""
+    yield from permits.again(run)
     for ask in asks.unheard(run):
         yield _take_back(run, ask) if run.final else _tell(run, ask)
 

@@ -8,7 +8,7 @@ from headrace import codec, ids
 from headrace.codec import NULL
 from headrace.decider import Row
 from headrace.events.runs import ApprovalResolved, CancelRequested, RunEvent, RunQueued, RunStarted
-from headrace.events.steering import LoopIterated, RunResumed
+from headrace.events.steering import LoopIterated, PermitGranted, RunResumed
 from headrace.vocabulary import (
     INLINE_BYTES_MAX,
     PREVIEW_CHARS,
@@ -17,7 +17,7 @@ from headrace.vocabulary import (
     StepStatus,
     WaitingFor,
 )
-from headrace_planner.runs import settling
+from headrace_planner.runs import permits, settling
 from headrace_planner.runs.asks import unheard
 from headrace_planner.runs.state import Run, StepState, Tried
 from headrace_planner.runs.times import wake_at
@@ -52,9 +52,11 @@ def _untouched(run: Run, step_id: str, known: StepState) -> bool:
 
 def _changed(run: Run, events: Sequence[RunEvent] | None) -> list[str]:
     """Name the steps whose rows may be others now: those of the events, and those that their end may have opened."""
-    if events is None or run.final or any(isinstance(event, WIDE) for event in events):
+    if events is None or run.final or run.data.undo is not None or any(isinstance(event, WIDE) for event in events):
         return [step for step in run.graph.index if step in run.data.steps]
     named = dict.fromkeys(step for event in events if (step := getattr(event, "step", None)))
+    if any(isinstance(event, PermitGranted) for event in events):
+        named |= dict.fromkeys([*run.graph.roots, *run.graph.limitable])
     near = (other for step in named for other in (step, *run.graph.inside.get(step, ()), *run.graph.successors[step]))
     return list(dict.fromkeys(near))
 
@@ -118,7 +120,7 @@ def _run(run: Run) -> dict[str, Any]:
 
 
 def _busy(run: Run) -> bool:
-    return any(True for _ in unheard(run)) or (not run.final and run.data.active > 0)
+    return any(True for _ in unheard(run)) or bool(permits.unheard(run)) or (not run.final and run.data.active > 0)
 
 
 def _waits(run: Run) -> Iterator[dict[str, Any]]:
@@ -147,6 +149,7 @@ def _waits(run: Run) -> Iterator[dict[str, Any]]:
                 "message": message,
             }
     yield from _unknown_outcomes(run)
+    yield from permits.waits(run)
     for step_id, known in run.data.steps.items():
         if known.due_at is not None:
             yield {

@@ -104,6 +104,21 @@ def scope_for(run: Run, library: Library, step_id: str, extra: Mapping[str, Any]
     return RunScope(run, library, {**own, **(extra or {})})
 
 
+def undone_scope(run: Run, library: Library, step_id: str) -> RunScope:
+    """Give the scope of what undoes a step: `output` is that of the work which is undone, `item` what it was for."""
+    item = run.data.undo.item if run.data.undo else None
+    if item is None:
+        message = f"{step_id}: nothing is being undone"
+        raise StepError(message)
+    output = codec.loads(library.body(item.blob.digest) if item.blob else item.output)
+    extra: dict[str, Any] = {"output": output}
+    if item.index is not None:
+        extra |= {"item": items_of(run, library, item.step)[item.index], "index": item.index}
+    if item.iteration:
+        extra["iteration"] = item.iteration
+    return RunScope(run, library, extra)
+
+
 def truth(run: Run, library: Library, step_id: str, expression: str, extra: Mapping[str, Any] | None = None) -> bool:
     """Evaluate a step's condition; raises StepError (expression_error) when it is neither true nor false."""
     value = parse(expression).evaluate(scope_for(run, library, step_id, extra))

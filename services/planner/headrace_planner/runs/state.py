@@ -10,7 +10,7 @@ import msgspec
 
 from headrace import ids
 from headrace.codec import NULL, Raw
-from headrace.events.base import ArtifactInfo, BlobRef, ErrorInfo, Evidence
+from headrace.events.base import Actor, ArtifactInfo, BlobRef, ErrorInfo, Evidence
 from headrace.events.runs import CancelRequested, RunQueued
 from headrace.events.steering import OutcomeLost, OutcomeSettled, RunPaused
 from headrace.vocabulary import RUN_FINAL, STEP_FINAL, ApprovalStatus, RunStatus, StepStatus
@@ -24,7 +24,7 @@ class Try(msgspec.Struct, omit_defaults=True):
     """An instance that is under way: its attempt, and the claim of the worker that acts.
 
     `since` is when the attempt began to wait for a worker, kept where that may take only so long. `unknown` says that
-    its worker was lost while it acted: a person must say what happened.
+    its worker was lost while it acted: a person must say what happened. `limited` is the rate limit that it waits for.
     """
 
     attempt: int = 1
@@ -36,11 +36,12 @@ class Try(msgspec.Struct, omit_defaults=True):
     claimed_digest: str | None = None
     since: int | None = None
     unknown: OutcomeLost | None = None
+    limited: str | None = None
 
     @property
     def idle(self) -> bool:
-        """Tell whether the attempt is not with the workers: it waits for its next try, or for a person's word."""
-        return self.retry_at is not None or self.unknown is not None
+        """Tell whether the attempt is not with the workers: it waits for its next try, a rate limit or a person's word."""
+        return self.retry_at is not None or self.unknown is not None or self.limited is not None
 
 
 class Tried(msgspec.Struct, omit_defaults=True):
@@ -126,8 +127,54 @@ class Ask(msgspec.Struct, omit_defaults=True):
     status: str = "pending"
 
 
+class Done(msgspec.Struct, omit_defaults=True):
+    """Work that may have to be undone: a step's, an item's, or a round's, with its output."""
+
+    step: str
+    index: int | None = None
+    output: Raw = NULL
+    blob: BlobRef | None = None
+    iteration: int = 0
+
+
+class Undo(msgspec.Struct, omit_defaults=True):
+    """How far the undoing of a run is: `item` is undone now; `going` once everything else has stopped.
+
+    `error` and `step`, or `by` and `why`, say how the run ends after it.
+    """
+
+    at: int
+    error: ErrorInfo | None = None
+    step: str | None = None
+    by: Actor | None = None
+    why: str = ""
+    going: bool = False
+    item: Done | None = None
+
+
+class Permit(msgspec.Struct, omit_defaults=True):
+    """What the run has asked of a key that many runs share: for itself, or for `count` attempts; `granted` so many."""
+
+    flow_id: str
+    kind: str
+    key: str
+    limit: int
+    period_ms: int = 0
+    on_conflict: str = "queue"
+    count: int = 1
+    granted: int = 0
+    asked_at: int = 0
+    received: bool = False
+    held_by: tuple[str, ...] = ()
+    until: int | None = None
+
+
 class RunData(msgspec.Struct, omit_defaults=True):
-    """Everything a run remembers."""
+    """Everything a run remembers.
+
+    `permits` are its requests to shared keys; `admitted` says that it holds its concurrency key, or needs none.
+    `limited` are the instances that wait for each rate limit, in order.
+    """
 
     id: str
     workspace: str
@@ -154,12 +201,30 @@ class RunData(msgspec.Struct, omit_defaults=True):
     outputs: Raw = NULL
     late: list[str] = []
     steps_done: int = 0
+    permits: dict[str, Permit] = {}
+    permits_asked: int = 0
+    admitted: bool = False
+    limited: dict[str, list[Instance]] = {}
+    done: list[Done] = []
+    undo: Undo | None = None
 
 
 class Run:
     """A run as the decider sees it: what it remembers, its plan, and the scratch-pad."""
 
-    __slots__ = ("_graph", "at", "checked", "data", "decoded", "opened", "orders", "retries", "stopped", "unchecked")
+    __slots__ = (
+        "_graph",
+        "at",
+        "checked",
+        "data",
+        "decoded",
+        "opened",
+        "orders",
+        "quotas",
+        "retries",
+        "stopped",
+        "unchecked",
+    )
 
     def __init__(self, data: RunData, graph: Graph | None = None) -> None:
         self.data = data
@@ -170,6 +235,7 @@ class Run:
         self.checked: list[Instance] = []
         self.decoded: dict[Any, Any] = {}
         self.orders: dict[Any, Any] = {}
+        self.quotas: dict[str, Any] = {}
         self.retries: list[tuple[int, str, int]] | None = None
         self.at = 0
 
@@ -206,8 +272,13 @@ class Run:
 
     @property
     def halted(self) -> bool:
-        """Tell whether nothing new may begin: the run is over, failing, or asked to cancel."""
-        return self.final or self.data.failed_step is not None or self.data.cancel is not None
+        """Tell whether nothing new may begin: the run is over, failing, being undone, or asked to cancel."""
+        data = self.data
+        return self.final or data.failed_step is not None or data.cancel is not None or data.undo is not None
+
+    def stands(self, step_id: str) -> bool:
+        """Tell whether a step that is under way may go on, be tried again and act: what undoes others may to the end."""
+        return not self.final and (not self.halted or bool(self.graph.index[step_id].compensates))
 
     @property
     def resting(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from headrace import codec
 from headrace.events.runs import RunEvent, StepRetried, StepSucceeded
 from headrace.vocabulary import BATCH_EVENTS_MAX, CANCEL_GRACE_S, TELL_REPEAT_S, StepStatus
-from headrace_planner.runs import limits
+from headrace_planner.runs import limits, permits
 from headrace_planner.runs.asks import unheard
 from headrace_planner.runs.state import Instance, Run
 
@@ -72,10 +72,15 @@ def _times(run: Run) -> Iterator[int]:
         yield (data.finished_at or data.created_at if run.final else ask.asked_at) + again
     if run.final:
         return
-    if data.cancel_at is not None:
+    for _, permit in permits.unheard(run):
+        yield permit.asked_at + again
+    if data.undo is not None:
+        if not data.undo.going:
+            yield data.undo.at + int(CANCEL_GRACE_S * 1000)
+    elif data.cancel_at is not None:
         yield data.cancel_at + int(CANCEL_GRACE_S * 1000)
     deadline = run_deadline(run)
-    if deadline is not None:
+    if deadline is not None and data.undo is None:
         yield deadline
     for step_id, known in data.steps.items():
         if known.due_at is not None:

@@ -1,0 +1,149 @@
+"""Compensation: what a run's steps did is undone in reverse order when the run fails or is cancelled (pure).
+
+What undoes a step is a step of its own, `<step>.compensate`; where the step did its work more than once (a map, a
+loop's body) it has items, numbered in the order in which that work was done. Everything that is under way is stopped
+first; then one item after another is performed, the newest work first. What cannot be undone is recorded and does not
+keep the rest from being undone. The pattern is the saga of Garcia-Molina and Salem (SIGMOD 1987).
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from headrace.codec import NULL
+from headrace.decider import Rejection
+from headrace.events.base import ErrorInfo
+from headrace.events.runs import RunCancelled, RunEvent, RunFailed, StepFailed, StepSucceeded
+from headrace.events.steering import CompensationStarted
+from headrace.vocabulary import CANCEL_GRACE_S, AttemptStatus, StepStatus
+from headrace_planner.runs.instances import open_instance, stop_all
+from headrace_planner.runs.state import Done, Instance, MapState, Run, Try, Undo
+
+FAILED: Final = "failed"
+CANCELLED: Final = "cancelled"
+
+
+# --- what happens ------------------------------------------------------------------------------------------------
+
+
+def first(run: Run, decision: Sequence[RunEvent] | Rejection) -> Sequence[RunEvent] | Rejection:
+    """Put the undoing of what was done before the end of a run that fails or is cancelled."""
+    if isinstance(decision, Rejection) or not decision or not run.exists or not run.graph.undo:
+        return decision
+    *before, last = decision
+    if run.data.undo is not None or not isinstance(last, RunFailed | RunCancelled):
+        return decision
+    doing = any(step_id in run.graph.undo for step_id, _ in run.under_way())
+    doing = doing or any(isinstance(event, StepSucceeded) and event.step in run.graph.undo for event in before)
+    if not run.data.done and not doing:
+        return decision
+    return (*before, _started(last))
+
+
+def _started(last: RunFailed | RunCancelled) -> CompensationStarted:
+    if isinstance(last, RunFailed):
+        return CompensationStarted(reason=FAILED, error=last.error, step=last.step)
+    return CompensationStarted(reason=CANCELLED, by=last.by, why=last.reason)
+
+
+def advance(run: Run) -> Sequence[RunEvent]:
+    """Give what follows when nothing is under way any more: a step is undone, or the run is over."""
+    undo = run.data.undo
+    assert undo is not None, "the caller sees to it"
+    if run.under_way():
+        return ()
+    for step_id in run.graph.undo.values():
+        known = run.data.steps.get(step_id)
+        if known is None or known.status != StepStatus.RUNNING or known.map is None:
+            continue
+        if known.map.done == known.map.count:
+            return (_over(step_id, known.map, known.started_at),)
+    if run.data.done:
+        return ()
+    return (_end(run, undo),)
+
+
+def _over(step_id: str, state: MapState, started_at: int | None) -> RunEvent:
+    if not state.failed:
+        return StepSucceeded(step=step_id, started_at=started_at)
+    index, error = next(iter(sorted(state.failed.items())))
+    message = f"{len(state.failed)} of {state.count} could not be undone, the first {step_id}[{index}]: {error.message}"
+    info = ErrorInfo(type=error.type, message=message, details={"failed_items": len(state.failed)})
+    return StepFailed(step=step_id, error=info, started_at=started_at, continued=True)
+
+
+def _end(run: Run, undo: Undo) -> RunEvent:
+    ended = [step_id for step_id in run.graph.undo.values() if run.over(step_id)]
+    failed = [step_id for step_id in ended if run.status_of(step_id) != StepStatus.SUCCEEDED]
+    left = f"; not undone: {', '.join(failed)}" if failed else ""
+    if undo.by is not None:
+        return RunCancelled(by=undo.by, reason=f"{undo.why}{left}".removeprefix("; "))
+    error = undo.error or ErrorInfo(type="execution_error", message="it failed")
+    details = {**error.details, "compensation": {"undone": len(ended) - len(failed), "failed": failed}}
+    info = ErrorInfo(type=error.type, message=error.message + left, details=details, plugin=error.plugin)
+    return RunFailed(error=info, step=undo.step)
+
+
+def overdue(run: Run, now: int) -> Sequence[RunEvent]:
+    """Give up on what was told to stop and did not: what undoes the rest must not wait for it."""
+    undo = run.data.undo
+    if undo is None or undo.going or now < undo.at + int(CANCEL_GRACE_S * 1000):
+        return ()
+    message = f"it did not stop within {CANCEL_GRACE_S:g} s: whether it happened is unknown"
+    found: list[RunEvent] = []
+    for step_id, index in run.under_way():
+        trial = run.trial((step_id, index))
+        assert trial is not None, "what is under way has a try"
+        unknown = {"outcome": "unknown"} if trial.nonce is not None else {}
+        error = ErrorInfo(type="cancelled", message=message, details=unknown)
+        found.append(
+            StepFailed(
+                step=step_id,
+                index=index,
+                error=error,
+                attempt=trial.attempt,
+                attempt_id=run.attempt_id((step_id, index), trial.attempt),
+                status=AttemptStatus.CANCELLED,
+                worker=trial.claimed_by,
+            )
+        )
+    return found
+
+
+# --- what is remembered ------------------------------------------------------------------------------------------
+
+
+def keep(run: Run, event: StepSucceeded) -> None:
+    """Remember work that may have to be undone."""
+    known = run.peek(event.step)
+    if event.step in run.graph.undo and (known.map is None or event.index is not None):
+        run.data.done.append(
+            Done(step=event.step, index=event.index, output=event.output, blob=event.blob, iteration=event.iteration)
+        )
+
+
+def started(run: Run, event: CompensationStarted, at: int) -> None:
+    """Remember that undoing begins: what is under way is stopped."""
+    run.data.undo = Undo(at=at, error=event.error, step=event.step, by=event.by, why=event.why)
+    run.data.ready.clear()
+    stop_all(run)
+
+
+def go_on(run: Run, at: int) -> None:
+    """Begin to undo the newest work that is left, once nothing else is under way."""
+    undo = run.data.undo
+    if undo is None or run.final or run.under_way():
+        return
+    if not undo.going:
+        undo.going = True
+        for step_id, compensation in run.graph.undo.items():
+            mine = [done for done in run.data.done if done.step == step_id]
+            if len(mine) > 1 or (mine and (mine[0].index is not None or mine[0].iteration)):
+                known = run.step(compensation)
+                known.map = MapState(count=len(mine), next=len(mine), outputs=[NULL] * len(mine))
+                known.status, known.started_at = StepStatus.RUNNING, at
+    if run.data.done:
+        undo.item = run.data.done.pop()
+        compensation = run.graph.undo[undo.item.step]
+        number = sum(done.step == undo.item.step for done in run.data.done)
+        instance: Instance = (compensation, number if run.peek(compensation).map is not None else None)
+        open_instance(run, instance, Try())

@@ -116,3 +116,11 @@ async def test_acting_on_a_finished_run_is_one_line_with_a_remedy(cli: Run, tmp_
     _, out, _ = await cli("run", written(tmp_path, step("echo")), "-o", "json")
     code, _, err = await cli("runs", "cancel", json.loads(out)["id"])
     assert (code, err.count("\n"), "->" in err) == (1, 1, True)
+
+
+async def test_a_document_of_50_mb_is_code_2_like_any_bad_document(cli: Run, tmp_path: Path) -> None:
+    file = tmp_path / "large.yaml"
+    file.write_text("# " + "x" * 50_000_000)
+    for command in (("run", str(file)), ("plan", str(file)), ("apply", "-f", str(file))):
+        code, _, err = await cli(*command)
+        assert (code, err.count("\n"), "limit" in err) == (2, 1, True), (command, err)

@@ -6,9 +6,10 @@ import httpx2
 import pytest
 from openapi_spec_validator import validate
 
+from headrace import __version__
 from headrace_api.admission import MAY
 from headrace_api.app import make_routes
-from tests.api.kit import WORKSPACE, World, step, until, workflow
+from tests.api.kit import TOOLS, WORKSPACE, World, step, until, workflow
 
 Body = dict[str, Any]
 
@@ -178,3 +179,40 @@ async def test_a_forged_blob_token_and_a_wrong_digest_are_refused(world: World) 
         assert "digest" in error(await http.put(f"/{digest}", content=b"x", headers=good), 400)["message"]
         assert error(await http.get(f"/{digest}", headers=good), 404)
         assert error(await http.put("/sha256:xyz", content=b"x", headers=good), 400)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/runs", "/approvals", "/plans", "/workflows", "/tools", "/connections", "/dashboards", "/tokens", "/artifacts"],
+)
+@pytest.mark.parametrize("cursor", ["junk", "run_01m7yc606jfm9rr4stgyyzzjg1", "%00", "9" * 40])
+async def test_a_cursor_that_no_page_gave_is_400_and_named(http: httpx2.AsyncClient, path: str, cursor: str) -> None:
+    told = error(await http.get(f"{path}?cursor={cursor}"), 400)
+    assert told["message"].startswith("cursor: ")
+    assert told["details"]["problems"][0]["field"] == "cursor"
+
+
+async def test_a_cursor_of_events_and_lines_is_held_to_its_form_too(http: httpx2.AsyncClient) -> None:
+    body = {"spec": workflow("w", [step("echo")])}
+    run = (await http.post("/runs", json=body, headers={"Prefer": "wait=20"})).json()
+    for path in ("events", "logs", "events?stream=true", "logs?stream=true"):
+        for cursor in ("junk", "-1", "9" * 40):
+            told = error(await http.get(f"/runs/{run['id']}/{path}{'&' if '?' in path else '?'}cursor={cursor}"), 400)
+            assert told["details"]["problems"][0]["field"] == "cursor"
+
+
+async def test_every_page_of_a_list_is_reached_by_its_cursor(http: httpx2.AsyncClient) -> None:
+    first = (await http.get("/tools?limit=3")).json()
+    second = (await http.get(f"/tools?limit=100&cursor={first['next_cursor']}")).json()
+    names = [item["name"] for item in first["items"] + second["items"]]
+    assert (names, second["next_cursor"]) == (sorted(TOOLS), None)
+
+
+async def test_a_document_of_50_mb_is_413_in_the_envelope(http: httpx2.AsyncClient) -> None:
+    large = b'{"spec": "' + b"x" * 50_000_000 + b'"}'
+    told = error(await http.post("/plans", content=large, headers={"Content-Type": "application/json"}), 413)
+    assert told["details"]["limit_bytes"] < 50_000_000
+
+
+async def test_health_says_the_version(http: httpx2.AsyncClient) -> None:
+    assert (await http.get("/healthz")).json()["version"] == __version__

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace import __version__
 from headrace.cli.main import invoke, told
 from headrace.cli.options import found
 from headrace.cli.stack import beside_up
@@ -100,3 +101,8 @@ def test_a_tokens_text_is_read_back() -> None:
     for bad in ("", "hr_", made.text[:20], "x" + made.text):
         with pytest.raises(UnauthorizedError):
             parse(bad)
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["--version"]) == 0
+    assert capsys.readouterr().out == f"headrace {__version__}\n"

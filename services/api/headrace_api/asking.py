@@ -71,7 +71,9 @@ class Asking(msgspec.Struct, frozen=True):
         order: str = "id",
         descending: bool = True,
     ) -> Response:
-        """Read a page of the workspace's own rows, as `view` shows them."""
+        """Read a page of the workspace's own rows, as `view` shows them; raises ValidationError for an unknown cursor."""
+        if paging.cursor is not None and await self.desk.own_row(table, {"id": paging.cursor}, self.workspace) is None:
+            raise no_cursor(paging.cursor, "the `next_cursor` of the page before")
         rows = await self.desk.log.rows(
             table,
             {"workspace": self.workspace, **where},
@@ -82,6 +84,12 @@ class Asking(msgspec.Struct, frozen=True):
         )
         key = TABLES[table].key[-1]
         return answer(views.page([{**view(row), views.AFTER: row[key]} for row in rows], paging.limit))
+
+
+def no_cursor(given: str, expected: str, field: str = "cursor") -> ValidationError:
+    """Make the error of a cursor that no page of this list gave."""
+    message = f"{given!r} is no cursor of this list: expected {expected}"
+    return ValidationError(f"{field}: {message}", details={"problems": [{"field": field, "message": message}]})
 
 
 class Paging(msgspec.Struct, frozen=True):

@@ -13,13 +13,13 @@ from starlette.responses import StreamingResponse
 
 from headrace import codec
 from headrace.clock import Clock
-from headrace.errors import UnauthorizedError, ValidationError
+from headrace.errors import UnauthorizedError
 from headrace.log.port import Recorded
 from headrace.vocabulary import LOG_RUNS, RUN_FINAL
 from headrace.wire import Line
 from headrace_api import views
 from headrace_api.answers import request_id
-from headrace_api.asking import Asking
+from headrace_api.asking import Asking, no_cursor
 from headrace_api.feed import REPAIR_S, lines_of
 from headrace_api.starting import ENDING_EVENTS
 
@@ -32,6 +32,9 @@ READ_MAX: Final = 500
 END_OF_LINES: Final = "end"
 FIRST_CURSOR: Final = "0"
 REFUSED: Final = "refused"
+VERSION_MAX: Final = 2**31 - 1
+LINE_MAX: Final = 2**63 - 1
+"""The greatest event id of a run and the greatest cursor of a line, as the log numbers them."""
 SSE: Final = "text/event-stream"
 EVENT_LINES: Final = {
     "run.queued": ("info", "Run queued"),
@@ -75,10 +78,7 @@ def version(cursor: str | None) -> int:
     """Read the version after which events are wanted; raises ValidationError."""
     if cursor is None:
         return 0
-    if not cursor.isascii() or not cursor.isdigit():
-        message = f"{cursor!r} is no event id of this stream: expected the version of its last event"
-        raise ValidationError(message)
-    return int(cursor)
+    return _number(cursor, VERSION_MAX, "the version of an event, as its id says")
 
 
 def event(recorded: Recorded) -> dict[str, Any]:
@@ -215,7 +215,10 @@ def line_cursor(cursor: str | None) -> int | None:
         return None
     if cursor is None:
         return 0
-    if not cursor.isascii() or not cursor.isdigit():
-        message = f"{cursor!r} is no cursor of these lines"
-        raise ValidationError(message)
+    return _number(cursor, LINE_MAX, "the cursor of a line")
+
+
+def _number(cursor: str, most: int, expected: str) -> int:
+    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > len(str(most)) or int(cursor) > most:
+        raise no_cursor(cursor, expected)
     return int(cursor)

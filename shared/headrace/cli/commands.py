@@ -1,7 +1,10 @@
 """Every command, by name."""
 
+from typing import Annotated
+
 import typer
 
+from headrace import __version__
 from headrace.cli import (
     approvals,
     connections,
@@ -23,6 +26,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(*, asked: bool) -> None:
+    if asked:
+        print(f"headrace {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=lambda asked: _version(asked=asked), is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
 for _command in (
     stack.up,
     stack.demo,

@@ -15,6 +15,7 @@ from headrace.errors import (
     HeadraceError,
     NotAuthorizedError,
     NotConnectedError,
+    TooLargeError,
     UnauthorizedError,
     UnavailableError,
     ValidationError,
@@ -32,6 +33,10 @@ PROCESSES: Final = frozenset({"up", "demo", "serve", "worker"})
 """Commands that talk to no api: their errors name their own remedy."""
 
 
+BAD_INPUT: Final = (ValidationError, TooLargeError)
+"""What was given is at fault, not what came of it."""
+
+
 def main() -> None:
     """Run the command line of this process."""
     sys.exit(invoke(sys.argv[1:]))
@@ -44,7 +49,7 @@ def invoke(arguments: Sequence[str]) -> int:
     except HeadraceError as error:
         sys.stdout.flush()
         print(told(error, remedies=not set(arguments[:1]) & PROCESSES), file=sys.stderr)
-        return USAGE if isinstance(error, ValidationError) else FAILED
+        return USAGE if isinstance(error, BAD_INPUT) else FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:

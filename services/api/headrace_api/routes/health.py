@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from headrace import telemetry
+from headrace import __version__, telemetry
 from headrace.errors import UnavailableError
 from headrace.vocabulary import LOG_PARTITIONS, PREVIEW_CHARS
 from headrace_api import shapes, views
@@ -30,6 +30,7 @@ class Health(shapes.Shape):
 
     status: str
     checks: dict[str, bool] = {}
+    version: str = ""
 
 
 router = APIRouter(tags=["health"])
@@ -48,8 +49,8 @@ async def checks(desk: Desk) -> dict[str, bool]:
 
 @public.get("/healthz", name="healthz", responses=says(Health))
 async def healthz() -> Response:
-    """Say that the process lives."""
-    return answer({"status": "ok", "checks": {}})
+    """Say that the process lives, and which version it is."""
+    return answer({"status": "ok", "checks": {}, "version": __version__})
 
 
 @public.get("/readyz", name="readyz", responses=says(Health, 200, [503]))

@@ -1,8 +1,6 @@
-"""Months leave the log and come back: nothing is lost, nothing waits, and what holds one is named."""
+"""Months leave the log on their own: nothing waits for it, and what holds one is named."""
 
 import asyncio
-import json
-import zipfile
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,33 +10,29 @@ import asyncpg
 import pytest
 
 from headrace import codec, ids
-from headrace.clock import SystemClock
 from headrace.errors import ConflictError, ValidationError
 from headrace.log import moving
-from headrace.log.archive import Archive
 from headrace.log.months import Months, before, between, parse, shown
-from headrace.log.port import Batch, Break, DataError, NewEvent
+from headrace.log.port import Batch, DataError, NewEvent
 from headrace.log.postgres import PostgresLog
 from headrace.log.rebuild import rebuild
 from headrace.log.retention import Keeper, held
 from headrace.vocabulary import LOG_RUNS
-from headrace.wire import Line
-from tests.planner.runs_kit import Sim
+from tests.shared.log_months_kit import (
+    CLOCK,
+    CLOSED,
+    DEADLINE_S,
+    DETACHING,
+    IN_IT,
+    LONG_AGO,
+    PENDING,
+    archived,
+    breaks,
+    done,
+    everything,
+    mixed,
+)
 from tests.shared.log_runs_kit import FORMATS, META, OWNER, WRITES, run_at, write
-
-CLOCK = SystemClock()
-LONG_AGO = 202_601
-IN_IT = int(datetime(2026, 1, 15, tzinfo=UTC).timestamp() * 1000)
-TABLES = ("events", "chain", "runs", "steps", "artifacts", "approvals", "blobs", "blob_workspaces", "partitions")
-EPOCHS = ("epoch", "owner", "lease_until")
-DEADLINE_S = 20.0
-ALL = "select * from headrace.{}"
-CLOSED = "202601 is closed"
-PENDING = "select exists(select from pg_inherits where inhdetachpending)"
-DETACHING = """
-select exists(select from pg_stat_activity
-  where query like '%detach partition%' and pid <> pg_backend_pid() and state = 'active')
-"""
 
 
 @pytest.fixture
@@ -55,194 +49,7 @@ async def database(postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
-def done(at: int, number: int, partition: int = 3) -> Sim:
-    return run_at(at, partition, number).create().report("one", number).report("two", number)
-
-
-async def mixed(log: PostgresLog) -> tuple[list[Sim], list[Sim]]:
-    """Write finished runs of a month long ago, and of now, by turns into two partitions."""
-    now = CLOCK.now_ms() - 60_000
-    old = [done(IN_IT + number, number, 3 + number % 2) for number in range(6)]
-    new = [done(now + number, 100 + number, 3 + number % 2) for number in range(6)]
-    for one, other in zip(old, new, strict=True):
-        await write(log, one, other)
-    await log.put_lines([
-        Line(run_id=old[0].id, attempt_id="att_1", step="one", sequence=n, at=IN_IT, text=f"line {n}", workspace="default")
-        for n in range(3)
-    ])  # fmt: skip
-    return old, new
-
-
-async def everything(database: asyncpg.Connection) -> dict[str, list[Any]]:
-    """Read all there is, but who holds what, and the ids of lines."""
-    found = {table: sorted(map(_row, await database.fetch(ALL.format(table)))) for table in TABLES}
-    found["lines"] = [
-        _row(row) for row in await database.fetch("select attempt_id, sequence, text from headrace.lines order by id")
-    ]
-    return found
-
-
-def _row(row: Any) -> str:
-    return repr({name: value for name, value in dict(row).items() if name not in EPOCHS})
-
-
-async def breaks(log: PostgresLog) -> list[Break]:
-    return [found async for found in log.verify() if isinstance(found, Break)]
-
-
-async def archived(url: str, path: Path, month: int = LONG_AGO) -> None:
-    async with Months.keeping(url) as months:
-        assert await months.detach(month) == []
-        await moving.archive(months, month, path)
-
-
-# --- there and back --------------------------------------------------------------------------------------------------
-
-
-async def test_a_month_is_archived_and_restored_and_nothing_has_changed(
-    log: PostgresLog, postgres_url: str, database: asyncpg.Connection, tmp_path: Path
-) -> None:
-    old, new = await mixed(log)
-    before_it = await everything(database)
-    file = tmp_path / "january.zip"
-    await archived(postgres_url, file)
-
-    assert await breaks(log) == [], "the chain holds by its leaves alone"
-    ranges = await log.archived(LOG_RUNS, 3)
-    events = sum(len(sim.history) for sim in old if ids.partition_of(sim.id) == 3)
-    assert sum(last - first + 1 for first, last in ranges) == events
-    assert len(ranges) > 1, "runs of now stand between"
-    assert await log.stream(LOG_RUNS, old[0].id) == []
-    assert len(await log.stream(LOG_RUNS, new[0].id)) == len(new[0].history)
-    assert {row["id"] for row in await log.rows("runs", {})} == {sim.id for sim in new}
-    assert (await rebuild(log)).changed == 0
-    assert await database.fetchval("select to_regclass('headrace.events_202601')") is None
-    assert await database.fetchval("select count(*) from headrace.lines") == 0
-
-    async with Months.keeping(postgres_url) as months:
-        manifest = await moving.restore(months, file)
-    assert (manifest.streams, manifest.events) == (len(old), sum(len(sim.history) for sim in old))
-    assert (await rebuild(log, month=LONG_AGO)).rows > 0
-    assert await breaks(log) == []
-    assert await log.archived(LOG_RUNS, 3) == []
-    assert (await rebuild(log)).changed == 0
-    assert await everything(database) == before_it
-    guards = await database.fetch(
-        "select tgname from pg_trigger where tgrelid = 'headrace.events_202601'::regclass and not tgisinternal"
-    )
-    assert [row[0] for row in guards] == ["append_only"]
-
-
-async def test_a_month_that_was_only_detached_is_put_back_without_a_file(
-    log: PostgresLog, postgres_url: str, database: asyncpg.Connection
-) -> None:
-    await mixed(log)
-    before_it = await everything(database)
-    async with Months.keeping(postgres_url) as months:
-        assert await months.detach(LONG_AGO) == []
-        assert await breaks(log) == []
-        await months.reattach(LONG_AGO)
-        with pytest.raises(ConflictError, match="restored"):
-            await months.reattach(LONG_AGO)
-    await rebuild(log, month=LONG_AGO)
-    assert await everything(database) == before_it
-
-
-async def test_an_archive_says_what_it_holds_and_proves_itself(
-    log: PostgresLog, postgres_url: str, tmp_path: Path
-) -> None:
-    old, _ = await mixed(log)
-    file = tmp_path / "january.zip"
-    await archived(postgres_url, file)
-    with Archive(file) as archive:
-        archive.check()
-        assert archive.manifest.month == "2026-01"
-        assert archive.manifest.lines == 3
-        assert {kept.stream_id for place in archive.places() for kept in archive.events(place)} == {s.id for s in old}
-        assert [bound.digest for bound in archive.bound()] == [old[0].digest]
-        assert codec.sha256(archive.body(old[0].digest)) == old[0].digest
-    with pytest.raises(ValidationError, match="not written over"):
-        await archived_again(log, postgres_url, file)
-
-
-async def archived_again(log: PostgresLog, url: str, file: Path) -> None:
-    async with Months.keeping(url) as months:
-        await moving.restore(months, file)
-        await rebuild(log, month=LONG_AGO)
-        assert await months.detach(LONG_AGO) == []
-        await moving.archive(months, LONG_AGO, file)
-
-
-# --- what is refused -------------------------------------------------------------------------------------------------
-
-
-def changed(file: Path, target: Path, change: Any) -> Path:
-    """Copy an archive with one member's bytes changed, the manifest made to fit."""
-    import hashlib
-
-    with zipfile.ZipFile(file) as source, zipfile.ZipFile(target, "w") as made:
-        manifest = json.loads(source.read("manifest.json"))
-        for name in source.namelist():
-            if name == "manifest.json":
-                continue
-            body = change(name, source.read(name))
-            manifest["members"][name] = {"sha256": hashlib.sha256(body).hexdigest(), "size_bytes": len(body)}
-            made.writestr(name, body)
-        made.writestr("manifest.json", json.dumps(manifest))
-    return target
-
-
-async def test_an_archive_that_was_tampered_with_is_refused_and_changes_nothing(
-    log: PostgresLog, postgres_url: str, database: asyncpg.Connection, tmp_path: Path
-) -> None:
-    await mixed(log)
-    file = tmp_path / "january.zip"
-    await archived(postgres_url, file)
-    before_it = await everything(database)
-    truncated = tmp_path / "truncated.zip"
-    truncated.write_bytes(file.read_bytes()[:-100])
-    forged = changed(file, tmp_path / "forged.zip", lambda _, body: body.replace(b'\\"output\\":2', b'\\"output\\":7'))
-    assert zipfile.ZipFile(forged).read("events/runs-3.jsonl") != zipfile.ZipFile(file).read("events/runs-3.jsonl")
-    fewer = changed(
-        file,
-        tmp_path / "fewer.zip",
-        lambda name, body: body[: body.rindex(b"\n", 0, -1) + 1] if "runs-3" in name else body,
-    )
-    async with Months.keeping(postgres_url) as months:
-        for bad, said in ((truncated, "no archive"), (forged, "chain says"), (fewer, "missing|damaged")):
-            with pytest.raises(ValidationError, match=said):
-                await moving.restore(months, bad)
-    assert await everything(database) == before_it
-
-
-async def test_an_archive_of_another_log_is_refused(
-    log: PostgresLog, postgres_url: str, another_url: str, tmp_path: Path
-) -> None:
-    await mixed(log)
-    other = await PostgresLog.open(another_url, CLOCK)
-    await write(other, *[done(IN_IT + n, 50 + n, 3 + n % 2) for n in range(6)])
-    await other.close()
-    await archived(postgres_url, tmp_path / "one.zip")
-    await archived(another_url, tmp_path / "other.zip")
-    async with Months.keeping(postgres_url) as months:
-        with pytest.raises(ConflictError, match="log"):
-            await moving.restore(months, tmp_path / "other.zip")
-        await moving.restore(months, tmp_path / "one.zip")
-        with pytest.raises(ConflictError, match="restored"):
-            await moving.restore(months, tmp_path / "one.zip")
-
-
-@pytest.fixture
-async def another_url(postgres_server: Any) -> AsyncIterator[str]:
-    """Give another migrated database."""
-    from headrace.log.migrate import migrate
-    from tests.conftest import fresh_database
-
-    async for url in fresh_database(postgres_server):
-        await migrate(url)
-        yield url
-
-
+# --- what holds one ----------------------------------------------------------------------------------------------------
 async def test_a_stream_that_is_not_over_holds_its_month_and_is_named(log: PostgresLog, postgres_url: str) -> None:
     going = run_at(IN_IT, 3, 1).create().report("one", 1)
     await write(log, done(IN_IT, 2), going)
@@ -324,7 +131,7 @@ async def seen(database: asyncpg.Connection, query: str, *, there: bool = True) 
             await asyncio.sleep(0.02)
 
 
-# --- while others work -----------------------------------------------------------------------------------------------
+# --- while others work -------------------------------------------------------------------------------------------------
 
 
 async def test_appends_go_on_while_a_detaching_waits_for_a_long_reader(
@@ -411,7 +218,7 @@ async def test_bodies_go_when_nothing_names_them_any_more_and_come_back_with_the
     assert (await rebuild(log)).changed == 0
 
 
-# --- words -----------------------------------------------------------------------------------------------------------
+# --- words -------------------------------------------------------------------------------------------------------------
 
 
 def test_months_are_counted_over_the_turn_of_the_year() -> None:

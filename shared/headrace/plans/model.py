@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from headrace import codec
+from headrace.events.base import RateLimit
 from headrace.vocabulary import LOOP_CAP, RUN_TIMEOUT_S, STEP_TIMEOUT_S
 
 PLAN_API = "headrace.plan/v1"
@@ -28,13 +29,6 @@ class InputField(Part, frozen=True, kw_only=True):
     default: Any = None
     required: bool = True
     description: str = ""
-
-
-class RateLimit(Part, frozen=True, kw_only=True):
-    """How many attempts may begin in a period of seconds."""
-
-    limit: int
-    period_s: float
 
 
 class ToolPin(Part, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ An example, whole:
 Tools are found by the entry point group `headrace.tools` (a callable that gives tools) or made with `@headrace.tool`.
 `perform` is called in `headrace.worker.tool_runner` and nowhere else. It may raise StepError with a type of
 VOCABULARY; anything else becomes `tool_error` without a traceback. A plain function may be synchronous: it then runs
-in a thread.
+in a thread. A tool may have a `rate_limit` such as "100/1m": so many attempts of it begin in that time, over all runs.
 """
 
 from pathlib import Path

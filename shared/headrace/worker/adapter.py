@@ -17,6 +17,7 @@ from headrace.errors import StepError, ValidationError
 from headrace.ports.gate import Gate
 from headrace.ports.integration import Integration
 from headrace.ports.tool import Tool, ToolContext
+from headrace.specs.rates import SETTING
 from headrace.vocabulary import POOL_GATES, POOL_INTEGRATIONS, POOL_RUNNER, Access, Effect, Outcome
 
 TOOL_PARTS: Final = ("name", "version", "description", "input", "output", "effect", "access", "pool", "perform")
@@ -157,6 +158,7 @@ class OperationTool:
         self.effect, self.access, self.idempotent = operation.effect, operation.access, operation.idempotent
         self.pool = POOL_INTEGRATIONS
         self.requires_connection = integration.name
+        self.rate_limit = getattr(operation, "rate_limit", None)
 
     def check_connection(self, settings: dict[str, Any], secrets: dict[str, str]) -> dict[str, Any]:
         """Give the checked settings; raises StepError (integration_auth_error) for what the connection lacks."""
@@ -165,7 +167,8 @@ class OperationTool:
             message = f"the connection to {self._integration.name} brings no secret {', '.join(missing)}"
             raise StepError(message, type="integration_auth_error", plugin=self.name)
         try:
-            return self._integration.settings.model_validate(settings).model_dump(mode="json")
+            own = {name: value for name, value in settings.items() if name != SETTING}  # the planner keeps to that one
+            return self._integration.settings.model_validate(own).model_dump(mode="json")
         except PydanticError as problem:
             fields = ", ".join(".".join(map(str, error["loc"])) for error in problem.errors())
             message = f"settings of the connection to {self._integration.name} are wrong: {fields}"

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from headrace.errors import ValidationError
 from headrace.ports.tool import ToolContext
+from headrace.specs.rates import parse
 from headrace.vocabulary import Effect
 from headrace.worker.adapter import OpenObject, default_access
 
@@ -41,6 +42,7 @@ class FunctionTool:
         access: str,
         pool: str,
         idempotent: bool,
+        rate_limit: str | None = None,
     ) -> None:
         if NAME.fullmatch(name) is None:
             message = f"tool name {name!r}: use lower-case letters, digits and _"
@@ -49,7 +51,9 @@ class FunctionTool:
         self.__name__ = name
         self.__doc__ = function.__doc__
         self.name, self.version, self.effect, self.access = name, version, effect, access
-        self.pool, self.idempotent = pool, idempotent
+        self.pool, self.idempotent, self.rate_limit = pool, idempotent, rate_limit
+        if rate_limit is not None:
+            parse(rate_limit)
         self.description = inspect.getdoc(function) or ""
         self._takes_context = CONTEXT in inspect.signature(function).parameters
         self.input = _input_model(function, name)
@@ -93,6 +97,7 @@ def tool(
     access: str | None = None,
     pool: str | None = None,
     idempotent: bool | None = None,
+    rate_limit: str | None = None,
 ) -> Callable[[Callable[..., Any]], FunctionTool]: ...
 
 
@@ -106,11 +111,13 @@ def tool(
     access: str | None = None,
     pool: str | None = None,
     idempotent: bool | None = None,
+    rate_limit: str | None = None,
 ) -> Any:
     """Make a tool of a typed function; raises ValidationError when its signature cannot be one.
 
     `pool` is by default named after the function's module, so that only workers that have the tool take its work.
     `idempotent` says that a repeat under the same idempotency key does no harm; reads are by default.
+    `rate_limit` such as `100/1m` says how many attempts may begin in a time, over all runs of the workspace.
     """
 
     def decorate(decorated: Callable[..., Any]) -> FunctionTool:
@@ -122,6 +129,7 @@ def tool(
             access=str(access or default_access(effect)),
             pool=pool or pool_of(decorated.__module__),
             idempotent=effect == Effect.READ if idempotent is None else idempotent,
+            rate_limit=rate_limit,
         )
 
     return decorate if function is None else decorate(function)

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from headrace import ids
 from headrace.codec import Raw, encode
 from headrace.errors import ValidationError
@@ -10,6 +12,7 @@ from headrace.events.catalogue import ToolManifest
 from headrace.messages import AnnounceTool, Told
 from headrace.plans.model import manifest_digest
 from headrace.ports.tool import Tool
+from headrace.specs.rates import parse
 from headrace.vocabulary import Access, Effect
 
 TEXT_FIELDS = ("name", "version", "description", "effect", "access", "pool")
@@ -24,6 +27,7 @@ def manifest_of(tool: Tool) -> ToolManifest:
     if tool.effect not in set(Effect) or tool.access not in set(Access):
         message = f"tool {tool.name!r}: effect {tool.effect!r} or access {tool.access!r} is not a known word"
         raise ValidationError(message)
+    limit = getattr(tool, "rate_limit", None)
     return ToolManifest(
         name=tool.name,
         version=tool.version,
@@ -36,6 +40,7 @@ def manifest_of(tool: Tool) -> ToolManifest:
         description=tool.description,
         kind=str(getattr(tool, "kind", "tool")),
         requires_connection=getattr(tool, "requires_connection", None),
+        rate_limit=msgspec.UNSET if limit is None else parse(limit),
     )
 
 

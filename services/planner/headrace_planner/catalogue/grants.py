@@ -17,6 +17,7 @@ from headrace.events.catalogue import (
 )
 from headrace.messages import CreateToken, SaveConnection
 from headrace.policy import may
+from headrace.specs.rates import SETTING, parse
 from headrace.vocabulary import Access, Effect, Role
 from headrace_planner.catalogue.state import CONNECTION, Connection, Definition, Token
 
@@ -84,7 +85,7 @@ def revoke_token(state: Definition, context: Context) -> Sequence[CatalogueEvent
 
 
 def save_connection(state: Definition, command: SaveConnection, context: Context) -> Sequence[CatalogueEvent]:
-    """Connect an integration. A secret that is no reference is refused without being quoted."""
+    """Connect an integration. A secret that is no reference is refused without being quoted; so is no rate limit."""
     may(context.actor, "connections")
     if not NAME.fullmatch(command.name) or not NAME.fullmatch(command.integration):
         message = "a connection and its integration are named by letters, digits, '_', '.' and '-'"
@@ -94,6 +95,8 @@ def save_connection(state: Definition, command: SaveConnection, context: Context
         if not REFERENCE.fullmatch(reference):
             message = f"secret {secret!r} must be a reference, env:NAME or file:PATH, never the secret itself"
             raise ValidationError(message, details={"field": f"secrets.{secret}"})
+    if SETTING in command.settings:
+        parse(command.settings[SETTING])
     saved = ConnectionSaved(
         name=command.name,
         integration=command.integration,

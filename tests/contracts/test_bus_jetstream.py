@@ -1,6 +1,7 @@
 """What only a real server can show: wiped stores, deleted consumers, kept triggers, requests that do not spin."""
 
 import asyncio
+import logging
 import uuid
 from collections.abc import AsyncIterator, Callable
 
@@ -317,3 +318,19 @@ async def test_triggers_alone_are_synced_before_the_ack_where_the_server_knows_t
     for name in (subjects.FEED_STREAM, bus.names.inbox_stream(LOG_RUNS, 0), bus.names.work_stream("runner")):
         info = await bus.connection.api(subjects.api("STREAM.INFO", name))
         assert info["config"]["persist_mode"] == "async"
+
+
+async def test_only_streams_that_were_not_there_are_told_as_made(
+    world: JetStreamWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "headrace.bus.guardian")
+    one = await world.client()
+    await one.open_inbox(LOG_RUNS, 0, 1, lambda _: None)
+    await until(lambda: not one.guardian.dirty)
+    assert f"stream {one.names.inbox_stream(LOG_RUNS, 0)} was made" in caplog.messages
+    caplog.clear()
+    two = await world.client()
+    await two.open_inbox(LOG_RUNS, 0, 2, lambda _: None)
+    two.guardian.check_all()
+    await until(lambda: not two.guardian.dirty)
+    assert [told for told in caplog.messages if "was made" in told] == []

@@ -75,7 +75,7 @@ class Guardian:
         """Declare a consumer now and keep it standing; raises UnavailableError."""
         self._kept.append(kept)
         async with self._one_at_a_time:
-            await self._declare_stream(kept.stream)
+            await self._declare_stream(kept.stream, there=await self._stands(kept.stream))
             await kept.declare()
             self.declared += 1
 
@@ -114,7 +114,7 @@ class Guardian:
         there = await self._stream_names()
         made = set()
         for name in [name for name in self._streams if everything or name not in there]:
-            if await self._declare_stream(name):
+            if await self._declare_stream(name, there=name in there):
                 made.add(name)
         for kept in list(self._kept):
             if everything or kept.stream in made or kept.stream in reported:
@@ -152,22 +152,31 @@ class Guardian:
             if not page or len(names) >= answer.get("total", 0):
                 return names
 
-    async def _declare_stream(self, name: str) -> bool:
-        """Make a stream stand; True when it was not there."""
+    async def _stands(self, name: str) -> bool:
+        try:
+            await self._connection.api(subjects.api("STREAM.INFO", name))
+        except ApiError as problem:
+            if problem.code != topology.STREAM_NOT_FOUND:
+                raise
+            return False
+        return True
+
+    async def _declare_stream(self, name: str, *, there: bool) -> bool:
+        """Make a stream stand; True when it was not `there`. NATS itself says of a standing one that it made it."""
         body = topology.fit(self._streams[name], self._connection.version)
         try:
-            answer = await self._connection.api(subjects.api("STREAM.CREATE", name), body)
+            await self._connection.api(subjects.api("STREAM.CREATE", name), body)
         except ApiError as problem:
             if problem.code != topology.STREAM_NAME_IN_USE:
                 raise
             await self._change_stream(name, body)
             return False
-        made = answer.get("did_create", True) is True
-        if made:
-            self.declared += 1
-            telemetry.bus_declared()
-            logger.info("stream %s was made", name)
-        return made
+        if there:
+            return False
+        self.declared += 1
+        telemetry.bus_declared()
+        logger.info("stream %s was made", name)
+        return True
 
     async def _change_stream(self, name: str, body: topology.Body) -> None:
         try:

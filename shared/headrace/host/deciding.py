@@ -243,7 +243,9 @@ class Deciding:
         if not events:
             return
         room, held = stream.held.room, stream.held
-        meta = codec.encode(Meta({"id": item.actor.id, "name": item.actor.name}, item.cause, item.key))
+        meta = codec.encode(
+            Meta({"id": item.actor.id, "name": item.actor.name}, item.cause, item.key, item.traceparent)
+        )
         weight = 0
         for event in events:
             try:

@@ -26,6 +26,7 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     actor: dict[str, str]
     cause: str
     key: str | None = None
+    traceparent: str | None = None
 
 
 class Sent(msgspec.Struct, frozen=True):

@@ -1,6 +1,7 @@
 """Intake: packed messages of the bus become items. What is not sealed by us, or cannot be read, stops here."""
 
 import logging
+import re
 import unicodedata
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,8 @@ from headrace.wire import ClaimGrant
 
 WAITING_MAX = 20_000
 """Items in memory beyond which commands are turned away, to be sent again."""
+TRACEPARENT = re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+"""The form of the trace that a command belongs to (https://www.w3.org/TR/trace-context/); other text is not kept."""
 MINTED = {LOG_RUNS: ids.RUN, LOG_APPROVALS: ids.APPROVAL, LOG_CATALOGUE: "pln", LOG_FLOW: ids.FLOW}
 FROM_WORKERS = (ReportAttempt, AnnounceTool)
 
@@ -103,6 +106,7 @@ class Intake:
             body=body,
             key=None if known.key is None else f"{known.workspace}/{known.key}",
             request_digest=digest,
+            traceparent=known.traceparent if known.traceparent and TRACEPARENT.fullmatch(known.traceparent) else None,
             reply=reply,
         )
 

@@ -46,6 +46,7 @@ class Item:
     body: bytes = b""
     key: str | None = None
     request_digest: str = ""
+    traceparent: str | None = None
     reply: Callable[[bytes], None] | None = None
     sequence: int | None = None
     minted: bool = False

@@ -292,3 +292,24 @@ def test_odd_outputs_pass_through_and_are_kept(output: object) -> None:
     sim.report("a", output)
     assert sim.status == "succeeded"
     assert bytes(sim.run.peek("a").output) == codec.dumps(output)
+
+
+def test_failed_items_of_a_map_are_collected_when_it_says_so() -> None:
+    sim = Sim(
+        plan(
+            call("m", items=[1, 2, 3], on_item_error="collect"),
+            step("t", TransformStep(value="{{ steps.m.failed }}"), "m"),
+            outputs={"failed": "{{ steps.t.output }}", "got": "{{ steps.m.output }}"},
+        )
+    ).create()
+    sim.report("m[0]", "a").fail("m[1]", "no").report("m[2]", "c")
+    assert sim.status == "succeeded"
+    failed = [{"index": 1, "error": {"type": "tool_error", "message": "no"}}]
+    assert codec.loads(sim.run.data.outputs) == {"failed": failed, "got": ["a", None, "c"]}
+    assert sim.row("steps", step="m")["items_failed"] == 1
+
+
+def test_the_first_failed_item_ends_a_map_unless_it_says_else() -> None:
+    sim = Sim(plan(call("m", items=[1, 2, 3], concurrency=1))).create()
+    sim.report("m[0]").fail("m[1]", "no")
+    assert (sim.status, "m[2]" in sim.orders) == ("failed", False)

@@ -25,6 +25,8 @@ def shape_problems(step: Step, path: Path, known: frozenset[str], steps: Sequenc
     for name, only in (("on_item_error", "map"), ("concurrency", "map")):
         if name in step.model_fields_set and not step.is_map:
             yield (*path, name), f"{name} is for a {only} step alone", WRONG
+    if step.is_map and step.kind == "transform" and "on_item_error" in step.model_fields_set:
+        yield (*path, "on_item_error"), "a transform's list is computed as a whole: it has no items that fail", WRONG
     for name in ("step_timeout", "queue_timeout"):
         if name in step.model_fields_set and step.kind not in PERFORMED:
             yield (*path, name), f"a {step.kind} step has no {name}: no worker performs it", WRONG

@@ -59,6 +59,7 @@ RUN: Final = map_of(
     closed=False,
 )
 ERROR: Final = map_of({"type": STRING, "message": STRING}, closed=False)
+FAILED_ITEM: Final = map_of({"index": INT, "error": ERROR}, closed=False)
 ARTIFACT: Final = map_of({"type": STRING, "label": STRING, "value": ANY}, closed=False)
 RESULTS: Final = {
     "gate": map_of({"outcome": STRING, "message": STRING, "evidence": types.MAP}, closed=False),
@@ -269,6 +270,8 @@ class _Scope:
             "error": optional(ERROR),
             "artifacts": list_of(ARTIFACT),
         }
+        if step.is_map:
+            fields["failed"] = list_of(FAILED_ITEM)
         if step.outputs:
             named = self.within(step, WHOLE)
             fields["outputs"] = types.stored(_template(step.outputs, named))

@@ -91,7 +91,7 @@ def _broken_orders(run: Run, library: Library) -> Iterator[RunEvent]:
                 run.unchecked.pop()
                 failed.add(instance)
                 step_id, index = instance
-                continued = run.graph.index[step_id].on_error == "continue"
+                continued = run.goes_on(instance)
                 yield StepFailed(
                     step=step_id, index=index, attempt=trial.attempt, error=told(problem), continued=continued
                 )

@@ -61,7 +61,7 @@ def _ended(run: Run, command: DropAttempt, error: ErrorInfo, status: AttemptStat
         attempt=command.attempt,
         attempt_id=command.attempt_id,
         status=status,
-        continued=run.graph.index[command.step].on_error == "continue",
+        continued=run.goes_on((command.step, command.index)),
         finished_at=context.now,
     )
 

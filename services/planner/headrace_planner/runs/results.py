@@ -101,7 +101,7 @@ def ended(run: Run, command: ReportAttempt, error: ErrorInfo, *, status: str = A
         attempt=command.attempt,
         attempt_id=command.attempt_id,
         status=status,
-        continued=run.graph.index[command.step].on_error == "continue",
+        continued=run.goes_on((command.step, command.index)),
         artifacts=command.artifacts,
         worker=command.worker,
         started_at=command.started_at,

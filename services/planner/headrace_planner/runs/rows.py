@@ -112,6 +112,7 @@ def _run(run: Run) -> dict[str, Any]:
             },
             "waiting": waits,
             "open": [run.label(instance) for instance in run.under_way()[:OPEN_SHOWN_MAX]],
+            **({"rerun_from": queued.rerun_from} if queued.rerun_from else {}),
             "connections": sorted(codec.loads(queued.connections) or {}),
         },
         "wake_at": wake_at(run),

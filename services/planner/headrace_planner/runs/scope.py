@@ -82,6 +82,11 @@ class RunScope:
                 for _, _, _, kept in known.artifacts
             ],
         }
+        if known.map is not None:
+            view["failed"] = [
+                {"index": place, "error": {"type": error.type, "message": error.message}}
+                for place, error in sorted(known.map.failed.items())
+            ]
         named = self._run.graph.index[step_id].outputs
         if named and self._run.over(step_id):
             inner = RunScope(self._run, self._library, {**self._extra, "output": view["output"]})

@@ -285,6 +285,12 @@ class Run:
         """Tell whether nothing may begin now: the run is halted, or paused."""
         return self.halted or self.data.paused is not None
 
+    def goes_on(self, instance: Instance) -> bool:
+        """Tell whether the run goes on when an instance fails: its step says so, or of a map's items that they are collected."""
+        step_id, index = instance
+        step = self.graph.index[step_id]
+        return step.on_error == "continue" or (index is not None and step.on_item_error == "collect")
+
     def peek(self, step_id: str) -> StepState:
         """Give a step's state to read; one that has not begun is pending, and is not remembered for being read."""
         return self.data.steps.get(step_id) or StepState()

@@ -13,7 +13,7 @@ from headrace.clock import Clock
 from headrace.codec import encode
 from headrace.errors import ForbiddenError, UnauthorizedError
 from headrace.keys import COMMANDS, POOL, Keys
-from headrace.vocabulary import PRESENCE_FORGOTTEN_S, PRESENCE_STALE_S
+from headrace.vocabulary import PRESENCE_FORGOTTEN_S, PRESENCE_LOST_S, PRESENCE_STALE_S
 from headrace.wire import Beat, ForgetWorkers, Holding
 from headrace_api import views
 
@@ -131,9 +131,15 @@ class Presence:
         """Tell whether any worker lives (row 14: false 61 s after the last beat)."""
         return bool(self._alive())
 
+    def serving(self, pool: str | None = None) -> list[Seen]:
+        """Give the workers that take work (from a pool), of those whose attempts owners would not take for lost."""
+        now = self._clock.monotonic()
+        live = [seen for seen in self._seen.values() if now - seen.heard < PRESENCE_LOST_S]
+        return [seen for seen in live if not seen.beat.draining and (pool is None or pool in seen.beat.pools)]
+
     def pools(self) -> set[str]:
-        """Give the pools that living workers work for, and go on to take work from."""
-        return {pool for seen in self._alive() if not seen.beat.draining for pool in seen.beat.pools}
+        """Give the pools that work is taken from."""
+        return {pool for seen in self.serving() for pool in seen.beat.pools}
 
     def pool_served_at(self, pool: str) -> int | None:
         """Give when a worker was last heard that took work from a pool, in milliseconds; None when none ever was."""

@@ -73,17 +73,17 @@ async def workers_health(asked: Asked) -> Response:
         problems.append("no worker lives: runs stay queued until one joins")
     problems.extend(f"worker {each['id']} is stale" for each in shown if each["status"] == "stale")
     status = "down" if not numbers["workers_active"] else "degraded" if problems else "healthy"
-    pools = {pool: _pool(presence, shown, pool) for pool in sorted({pool for each in shown for pool in each["pools"]})}
+    pools = {pool: _pool(presence, pool) for pool in sorted({pool for each in shown for pool in each["pools"]})}
     return answer({"status": status, "pools": pools, "problems": problems, **numbers})
 
 
-def _pool(presence: Presence, shown: list[dict[str, Any]], pool: str) -> dict[str, Any]:
-    taking = [each for each in shown if pool in each["pools"] and each["status"] in {"idle", "processing"}]
+def _pool(presence: Presence, pool: str) -> dict[str, Any]:
+    taking = presence.serving(pool)
     served_at = presence.pool_served_at(pool)
     return {
         "workers": len(taking),
-        "slots": sum(each["slots"] for each in taking),
-        "holding": sum(len(each["holding"]) for each in taking),
+        "slots": sum(seen.beat.slots for seen in taking),
+        "holding": sum(len(seen.beat.holding) for seen in taking),
         "last_served_at": views.at(served_at),
     }
 

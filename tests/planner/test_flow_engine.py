@@ -1,0 +1,211 @@
+"""Keys that runs share, over the whole engine in virtual time: lines, priority, room made, rates, owners that die."""
+
+import asyncio
+from typing import Any
+
+import headrace
+from headrace import ids
+from headrace.ports.tool import ToolContext
+from headrace.testing.engine import Engine
+from headrace.testing.views import Run
+from headrace.testing.virtual import in_virtual_time
+from tests.tour.kit import workflow
+
+
+def job(name: str = "deploy", tool: str = "work", **spec: Any) -> dict[str, Any]:
+    inputs = {"env": {"type": "string", "default": "prod"}, "label": {"type": "string", "default": ""}}
+    step = {"id": "act", "tool": tool, "with": {"label": "{{ inputs.label }}"}}
+    return workflow(name, step, inputs=inputs, **{"concurrency": {"key": "{{ inputs.env }}"}, **spec})
+
+
+class Works:
+    """A tool that takes ten seconds, and what it has done."""
+
+    def __init__(self) -> None:
+        self.began: list[str] = []
+        self.ended: list[str] = []
+        self.at: list[float] = []
+
+        @headrace.tool(pool="works")
+        async def work(label: str, context: ToolContext) -> dict[str, str]:
+            """Work for ten seconds."""
+            self.began.append(label)
+            self.at.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(10)
+            self.ended.append(label)
+            return {"label": label}
+
+        @headrace.tool(pool="works", rate_limit="10/1m")
+        async def look(label: str, context: ToolContext) -> dict[str, str]:
+            """Look something up where only so many questions are answered in a minute."""
+            self.began.append(label)
+            self.at.append(asyncio.get_running_loop().time())
+            return {"label": label}
+
+        self.tools = [work, look]
+
+
+async def flow(engine: Engine, key: str, kind: str = "concurrency") -> dict[str, Any]:
+    row = await engine.log.row("flows", {"id": ids.flow_key("default", kind, key)})
+    assert row is not None
+    return row
+
+
+@in_virtual_time
+async def test_row_60_over_the_limit_the_second_run_is_queued_and_runs_after_the_first() -> None:
+    works = Works()
+    async with Engine(tools=works.tools) as engine:
+        document = job(triggers=[{"type": "event", "event": "push", "inputs": {"label": "{{ event.label }}"}}])
+        await engine.apply(document)
+        (first,) = await engine.trigger("push", {"label": "one"})
+        (second,) = await engine.trigger("push", {"label": "two"})
+        await first.until("running")
+        await asyncio.sleep(3)
+        row = await engine.log.row("runs", {"id": second.id})
+        assert row is not None
+        assert row["status"] == "queued"
+        (wait,) = row["detail"]["waiting"]
+        assert wait["for"] == "concurrency"
+        assert first.id in wait["message"]
+        known = await flow(engine, "prod")
+        assert (known["held"], known["queued"]) == (1, 1)
+        assert known["detail"]["holders"][0]["run_id"] == first.id
+        await second.until("succeeded")
+        assert works.began == ["one", "two"]
+        await asyncio.sleep(1)
+        assert (await flow(engine, "prod"))["held"] == 0
+    assert works.ended == ["one", "two"]
+
+
+@in_virtual_time
+async def test_other_keys_do_not_wait_and_one_key_serves_by_priority_then_in_order() -> None:
+    works = Works()
+    async with Engine(tools=works.tools) as engine:
+        await engine.apply(job())
+        await engine.apply(job("urgent", priority=50))
+        runs = [await engine.run("deploy", {"label": "first"})]
+        await runs[0].until("running")
+        runs += [await engine.run("deploy", {"label": f"{number}"}) for number in range(3)]
+        runs.append(await engine.run("urgent", {"label": "urgent"}))
+        elsewhere = await engine.run("deploy", {"label": "elsewhere", "env": "test"})
+        await elsewhere.until("succeeded")
+        assert works.began[:2] == ["first", "elsewhere"]
+        for run in runs:
+            await run.until("succeeded")
+    assert [label for label in works.began if label != "elsewhere"] == ["first", "urgent", "0", "1", "2"]
+
+
+@in_virtual_time
+async def test_a_limit_of_two_lets_two_run_at_a_time() -> None:
+    works = Works()
+    async with Engine(tools=works.tools) as engine:
+        await engine.apply(job(concurrency={"key": "{{ inputs.env }}", "limit": 2}))
+        runs = [await engine.run("deploy", {"label": f"{number}"}) for number in range(4)]
+        await runs[1].until("succeeded")
+        assert len(works.began) <= 3
+        for run in runs:
+            await run.until("succeeded")
+    assert works.began[:2] == ["0", "1"]
+
+
+@in_virtual_time
+async def test_on_conflict_reject_fails_the_second_at_once_and_names_the_first() -> None:
+    works = Works()
+    async with Engine(tools=works.tools) as engine:
+        await engine.apply(job(concurrency={"key": "{{ inputs.env }}", "on_conflict": "reject"}))
+        first = await engine.run("deploy", {"label": "first"})
+        await first.until("running")
+        second = await engine.run("deploy", {"label": "second"})
+        await second.until("failed")
+        row = await engine.log.row("runs", {"id": second.id})
+        assert row is not None
+        assert row["error_type"] == "concurrency_limit"
+        assert first.id in row["error_message"]
+        await first.until("succeeded")
+        await (await engine.run("deploy", {"label": "third"})).until("succeeded")
+    assert works.began == ["first", "third"]
+
+
+@in_virtual_time
+async def test_on_conflict_replace_cancels_the_holder_and_those_in_line_and_the_newest_runs() -> None:
+    works = Works()
+    async with Engine(tools=works.tools) as engine:
+        await engine.apply(job(concurrency={"key": "{{ inputs.env }}", "on_conflict": "replace"}))
+        runs: list[Run] = []
+        for number in range(3):
+            runs.append(await engine.run("deploy", {"label": f"{number}"}))
+            await asyncio.sleep(1)
+        await runs[2].until("succeeded")
+        for run, by in ((runs[0], runs[1]), (runs[1], runs[2])):
+            await run.until("cancelled")
+            row = await engine.log.row("runs", {"id": run.id})
+            assert row is not None
+            assert f"replaced by run {by.id}" in row["error_message"]
+    assert works.ended == ["2"]
+
+
+@in_virtual_time
+async def test_a_cancelled_holder_gives_its_key_to_the_next() -> None:
+    works = Works()
+    async with Engine(tools=works.tools) as engine:
+        await engine.apply(job())
+        first = await engine.run("deploy", {"label": "first"})
+        await first.until("running")
+        waiting = await engine.run("deploy", {"label": "waiting"})
+        last = await engine.run("deploy", {"label": "last"})
+        await engine.cancel(waiting)
+        await waiting.until("cancelled")
+        await engine.cancel(first)
+        await last.until("succeeded")
+    assert works.began == ["first", "last"]
+
+
+@in_virtual_time
+async def test_keys_survive_the_death_of_their_owner() -> None:
+    works = Works()
+    async with Engine(tools=works.tools) as engine:
+        await engine.apply(job())
+        runs = [await engine.run("deploy", {"label": f"{number}"}) for number in range(4)]
+        for run in runs[:3]:
+            await run.until("running")
+            await engine.kill_planner()
+            await run.until("succeeded")
+        await runs[3].until("succeeded")
+        await asyncio.sleep(1)
+        assert (await flow(engine, "prod"))["held"] == 0
+    assert works.began == ["0", "1", "2", "3"]
+
+
+@in_virtual_time
+async def test_a_map_under_a_rate_limit_begins_no_more_than_that_in_any_minute_and_waits_meanwhile() -> None:
+    works = Works()
+    async with Engine(tools=works.tools) as engine:
+        step = {"id": "each", "map": "{{ inputs.names }}", "tool": "look", "with": {"label": "{{ item }}"}}
+        document = workflow("looking", step, inputs={"names": {"type": "array"}})
+        run = await engine.run(document, {"names": [f"{number}" for number in range(35)]})
+        await run.until("waiting")
+        await asyncio.sleep(1)
+        row = await engine.log.row("runs", {"id": run.id})
+        assert row is not None
+        assert (row["waiting_for"], len(works.began)) == ("rate_limit", 10)
+        (wait,) = row["detail"]["waiting"]
+        assert wait["until"] is not None
+        assert "rate limit of look (10 in 60 s)" in wait["message"]
+        await run.until("succeeded", seconds=600)
+    assert works.began == [f"{number}" for number in range(35)]
+    for first, eleventh in zip(works.at, works.at[10:], strict=False):
+        assert eleventh - first >= 59.9
+
+
+@in_virtual_time
+async def test_two_runs_share_a_rate_limit_in_the_order_of_asking() -> None:
+    works = Works()
+    async with Engine(tools=works.tools) as engine:
+        step = {"id": "each", "map": "{{ inputs.names }}", "tool": "look", "with": {"label": "{{ item }}"}}
+        document = workflow("looking", step, inputs={"names": {"type": "array"}})
+        long = await engine.run(document, {"names": [f"long{number}" for number in range(40)]})
+        await long.until("waiting")
+        short = await engine.run(document, {"names": ["short"]})
+        await short.until("succeeded", seconds=600)
+        assert works.began.index("short") <= 20
+        await long.until("succeeded", seconds=600)

@@ -12,6 +12,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from types import ModuleType
 from typing import Final, Protocol
 
@@ -105,6 +106,7 @@ class Reader:
         return codec.dumps(fields)
 
 
+@cache
 def fingerprint(*folding: ModuleType) -> str:
     """Give the hash of all of our own source that these modules need, upcasters among it.
 

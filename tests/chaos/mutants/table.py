@@ -92,12 +92,12 @@ MUTANTS = (
         ),
     ),
     Mutant(
-        "a stream of events goes on after what the row says, not after what was read",
+        "a stream of events takes positions for versions",
         (
             Edit(
                 "services/api/headrace_api/streaming.py",
-                "                after, spoke = read[-1].version, clock.monotonic()",
-                '                after, spoke = row["version"] + 1, clock.monotonic()',
+                "after, spoke = read[-1].version, clock.monotonic()",
+                "after, spoke = read[-1].position, clock.monotonic()",
             ),
         ),
         ("tests/api/test_streams.py",),
@@ -208,8 +208,8 @@ MUTANTS = (
         (
             Edit(
                 f"{RUNS}/evolve.py",
-                "            finish(run, RunStatus.CANCELLED, at)",
-                "            run.data.cancel = None",
+                "finish(run, RunStatus.CANCELLED, at)",
+                "finish(run, RunStatus.RUNNING, at)",
             ),
         ),
     ),

@@ -14,7 +14,9 @@ from headrace.testing.checker.history import Finding
 
 HISTORY: Final = "history"
 TERMINAL: Final = frozenset({"run.succeeded", "run.failed", "run.cancelled"})
-AFTER_THE_END: Final = frozenset({"attempt.late", "child.ended", "permit.queued", "permit.granted", "permit.refused"})
+AFTER_THE_END: Final = frozenset(
+    {"attempt.late", "approval.resolved", "child.ended", "permit.queued", "permit.granted", "permit.refused"}
+)
 """What may follow a run's terminal event: late news that changes nothing."""
 OVER: Final = frozenset({"step.succeeded", "step.failed", "step.skipped", "step.reused"})
 LOST_MAX: Final = 3
@@ -54,7 +56,8 @@ class Watched:
         self.approved: set[str] = {""} if queued.get("authorized") else set()
         self.asked: dict[str, str] = {}
         self.resolved: dict[str, str] = {}
-        self.settled: Counter[str] = Counter()
+        self.settled: Counter[tuple[str, str]] = Counter()
+        """How often a person, or the lost worker itself, gave each answer about a step's write."""
         self.reports: set[str] = set()
 
 
@@ -135,10 +138,7 @@ class Watch:
         elif kind == "approval.resolved":
             yield from self._resolved(run, data)
         elif kind == "outcome.settled":
-            run.settled[data["step"]] += 1
-            run.attempt[_instance(data)] = data["attempt"] + (data["answer"] == "not_happened")
-        elif kind == "loop.iterated":
-            run.over.pop((data["step"], data.get("iteration", 0), None), None)
+            run.settled[data["step"], data["answer"]] += 1
 
     def _resolved(self, run: Watched, data: dict[str, Any]) -> Iterator[str]:
         approval, status = data["approval_id"], data["status"]
@@ -253,7 +253,7 @@ def _attempt_failed(run: Watched, data: dict[str, Any]) -> Iterator[str]:
     run.attempt[instance] = data["attempt"] + 1
     if data["status"] == "lost":
         run.lost[instance] += 1
-        if run.lost[instance] >= LOST_MAX:
+        if run.lost[instance] >= LOST_MAX and not run.settled[instance[0], "not_happened"]:
             yield f"{instance} is tried again although {LOST_MAX} attempts were lost"
         return
     run.failed[instance] += 1

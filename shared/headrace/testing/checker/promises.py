@@ -65,7 +65,7 @@ def effects(history: History, watch: Watch) -> Iterator[Finding]:
             yield Finding("effect at most once", message, acted.run_id)
             continue
         applied[acted.key] += acted.applied
-        if applied[acted.key] > 1 + run.settled[instance[0]]:
+        if applied[acted.key] > 1 + run.settled[instance[0], "not_happened"]:
             message = f"{acted.tool} took effect {applied[acted.key]} times under {acted.key}"
             yield Finding("effect at most once", message, acted.run_id)
     for run_id, run in watch.watched.items():
@@ -74,7 +74,8 @@ def effects(history: History, watch: Watch) -> Iterator[Finding]:
             tool = (
                 run.plan.steps[instance[0]]["body"].get("tool") if run.plan and instance[0] in run.plan.steps else None
             )
-            if told and tool in tools and attempt_id not in done:
+            vouched = run.settled[instance[0], "happened"]  # a person's word, not the outside's
+            if told and tool in tools and attempt_id not in done and not vouched:
                 yield Finding("effect at most once", f"{attempt_id} succeeded and never acted", run_id)
 
 

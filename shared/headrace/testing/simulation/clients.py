@@ -20,6 +20,7 @@ from headrace.messages import (
     RecordPlan,
     StartRun,
 )
+from headrace.steering import PauseRun, ResumeRun, SettleOutcome
 from headrace.testing.checker.history import Asked, History
 from headrace.testing.simulation.documents import TRIGGER, compiled, triggered
 from headrace.testing.simulation.scenario import Job
@@ -30,6 +31,7 @@ ASK_S: Final = 3.0
 AGAIN_S: Final = 0.4
 DEADLINE_S: Final = 90.0
 LOOK_S: Final = 0.8
+PAUSED_S: Final = 2.5
 ANN: Final = Actor(id="tok_ann", name="ann", roles=(str(Role.OPERATOR),))
 APPROVERS: Final = tuple(Actor(id=f"tok_{name}", name=name, roles=(str(Role.APPROVER),)) for name in ("bob", "cleo"))
 _answers = msgspec.json.Decoder(Answer)
@@ -71,6 +73,11 @@ class Clients:
         if job.repeat:
             await asyncio.sleep(1.0)
             await self.ask(LOG_RUNS, create, key=key)
+        if job.pause_at is not None and job.number in self.runs:
+            await asyncio.sleep(job.pause_at)
+            await self.ask(LOG_RUNS, PauseRun(), stream=self.runs[job.number])
+            await asyncio.sleep(PAUSED_S)
+            await self.ask(LOG_RUNS, ResumeRun(), stream=self.runs[job.number])
         if job.cancel_at is not None and job.number in self.runs:
             await asyncio.sleep(job.cancel_at)
             await self.ask(LOG_RUNS, CancelRun(reason="as the schedule says"), stream=self.runs[job.number])
@@ -104,6 +111,24 @@ class Clients:
             for row in asked:
                 if row["subject"] not in self.unanswered:
                     await self._decide(row)
+            where = {"status": "waiting", "waiting_for": "input"}
+            for row in await self._world.log.rows("runs", where, descending=False, limit=100):
+                for waits in (row["detail"] or {}).get("waiting", ()):
+                    if waits["for"] == "input":
+                        await self._settle(row["id"], waits["evidence"])
+
+    async def _settle(self, run_id: str, known: dict[str, Any]) -> None:
+        """Say what became of a write whose worker was lost, as one who looked at the outside."""
+        acted = any(one.attempt_id == known["attempt_id"] for one in self._history.acted)
+        answer = "happened" if acted else "give_up" if ids.number(known["attempt_id"]) % 3 == 0 else "not_happened"
+        step, _, index = known["step"].partition("[")
+        command = SettleOutcome(
+            step=step,
+            index=int(index.rstrip("]")) if index else None,
+            answer=answer,
+            output=codec.raw({"value": 0}) if acted else codec.NULL,
+        )
+        await self.ask(LOG_RUNS, command, stream=run_id)
 
     async def _decide(self, row: dict[str, Any]) -> None:
         """Let two people decide; what they say hangs on the approval's id, so that it repeats."""

@@ -122,6 +122,7 @@ def show(outcome: Outcome) -> str:
             f", {text}"
             for text, there in (
                 (f"cancelled {job.cancel_at or 0:.2f} s later", job.cancel_at is not None),
+                (f"paused {job.pause_at or 0:.2f} s later", job.pause_at is not None),
                 ("asked for twice", job.repeat),
                 ("by a trigger", job.trigger),
                 ("never answered", job.unanswered),

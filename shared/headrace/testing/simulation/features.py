@@ -8,6 +8,39 @@ from headrace.testing.simulation.chance import Chance
 def spice(chance: Chance, spec: dict[str, Any]) -> None:
     """Add to a workflow what needs more than one step of it."""
     _branches(chance, spec)
+    _maps(chance, spec)
+    _limits(chance, spec)
+    if chance.happens(0.12):
+        _loop(chance, spec)
+
+
+def _maps(chance: Chance, spec: dict[str, Any]) -> None:
+    """Let some maps do few items at once, and some collect what fails."""
+    for step in [step for step in spec["steps"] if step["_kind"] == "map"]:
+        if chance.happens(0.3):
+            step["concurrency"] = chance.randint(1, 2)
+        if chance.happens(0.2) and step["tool"] == "look":
+            step["on_item_error"] = "collect"
+            step["with"]["fails"] = 1
+
+
+def _limits(chance: Chance, spec: dict[str, Any]) -> None:
+    """Give some calls little time: for an attempt, for all of them, or in the queue."""
+    for step in [step for step in spec["steps"] if step["_kind"] == "look"]:
+        if chance.happens(0.08):
+            step["timeout"] = chance.choice([{"attempt": "2s"}, {"step": "20s"}, {"queue": "15s"}])
+            step["on_error"] = "continue"
+
+
+def _loop(chance: Chance, spec: dict[str, Any]) -> None:
+    """Add a loop of a few rounds, with a call and a computation in its body."""
+    rounds = chance.randint(0, 3)
+    tool = chance.choice(["look", "note"])
+    spec["steps"] += [
+        {"id": "again", "_kind": "loop", "loop": {"while": f"iteration < {rounds}", "steps": ["act", "count"]}},
+        {"id": "act", "_kind": "body", "tool": tool, "with": {"value": "{{ iteration }}"}},
+        {"id": "count", "_kind": "body", "transform": "{{ steps.act.output.value + iteration }}"},
+    ]
 
 
 def _branches(chance: Chance, spec: dict[str, Any]) -> None:

@@ -25,6 +25,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     cancel_at: float | None = None
     repeat: bool = False
     """The client asks again under the same key, later: it must meet the same run and the same answer."""
+    pause_at: float | None = None
+    """The client pauses the run so much later, and lets it go on after a while."""
     trigger: bool = False
     """A trigger event starts it instead."""
     unanswered: bool = False
@@ -95,6 +97,7 @@ def _job(chance: Chance, number: int) -> Job:
         at=chance.random() * STORM_S * 0.6,
         cancel_at=chance.random() * 6 if chance.happens(0.12) else None,
         repeat=chance.happens(0.3),
+        pause_at=chance.random() * 4 if chance.happens(0.1) else None,
         trigger=chance.happens(0.06),
         unanswered=chance.happens(0.08),
     )

@@ -48,6 +48,6 @@ def _smaller(given: Scenario) -> Iterator[Scenario]:
         if name != "late_s" and getattr(given.rates, name):
             yield msgspec.structs.replace(given, rates=msgspec.structs.replace(given.rates, **{name: 0.0}))
     for place, job in enumerate(given.jobs):
-        plainer = msgspec.structs.replace(job, cancel_at=None, repeat=False)
+        plainer = msgspec.structs.replace(job, cancel_at=None, pause_at=None, repeat=False)
         if plainer != job:
             yield msgspec.structs.replace(given, jobs=(*given.jobs[:place], plainer, *given.jobs[place + 1 :]))

@@ -10,7 +10,7 @@ COMPILE  := $(UV) pip compile --quiet --universal --python-version 3.12 --genera
             --no-emit-package headrace $(addprefix --no-emit-package headrace-,$(SERVICES))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint types imports scan lock bench clean
+.PHONY: help setup demo up test sim mutants check lint types imports scan lock bench clean
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*?## ' Makefile | awk -F ':.*?## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -33,6 +33,13 @@ up: setup ## Start everything and keep it running (Ctrl-C stops it)
 
 test: setup ## The whole test suite
 	$(BIN)/python -m pytest
+
+SEEDS ?= 2000
+sim: setup ## Simulated installations under seeded faults: make sim SEEDS=2000
+	$(BIN)/python -m headrace.testing.simulation --seeds $(SEEDS) --processes $$(nproc 2>/dev/null || echo 1)
+
+mutants: setup ## Seeded bugs, each in a copy: the simulation must find every one
+	$(BIN)/python -m tests.chaos.mutants
 
 check: lint types imports scan ## Everything that reads the code without running it
 

@@ -278,6 +278,21 @@ async def test_a_cancel_reaches_a_running_attempt(
         assert one.worker.beat().cancelled_total == 1
 
 
+async def test_a_cancel_reaches_an_attempt_also_while_its_worker_drains(
+    world: World, http: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    async with live(world, tmp_path, drain_s=20.0) as one:
+        run = await create(http, "waits")
+        await until(lambda: begun)
+        one.task.cancel()
+        await until(lambda: one.worker.beat().draining)
+        async with asyncio.timeout(GRACE_S):
+            await http.post(f"/runs/{run['id']}", json={"action": "cancel"})
+            await asyncio.wait({one.task})
+            await finished(http, run["id"], "cancelled")
+        assert one.worker.beat().cancelled_total == 1
+
+
 async def children_of(world: World, run_id: str) -> list[str]:
     return [kept.line.text for kept in await world.log.read_lines(run_id) if kept.line.text.isdigit()]
 

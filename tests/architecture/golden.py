@@ -17,9 +17,16 @@ from headrace.events.registry import BY_NAME
 EVENTS = Path(__file__).parents[1] / "golden" / "events"
 
 
-def file_of(name: str) -> Path:
-    """Give the golden file of an event."""
-    return EVENTS / f"{name}.json"
+def file_of(name: str, schema: int | None = None) -> Path:
+    """Give the golden file of an event, of its newest schema or another."""
+    number = schema or BY_NAME[name].SCHEMA
+    return EVENTS / (f"{name}.json" if number == 1 else f"{name}@{number}.json")
+
+
+def read_name(file: Path) -> tuple[str, int]:
+    """Tell the event and the schema of a golden file."""
+    name, _, schema = file.stem.partition("@")
+    return name, int(schema or 1)
 
 
 def sample(kind: type[Event]) -> Event:

@@ -14,6 +14,7 @@ import msgspec
 
 from headrace import codec, service
 from headrace.decider import Row
+from headrace.events.base import Event
 from headrace.events.registry import decode
 from headrace.testing.given import BodiesLibrary
 
@@ -21,12 +22,17 @@ HISTORIES = Path(__file__).parent / "histories"
 OWNERS = ("planner", "gatekeeper")
 
 
-class Happened(msgspec.Struct, frozen=True, kw_only=True):
-    """An event of a recorded stream; `at` is milliseconds since 1970, `data` its bytes as JSON."""
+class Happened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An event of a recorded stream; `at` is milliseconds since 1970, `data` its bytes as JSON, written under `schema`."""
 
     at: int
     type: str
     data: msgspec.Raw
+    schema: int = 1
+
+    def event(self) -> Event:
+        """Read it as the newest class."""
+        return decode(self.type, bytes(self.data), self.schema)
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,9 +51,9 @@ class History(msgspec.Struct, frozen=True):
     events: list[Happened]
 
 
-def names() -> list[str]:
-    """Name all histories."""
-    return sorted(file.stem for file in HISTORIES.glob("*.jsonl"))
+def names(folder: Path = HISTORIES) -> list[str]:
+    """Name all histories of a folder."""
+    return sorted(file.stem for file in folder.glob("*.jsonl"))
 
 
 def state_file(name: str) -> Path:
@@ -55,9 +61,9 @@ def state_file(name: str) -> Path:
     return HISTORIES / f"{name}.state.json"
 
 
-def read(name: str) -> History:
+def read(name: str, folder: Path = HISTORIES) -> History:
     """Read a history."""
-    first, *rest = (HISTORIES / f"{name}.jsonl").read_bytes().splitlines()
+    first, *rest = (folder / f"{name}.jsonl").read_bytes().splitlines()
     return History(msgspec.json.decode(first, type=About), [msgspec.json.decode(line, type=Happened) for line in rest])
 
 
@@ -86,7 +92,7 @@ def fold(history: History) -> tuple[Any, Any]:
     room = next(room for room in _rooms(library) if room.log == about.log)
     state = room.initial(about.stream_id, about.workspace)
     for happened in history.events:
-        state = room.evolve(state, decode(happened.type, bytes(happened.data)), happened.at)
+        state = room.evolve(state, happened.event(), happened.at)
     return room, state
 
 

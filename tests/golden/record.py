@@ -166,7 +166,9 @@ async def _history(engine: Engine, log: str, events: list[Recorded]) -> History:
         workspace=events[0].workspace,
         bodies={digest: body.decode() for digest, body in sorted(bodies.items())},
     )
-    return History(about, [Happened(at=one.at, type=one.type, data=codec.Raw(one.data)) for one in events])
+    return History(
+        about, [Happened(at=one.at, type=one.type, schema=one.schema, data=codec.Raw(one.data)) for one in events]
+    )
 
 
 def main() -> int:

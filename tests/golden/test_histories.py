@@ -3,7 +3,7 @@
 import pytest
 
 from headrace import codec
-from headrace.events.registry import decode
+from headrace.events.registry import BY_NAME
 from headrace.vocabulary import LOG_PARTITIONS
 from tests.golden import histories
 from tests.golden.histories import folded, names, read, state_file
@@ -32,7 +32,8 @@ def test_every_beginning_of_a_history_can_be_kept_and_brought_back(name: str) ->
 @each_history
 def test_recorded_events_are_still_written_with_the_same_bytes(name: str) -> None:
     for happened in read(name).events:
-        assert codec.encode(decode(happened.type, bytes(happened.data))) == bytes(happened.data)
+        if happened.schema == BY_NAME[happened.type].SCHEMA:
+            assert codec.encode(happened.event()) == bytes(happened.data)
 
 
 def test_histories_tell_of_every_log_and_no_state_is_left_alone() -> None:

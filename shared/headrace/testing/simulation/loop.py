@@ -132,6 +132,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._stale = 0
         self._stopped = False
         self._draining = False
+        self._limit = CALLBACKS_MAX
         self.world = Process(self, "world")
         self.set_task_factory(self._make_task)
         self.set_exception_handler(self._note)
@@ -221,7 +222,7 @@ class SimLoop(asyncio.BaseEventLoop):
             if call.dead:
                 continue
             self.callbacks += 1
-            if self.callbacks > CALLBACKS_MAX:
+            if self.callbacks > self._limit:
                 message = f"more than {CALLBACKS_MAX} callbacks, at {self._now:.1f} virtual seconds"
                 raise RunawayError(message)
             try:
@@ -276,9 +277,12 @@ class SimLoop(asyncio.BaseEventLoop):
     def unwind(self, processes: list[Process]) -> None:
         """End every task of every process, the killed ones too, so that nothing is left for the garbage collector."""
         self.set_exception_handler(lambda _loop, _context: None)
-        self._draining = True
+        self._draining, self._limit = True, self.callbacks + CALLBACKS_MAX
+        self.world.held = True  # nothing travels any more
+        self.world.ready.clear()
         for process in processes:
-            process.resume()
+            process.held = False
+        self.runnable[:] = [process for process in processes if process.ready]
         for _ in range(UNWIND_ROUNDS_MAX):
             left = asyncio.all_tasks(self)
             if not left:

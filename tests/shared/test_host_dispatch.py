@@ -4,7 +4,7 @@ import asyncio
 
 from headrace import codec
 from headrace.host.cadence import QUICK
-from headrace.host.pools import WINDOW_FIRST, WINDOW_MIN, Order, Waiting, Window
+from headrace.host.pools import AHEAD_S, WINDOW_BLIND, WINDOW_MIN, Order, Waiting, Window
 from headrace.host.presence import Presence
 from headrace.messages import ClaimWrite
 from headrace.testing.virtual import VirtualClock
@@ -36,13 +36,54 @@ def test_within_a_workspace_the_higher_priority_goes_first() -> None:
 
 def test_a_window_grows_with_results_and_halves_without() -> None:
     window = Window(0.0)
-    assert window.room(0, 0) == WINDOW_FIRST
+    assert window.room(0, 0) == WINDOW_BLIND
+    assert window.room(0, 50) == 100
     for _ in range(10):
-        window.finished(int(window.size), 1.0)
-    assert window.size == WINDOW_FIRST + 10
+        window.finished(int(window.size), 1.0, 0.01)
+    assert window.size == WINDOW_MIN + 10
     for second in range(10, 100, 10):
         window.tick(5, float(second))
     assert window.size == WINDOW_MIN
+
+
+def test_a_window_shrinks_when_results_come_late_but_not_for_tools_that_take_long() -> None:
+    window = Window(0.0)
+    for _ in range(100):
+        window.finished(int(window.size), 1.0, 0.02)
+    for _ in range(200):
+        window.finished(int(window.size), 2.0, AHEAD_S + 0.1)
+    assert window.size == WINDOW_MIN
+    slow = Window(0.0)
+    for _ in range(100):
+        slow.finished(int(slow.size), 30.0, 20.0)
+    assert slow.size == WINDOW_MIN + 100
+    for _ in range(200):
+        slow.finished(int(slow.size), 31.0, 41.0)
+    assert slow.size == WINDOW_MIN
+
+
+def test_a_pool_that_is_busy_with_one_workspace_takes_another_ones_first_order_within_about_a_second() -> None:
+    """Simulates a pool of two slots and tools of a second: how much is out before an order that comes late."""
+    queue, window, now = Waiting(), Window(0.0), 0.0
+    for number in range(10_000):
+        queue.put(Order(None, order("run_noisy", "noisy", number), 0))  # type: ignore[arg-type]  # no tenure needed
+    out: list[tuple[float, str]] = []
+    seconds_waited = None
+    for tick in range(2_000):
+        while window.room(len(out), 2) and (one := queue.take()) is not None:
+            out.append((now, one.order.workspace))
+        for published, workspace in [out.pop(0) for _ in range(min(2, len(out)))]:
+            now_ended = now + 1.0
+            window.finished(len(out) + 1, now_ended, now_ended - published)
+            if workspace == "quiet":
+                seconds_waited = tick - 999
+        now += 1.0
+        if tick == 999:
+            queue.put(Order(None, order("run_quiet", "quiet", 1), 0))  # type: ignore[arg-type]  # no tenure needed
+        if seconds_waited is not None:
+            break
+    assert seconds_waited is not None
+    assert seconds_waited <= 5
 
 
 @on_virtual_time
@@ -68,7 +109,7 @@ async def test_a_backlog_without_workers_is_published_as_far_as_the_window_and_n
         await world.ask(Add(orders=500), stream=world.stream(0))
         await asyncio.sleep(120)
         passed = await world.bus.passed(POOL_NAME)
-        assert passed.last == WINDOW_FIRST
+        assert passed.last == WINDOW_BLIND
         worker = await Worker(world).begin()
         done: set[str] = set()
 

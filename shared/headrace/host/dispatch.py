@@ -110,7 +110,8 @@ class Dispatcher:
             return
         pool = self._pools[known.order.pool]
         if answered and attempt_id in pool.out:
-            pool.window.finished(len(pool.out), self._clock.monotonic())
+            now = self._clock.monotonic()
+            pool.window.finished(len(pool.out), now, now - known.at)
         if pool.out.pop(attempt_id, None) is None and pool.suspects.pop(attempt_id, None) is None:
             pool.waiting.withdraw(known)
         attempts = self._streams.get(known.order.run_id, set())

@@ -1,4 +1,4 @@
-"""Mailboxes: what waits to be decided, in order within a stream and fairly between streams."""
+"""Mailboxes: what waits to be decided, in order within a stream, fairly between workspaces and between their streams."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -8,16 +8,24 @@ from headrace.host.items import Item
 
 STREAM_TURN_MAX: Final = 64
 """Messages of one stream that are taken before other streams have their turn."""
+WORKSPACE_TURN_MAX: Final = 64
+"""Messages of one workspace that are taken before other workspaces have their turn."""
 RESTARTS_MIN: Final = 32
 """Streams of a new tenure that go on with each batch, however much else waits."""
+OWN: Final = ""
+"""Where streams wait that the owner itself wakes, whosever they are: they have a turn like a workspace."""
 
 
 class Mailboxes:
-    """A queue per stream and a ring of streams. `restarts` hold what a new tenure goes on with, behind the rest."""
+    """A queue per stream, a ring of streams per workspace, a ring of workspaces.
+
+    `restarts` hold what a new tenure goes on with, behind the rest.
+    """
 
     def __init__(self) -> None:
         self._boxes: dict[str, deque[Item]] = {}
-        self._ring: deque[str] = deque()
+        self._rings: dict[str, deque[str]] = {}
+        self._turns: deque[str] = deque()
         self._restarts: deque[Item] = deque()
         self._count = 0
 
@@ -26,42 +34,58 @@ class Mailboxes:
 
     def put(self, item: Item) -> None:
         """Queue an item behind others of its stream."""
-        box = self._boxes.get(item.stream_id)
-        if box is None:
-            box = self._boxes[item.stream_id] = deque()
-            self._ring.append(item.stream_id)
-        box.append(item)
+        self._box(item).append(item)
         self._count += 1
 
     def put_back(self, items: Iterable[Item]) -> None:
         """Queue items again in their order, before others of their streams but behind other streams."""
         for item in reversed(list(items)):
-            box = self._boxes.get(item.stream_id)
-            if box is None:
-                box = self._boxes[item.stream_id] = deque()
-                self._ring.append(item.stream_id)
-            box.appendleft(item)
+            self._box(item).appendleft(item)
             self._count += 1
+
+    def _box(self, item: Item) -> deque[Item]:
+        box = self._boxes.get(item.stream_id)
+        if box is None:
+            box = self._boxes[item.stream_id] = deque()
+            workspace = item.workspace or OWN
+            ring = self._rings.get(workspace)
+            if ring is None:
+                ring = self._rings[workspace] = deque()
+                self._turns.append(workspace)
+            ring.append(item.stream_id)
+        return box
 
     def put_restarts(self, items: Iterable[Item]) -> None:
         """Queue what a new tenure goes on with."""
         self._restarts.extend(items)
 
     def take(self, count: int) -> list[Item]:
-        """Take up to `count` items: some of each stream in turn, a stream's own in order."""
+        """Take up to `count` items: some of each workspace in turn, and of each of its streams, a stream's own in order."""
         taken: list[Item] = []
-        while len(taken) < count and self._ring:
-            stream_id = self._ring.popleft()
-            box = self._boxes[stream_id]
-            taken.extend(box.popleft() for _ in range(min(len(box), STREAM_TURN_MAX, count - len(taken))))
-            if box:
-                self._ring.append(stream_id)
+        while len(taken) < count and self._turns:
+            workspace = self._turns.popleft()
+            ring = self._rings[workspace]
+            self._take_turn(ring, taken, min(WORKSPACE_TURN_MAX, count - len(taken)))
+            if ring:
+                self._turns.append(workspace)
             else:
-                del self._boxes[stream_id]
+                del self._rings[workspace]
         self._count -= len(taken)
         restarts = min(len(self._restarts), max(count - len(taken), RESTARTS_MIN))
         taken.extend(self._restarts.popleft() for _ in range(restarts))
         return taken
+
+    def _take_turn(self, ring: deque[str], taken: list[Item], share: int) -> None:
+        while share > 0 and ring:
+            stream_id = ring.popleft()
+            box = self._boxes[stream_id]
+            some = min(len(box), STREAM_TURN_MAX, share)
+            taken.extend(box.popleft() for _ in range(some))
+            share -= some
+            if box:
+                ring.append(stream_id)
+            else:
+                del self._boxes[stream_id]
 
     def holds(self, wanted: Callable[[Item], bool]) -> bool:
         """Tell whether some item is wanted."""
@@ -77,5 +101,30 @@ class Mailboxes:
                 self._boxes[stream_id] = kept
             else:
                 del self._boxes[stream_id]
-        self._ring = deque(stream_id for stream_id in self._ring if stream_id in self._boxes)
+        for workspace, ring in list(self._rings.items()):
+            self._rings[workspace] = deque(stream_id for stream_id in ring if stream_id in self._boxes)
+            if not self._rings[workspace]:
+                del self._rings[workspace]
+        self._turns = deque(workspace for workspace in self._turns if workspace in self._rings)
         self._count = sum(len(box) for box in self._boxes.values())
+
+
+class Turns:
+    """Items whose streams have no name yet: one of each workspace in turn, a workspace's own in order."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, deque[Item]] = {}
+
+    def put(self, item: Item) -> None:
+        """Queue an item behind others of its workspace."""
+        self._lines.setdefault(item.workspace or OWN, deque()).append(item)
+
+    def take(self) -> Item | None:
+        """Take the next item: the workspace whose turn it was goes behind the others."""
+        for workspace in self._lines:
+            line = self._lines.pop(workspace)
+            item = line.popleft()
+            if line:
+                self._lines[workspace] = line
+            return item
+        return None

@@ -1,4 +1,7 @@
-"""Preparing: brings outside answers into commands before they are decided, beside the loop that decides."""
+"""Preparing: brings outside answers into commands before they are decided, beside the loop that decides.
+
+Workspaces take turns: a burst of one does not keep another's command from being prepared next.
+"""
 
 import logging
 from collections.abc import Callable
@@ -11,6 +14,7 @@ from headrace.host.chores import Chores
 from headrace.host.failures import PoisonError
 from headrace.host.intake import Intake
 from headrace.host.items import Item, Origin
+from headrace.host.mailboxes import Turns
 
 PREPARERS_MAX = 32
 """Commands that are prepared at once."""
@@ -26,6 +30,7 @@ class Preparing:
         self._chores = chores
         self._put = put
         self._retry_s = retry_s
+        self._line = Turns()
         self.intake: Intake | None = None
 
     def pass_on(self, item: Item) -> None:
@@ -34,9 +39,15 @@ class Preparing:
         kinds = getattr(preparer, "prepares", None)
         outside = item.origin in {Origin.COMMAND, Origin.INBOX}
         if preparer is not None and outside and (kinds is None or isinstance(item.command, kinds)):
-            self._chores.put(lambda: self._prepare(item))
+            self._line.put(item)
+            self._chores.put(self._prepare_next)
         else:
             self._place(item)
+
+    async def _prepare_next(self) -> None:
+        item = self._line.take()
+        if item is not None:
+            await self._prepare(item)
 
     async def _prepare(self, item: Item) -> None:
         context = Context(

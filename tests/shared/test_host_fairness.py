@@ -1,0 +1,95 @@
+"""Fair shares at the way in: a burst of one workspace keeps no other one's command from being prepared and decided."""
+
+import asyncio
+from typing import Any
+
+from headrace.decider import Context
+from headrace.host.items import Item, Origin, advance
+from headrace.host.mailboxes import WORKSPACE_TURN_MAX, Mailboxes, Turns
+from tests.shared.host_toy import Add, World, on_virtual_time, until
+
+
+def item(stream: str, workspace: str | None = None) -> Item:
+    return Item(None, Origin.COMMAND, stream, Add(), workspace)  # type: ignore[arg-type]  # no tenure needed
+
+
+def test_a_workspace_with_a_burst_leaves_another_its_turn_in_the_next_batch() -> None:
+    mailboxes = Mailboxes()
+    for number in range(10_000):
+        mailboxes.put(item(f"noisy{number}", "noisy"))
+    mailboxes.put(item("quiet", "quiet"))
+    mailboxes.put(item("woken"))
+    taken = [one.stream_id for one in mailboxes.take(400)]
+    assert len(taken) == 400
+    assert taken.index("quiet") == WORKSPACE_TURN_MAX
+    assert taken.index("woken") == WORKSPACE_TURN_MAX + 1
+
+
+def test_items_of_a_stream_stay_in_order_whoever_sends_them() -> None:
+    mailboxes = Mailboxes()
+    mailboxes.put(advance(None, "one"))  # type: ignore[arg-type]  # no tenure needed
+    sent = [item("one", "here") for _ in range(100)]
+    for one in sent:
+        mailboxes.put(one)
+    mailboxes.put(item("two", "here"))
+    taken = [one for _ in range(3) for one in mailboxes.take(64)]
+    assert [one for one in taken if one.stream_id == "one"][1:] == sent
+    assert len(mailboxes) == 0
+    assert mailboxes.take(10) == []
+
+
+def test_what_is_put_back_comes_before_the_rest_of_its_stream() -> None:
+    mailboxes = Mailboxes()
+    first, second = item("one", "here"), item("one", "here")
+    mailboxes.put(second)
+    mailboxes.put_back([first])
+    assert mailboxes.take(2) == [first, second]
+
+
+def test_what_is_dropped_leaves_no_empty_turn() -> None:
+    mailboxes = Mailboxes()
+    mailboxes.put(item("one", "here"))
+    kept = item("two", "there")
+    mailboxes.put(kept)
+    mailboxes.drop(lambda one: one.stream_id == "one")
+    assert len(mailboxes) == 1
+    assert mailboxes.take(5) == [kept]
+
+
+def test_turns_take_one_of_each_workspace() -> None:
+    turns = Turns()
+    for number in range(3):
+        turns.put(item(f"a{number}", "a"))
+    turns.put(item("b0", "b"))
+    turns.put(item("c0", "c"))
+    taken = []
+    while (one := turns.take()) is not None:
+        taken.append(one.stream_id)
+    assert taken == ["a0", "b0", "c0", "a1", "a2"]
+
+
+class SlowPreparer:
+    """Takes a tenth of a second for each command."""
+
+    prepares = (Add,)
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    async def prepare(self, command: Any, context: Context) -> Any:
+        self.seen.append(context.workspace)
+        await asyncio.sleep(0.1)
+        return command
+
+
+@on_virtual_time
+async def test_a_create_is_prepared_in_turn_though_a_thousand_of_another_workspace_wait() -> None:
+    async with World() as world:
+        preparer = SlowPreparer()
+        await world.host(preparers={"runs": preparer})
+        async with asyncio.TaskGroup() as group:
+            for number in range(1_000):
+                group.create_task(world.ask(Add(), key=f"noisy{number}", workspace="noisy"))
+            await until(lambda: len(preparer.seen) > 32)
+            await world.ask(Add(), key="quiet", workspace="quiet")
+            assert preparer.seen.count("noisy") < 200

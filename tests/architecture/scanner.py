@@ -64,7 +64,7 @@ UNDONE = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 IGNORED = re.compile(r"#\s*(type:\s*ignore|noqa)(?P<rest>.*)", re.IGNORECASE)
 IGNORED_WELL = re.compile(r"(\[[\w, -]+\]|:\s*[A-Z]+\d+(,\s*[A-Z]+\d+)*)[\s#(:-]+\w.{3,}")
 FACT = "past tense, frozen, with a tag, and one docstring line `Written when ...`"
-PAST = re.compile(r"[a-z](ed|Kept|Made|Begun|Sent|Lost|Done|Taken|Met|Held|Put|Set|Ready)$")
+PAST = re.compile(r"[a-z](ed|Kept|Made|Begun|Sent|Lost|Done|Taken|Given|Met|Held|Put|Set|Ready)$")
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ async def test_deciding_on_a_run_that_waits_for_none_says_how_it_stands_row_55(h
 
 async def test_unbuilt_and_unknown_actions_are_refused_by_name(http: httpx2.AsyncClient) -> None:
     run = await run_of(http, step("echo"))
-    for action, told in (("pause", "not built yet"), ("explode", "unknown action 'explode'")):
+    for action, told in (("signal", "not built yet"), ("explode", "unknown action 'explode'")):
         answer = await http.post(f"/runs/{run['id']}", json={"action": action})
         assert answer.status_code == 400
         assert told in answer.json()["error"]["message"]

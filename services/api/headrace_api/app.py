@@ -21,6 +21,8 @@ from headrace_api.routes import (
     later,
     outputs,
     plans,
+    run_actions,
+    run_history,
     run_streams,
     runs,
     tokens,
@@ -42,6 +44,8 @@ Specs become plans, plans become runs. Every answer comes from the log; every wr
 """
 ROUTERS: Final = (
     runs.router,
+    run_actions.router,
+    run_history.router,
     run_streams.router,
     outputs.router,
     plans.router,

@@ -109,11 +109,23 @@ class RunBody(Body):
 
 
 class ActionBody(Body):
-    """What to do with a run; `reason` is shown with it, `digest` is that of the approval's `shown`."""
+    """What to do with a run; `reason` is shown with it, `digest` is that of the approval's `shown`.
+
+    `settle` takes the `step` (`notify`, or `notify[3]` for an item), the `answer` happened, not_happened or give_up,
+    and for happened the `output`. `rerun` takes `from`, the step from which to perform anew, and `inputs` that change.
+    """
+
+    OLDER: ClassVar[dict[str, str]] = {"from": "from_step", "set": "inputs"}
 
     action: Name
     reason: Text = ""
     digest: str | None = None
+    from_step: Name | None = None
+    inputs: dict[str, Json] = {}
+    step: Name | None = None
+    index: Annotated[int, Field(ge=0)] | None = None
+    answer: Name | None = None
+    output: Json = None
 
 
 class SpecBody(Body):

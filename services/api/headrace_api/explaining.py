@@ -13,6 +13,9 @@ REMEDIES: Final = {
     WaitingFor.START: "somebody starts it: `headrace runs start {id}`",
     WaitingFor.TIMER: "nothing to do: it goes on at that time",
     WaitingFor.RETRY: "nothing to do: it tries again at that time",
+    WaitingFor.RESUME: "somebody resumes it: `headrace runs resume {id}`",
+    WaitingFor.INPUT: "look what happened, and say so: `headrace runs settle {id} {step} --happened [--output JSON] | "
+    "--not-happened | --give-up`",
     WaitingFor.CONNECTION: "connect the integration: `headrace connections set`",
 }
 
@@ -116,7 +119,13 @@ def _waiting(run_id: str, kept: Mapping[str, Any]) -> dict[str, Any]:
     remedy = REMEDIES.get(WaitingFor(waits), "") if waits in set(WaitingFor) else ""
     if approval:
         remedy = f"somebody with one of its roles decides: `headrace approvals show {approval}`"
-    return _reason(kept.get("step") or None, waits or None, str(told), remedy.format(id=run_id), until)
+    return _reason(
+        kept.get("step") or None,
+        waits or None,
+        str(told),
+        remedy.format(id=run_id, step=(kept.get("evidence") or {}).get("step") or kept.get("step")),
+        until,
+    )
 
 
 def _reason(step: str | None, waiting_for: str | None, message: str, remedy: str, until: str | None) -> dict[str, Any]:

@@ -2,15 +2,14 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from headrace.vocabulary import ApprovalStatus, Role, RunStatus, StepStatus, WaitingFor
+from headrace_api import run_shapes
+from headrace_api.run_shapes import Lineage, Person, StepProblem, Tried
 
-
-class Shape(BaseModel):
-    """A part of an answer."""
-
-    model_config = ConfigDict(extra="forbid")
+Shape = run_shapes.Shape
+"""What every shape is."""
 
 
 class Problem(Shape):
@@ -28,22 +27,6 @@ class ErrorEnvelope(Shape):
     """What every refusal looks like."""
 
     error: Problem
-
-
-class StepProblem(Shape):
-    """Why a run or step failed."""
-
-    type: str
-    message: str
-    details: dict[str, Any] = {}
-    plugin: str | None = None
-
-
-class Person(Shape):
-    """Who asked for something: a token, a trigger, or headrace itself."""
-
-    id: str | None
-    name: str | None
 
 
 class Preview(Shape):
@@ -79,6 +62,8 @@ class Step(Shape):
     due_at: str | None = None
     reason: str | None = None
     failed_items: dict[str, str] = {}
+    attempts: list[Tried] = []
+    reused_from: str | None = None
 
 
 class Run(Shape):
@@ -96,6 +81,7 @@ class Run(Shape):
     error: StepProblem | None
     attempt: int
     retry_of: str | None
+    rerun_from: str | None
     requester: Person
     subject: str | None
     stage: str | None
@@ -117,6 +103,7 @@ class WholeRun(Run):
     outputs: Any = None
     waiting: list[dict[str, Any]] = []
     connections: list[str] = []
+    retried_by: list[Lineage] = []
     steps: list[Step] = []
 
 

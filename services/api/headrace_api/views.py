@@ -40,7 +40,12 @@ def error(row: Row) -> dict[str, Any] | None:
 
 def waiting(reasons: Sequence[Row]) -> list[dict[str, Any]]:
     """Give what a run waits for."""
-    return [{**reason, "until": at(reason.get("until"))} for reason in reasons]
+    return [{**reason, "until": at(reason.get("until")), **_evidence_of(reason)} for reason in reasons]
+
+
+def _evidence_of(reason: Row) -> dict[str, Any]:
+    known = reason.get("evidence")
+    return {"evidence": {**known, "claimed_at": at(known.get("claimed_at"))}} if known else {}
 
 
 def run(row: Row) -> dict[str, Any]:
@@ -58,6 +63,7 @@ def run(row: Row) -> dict[str, Any]:
         "error": error(row),
         "attempt": row["attempt"],
         "retry_of": row["retry_of"],
+        "rerun_from": (row["detail"] or {}).get("rerun_from"),
         "requester": {"id": row["requester_id"], "name": row["requester_name"]},
         "subject": row["subject"],
         "stage": row["stage"],
@@ -139,6 +145,24 @@ def step(row: Row) -> dict[str, Any]:
         "approval_id": detail.get("approval_id"),
         "due_at": at(detail.get("due_at")),
         "failed_items": detail.get("failed_items") or {},
+        "attempts": [attempt(each) for each in detail.get("attempts") or []],
+        "reused_from": detail.get("reused_from"),
+    }
+
+
+def attempt(kept: Row) -> dict[str, Any]:
+    """Give a failed attempt of a step."""
+    return {name: at(value) if name.endswith("_at") else value for name, value in kept.items()}
+
+
+def lineage(row: Row) -> dict[str, Any]:
+    """Give a run that did another one again."""
+    return {
+        "id": row["id"],
+        "status": row["status"],
+        "attempt": row["attempt"],
+        "rerun_from": (row["detail"] or {}).get("rerun_from"),
+        "created_at": at(row["created_at"]),
     }
 
 

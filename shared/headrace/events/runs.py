@@ -35,7 +35,7 @@ class Parent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RunQueued(Event, frozen=True, kw_only=True, tag="run.queued"):
-    """Written when a run is created: what will run (the plan's digest), with what inputs, for whom, and why."""
+    """Written when a run is created: what will run, with what inputs, for whom, why, and how many results stand."""
 
     kind: str
     plan_digest: str
@@ -57,6 +57,7 @@ class RunQueued(Event, frozen=True, kw_only=True, tag="run.queued"):
     rerun_from: str | None = None
     parent: Parent | None = None
     priority: int = 0
+    reused: int = 0
 
 
 class RunStarted(Event, frozen=True, kw_only=True, tag="run.started"):

@@ -247,8 +247,9 @@ class ToolRunner:
 
     def _over_time(self, performance: Performance) -> ReportAttempt:
         order = performance.order
-        message = f"step {order.step!r} was over its time: {order.tool} took more than {order.timeout_s:g} s"
-        problem = StepError(message, type="timeout", details={"step": order.step, "timeout_s": order.timeout_s})
+        message = f"attempt timeout: step {order.step!r} was over its time: {order.tool} took more than {order.timeout_s:g} s"
+        details = {"timeout": "attempt", "timeout_s": order.timeout_s, "step": order.step}
+        problem = StepError(message, type="timeout", details=details)
         if performance.called:
             self.registry.get(order.tool).timed_out(message)
         return self._report(performance, AttemptStatus.TIMED_OUT, problem)

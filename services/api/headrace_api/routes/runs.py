@@ -1,23 +1,21 @@
 """Runs: create, list, show, act on, and what came of them."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
 from headrace import codec, errors
 from headrace.events import registry
 from headrace.events.runs import RunQueued
-from headrace.messages import CancelRun, CreateRun, DecideApproval, StartRun
-from headrace.vocabulary import LOG_APPROVALS, LOG_RUNS, RUN_FINAL, RUN_STATUS_ALIASES, RunStatus
+from headrace.messages import CreateRun
+from headrace.vocabulary import LOG_RUNS, PAGE_MAX, RUN_FINAL, RUN_STATUS_ALIASES, RunStatus
 from headrace_api import shapes, starting, views
 from headrace_api.answers import answer
 from headrace_api.asking import Asked, Asking, Paged, says
-from headrace_api.bodies import ActionBody, RunBody
+from headrace_api.bodies import RunBody
 from headrace_api.explaining import explain
 
 router = APIRouter(tags=["runs"])
-LATER: Final = ("rerun", "pause", "resume", "signal")
-ACTIONS: Final = ("cancel", "start", "retry", "approve", "reject")
 
 
 @router.post("/runs", name="create_run", status_code=202, responses=says(shapes.WholeRun, 202, [200]))
@@ -101,6 +99,8 @@ async def get_run(asked: Asked, run_id: str) -> Response:
     whole = views.run_whole(row, views.with_pending(steps, plan, run_over=row["status"] in RUN_FINAL))
     if whole["inputs"] is None:
         whole["inputs"] = (await queued(asked, run_id))[1]
+    again = await asked.desk.log.rows("runs", {"workspace": asked.workspace, "retry_of": run_id}, limit=PAGE_MAX)
+    whole["retried_by"] = [views.lineage(each) for each in again]
     return answer(whole)
 
 
@@ -149,61 +149,3 @@ async def list_run_artifacts(asked: Asked, paged: Paged, run_id: str) -> Respons
     """List what a run kept."""
     await run_row(asked, run_id)
     return await asked.page("artifacts", {"run_id": run_id}, paged, views.artifact, descending=False)
-
-
-@router.post("/runs/{run_id}", name="act_on_run", responses=says(shapes.WholeRun, 200, [202]))
-async def act_on_run(asked: Asked, run_id: str, body: ActionBody) -> Response:
-    """Act on a run: cancel, start, retry (a new run), approve or reject what it waits for."""
-    action = body.action.lower()
-    if action in LATER:
-        message = f"the action {action!r} is not built yet; built are: {', '.join(ACTIONS)}"
-        raise errors.ValidationError(message)
-    if action not in ACTIONS:
-        message = f"unknown action {body.action!r}; known are: {', '.join(ACTIONS)}"
-        raise errors.ValidationError(message)
-    row = await run_row(asked, run_id)
-    if action in {"approve", "reject"}:
-        return await _decide(asked, row, body, action)
-    asked.caller.require("create_run", "POST")
-    if action == "retry":
-        return await _retry(asked, row)
-    command = CancelRun(reason=body.reason) if action == "cancel" else StartRun()
-    await asked.send(LOG_RUNS, command, stream_id=run_id)
-    now = await run_row(asked, run_id)
-    return answer(views.run_whole(now, await starting.steps_of(asked, run_id)))
-
-
-async def _retry(asked: Asking, row: dict[str, Any]) -> Response:
-    if row["status"] not in {RunStatus.FAILED, RunStatus.CANCELLED}:
-        message = f"Can only retry failed or cancelled runs; {row['id']} is {row['status']}"
-        raise errors.ConflictError(message, details={"status": row["status"]})
-    first, _ = await queued(asked, row["id"])
-    command = CreateRun(
-        plan_digest=first.plan_digest,
-        inputs=first.inputs,
-        workflow=first.workflow,
-        workflow_version=first.workflow_version,
-        trigger=first.trigger,
-        subject=first.subject,
-        stage=first.stage,
-        labels=first.labels,
-        attempt=row["attempt"] + 1,
-        retry_of=row["id"],
-    )
-    return await created(asked, command)
-
-
-async def _decide(asked: Asking, row: dict[str, Any], body: ActionBody, action: str) -> Response:
-    """Decide on the one approval that a run waits for (row 55: a run that waits for none says how it stands)."""
-    where = {"workspace": asked.workspace, "subject": row["id"], "status": "pending"}
-    open_ones = await asked.desk.log.rows("approvals", where, limit=2)
-    if not open_ones:
-        message = f"run {row['id']} is {row['status']}, not waiting for an approval"
-        raise errors.ConflictError(message, details={"status": row["status"], "waiting_for": row["waiting_for"]})
-    if len(open_ones) > 1 or body.digest is None:
-        message = f"decide by POST /api/approvals/{open_ones[0]['id']} with the digest of what it shows"
-        raise errors.MissingArgumentError(message, details={"approvals": [each["id"] for each in open_ones]})
-    command = DecideApproval(action=action, digest=body.digest, reason=body.reason)
-    await asked.send(LOG_APPROVALS, command, stream_id=open_ones[0]["id"])
-    now = await run_row(asked, row["id"])
-    return answer(views.run_whole(now, await starting.steps_of(asked, row["id"])))

@@ -10,9 +10,11 @@ from headrace.decider import Context
 from headrace.errors import ConflictError, NotAuthorizedError, NotConnectedError, NotFoundError
 from headrace.messages import CreateRun, RunCommand
 from headrace.plans.model import CallStep, GateStep, Plan
+from headrace.steering import SettleOutcome
 from headrace.vocabulary import POOL_GATES, WaitingFor
 from headrace_planner.catalogue.decide import TOOL_PLAN
 from headrace_planner.catalogue.reading import Plans, Store, all_rows
+from headrace_planner.catalogue.reruns import Reruns
 from headrace_planner.catalogue.state import APPROVED, PLAN, UNASKED, WORKFLOW, stream_of
 from headrace_planner.catalogue.views import ACTIVE
 
@@ -38,11 +40,12 @@ class Presence(Protocol):
 class RunPreparer:
     """Brings what a new run needs to know from outside: its plan's standing, connections, and whether workers live."""
 
-    prepares: Final = (CreateRun,)
+    prepares: Final = (CreateRun, SettleOutcome)
 
     def __init__(self, log: Store, presence: Presence) -> None:
         self._log, self._presence = log, presence
         self._plans = Plans(log)
+        self._reruns = Reruns(log, self._plans)
 
     async def prepare(self, command: RunCommand, context: Context) -> RunCommand:
         """Give the command with the planner's findings.
@@ -50,6 +53,8 @@ class RunPreparer:
         Raises NotFoundError (no such plan or workflow), NotAuthorizedError, NotConnectedError naming every integration
         that is missing, ConflictError when the workflow has moved on to another plan.
         """
+        if isinstance(command, SettleOutcome):
+            await self._reruns.check_settled(command, context)
         if not isinstance(command, CreateRun):
             return command
         workflow = await self._workflow(command, context)
@@ -63,6 +68,7 @@ class RunPreparer:
             authorized=authorized,
             connections=codec.raw(connections),
             workers_active=pools_of(plan) <= set(self._presence.pools()),
+            reused=await self._reruns.reused(command, context) if command.retry_of and command.rerun_from else (),
             workflow_version=command.workflow_version or (workflow["version"] if workflow else None),
         )
 

@@ -49,6 +49,11 @@ def argument_problems(tool: str, schema: Mapping[str, Any], arguments: Mapping[s
             yield place, f"{tool} has no argument {name!r}{hint(name, properties)}", WRONG
 
 
+def value_problems(schema: Mapping[str, Any], value: Any, path: Path) -> Iterator[Said]:
+    """Say what is wrong with a value that a schema describes."""
+    yield from _problems(schema, value, path, schema)
+
+
 def constant(value: Any) -> Any:
     """Give a template's value as far as it is constant; UNKNOWN stands for the rest."""
     match value:

@@ -23,7 +23,7 @@ def for_run(run: Run, context: Context) -> ApprovalRequested:
     tools = [
         {"step": step.id, "tool": tool_name(step), "effect": run.graph.pins[step.id].effect}
         for step in run.graph.plan.steps
-        if run.graph.gated(step.id)
+        if run.graph.gated(step.id) and not run.over(step.id)
     ]
     shown = {**_frame(run), "step": "", "prompt": "Let this run use its gated tools?", "tools": tools}
     return _ask(run, context, shown, "", ("approver",), 1, None)

@@ -144,6 +144,8 @@ def _create(command: CreateRun, context: Context, graph: Graph | None) -> Decisi
             authorized=command.authorized,
             attempt=command.attempt,
             retry_of=command.retry_of,
+            rerun_from=command.rerun_from,
+            reused=len(command.reused),
             subject=command.subject,
             stage=command.stage,
             labels=command.labels,
@@ -151,6 +153,7 @@ def _create(command: CreateRun, context: Context, graph: Graph | None) -> Decisi
             connections=command.connections,
             workers_active=command.workers_active,
         ),
+        *command.reused,
     )
 
 

@@ -50,9 +50,9 @@ from headrace.vocabulary import (
     RunStatus,
     StepStatus,
 )
-from headrace_planner.runs import loops, outcomes, pauses, permits, settling, undo
+from headrace_planner.runs import loops, outcomes, pauses, permits, reuse, settling, undo
 from headrace_planner.runs.graph import Graph
-from headrace_planner.runs.instances import end, hold, make_ready, map_started, stop_all
+from headrace_planner.runs.instances import end, free_all, hold, make_ready, map_started, stop_all
 from headrace_planner.runs.state import Ask, Run, StepState
 
 
@@ -71,7 +71,7 @@ def evolve(run: Run, event: RunEvent, at: int, graph: Graph | None = None) -> Ru
     return run
 
 
-def _apply(run: Run, event: RunEvent, at: int, graph: Graph | None) -> None:
+def _apply(run: Run, event: RunEvent, at: int, graph: Graph | None) -> None:  # noqa: PLR0915  (one arm for each event)
     match event:
         case RunQueued():
             _queued(run, event, at, graph)
@@ -112,7 +112,10 @@ def _apply(run: Run, event: RunEvent, at: int, graph: Graph | None) -> None:
             settling.outcome_lost(run, event)
         case OutcomeSettled():
             settling.outcome_settled(run, event)
-        case WaitStarted() | SignalReceived() | ChildStarted() | ChildEnded() | StepReused():
+        case StepReused():
+            if reuse.reused(run, event, at):
+                _begin(run)
+        case WaitStarted() | SignalReceived() | ChildStarted() | ChildEnded():
             pass
         case PermitRequested() | PermitQueued() | PermitGranted() | PermitRefused():
             permits.remember(run, event, at)
@@ -135,7 +138,7 @@ def _queued(run: Run, event: RunQueued, at: int, graph: Graph | None) -> None:
     run.data.left = {step.id: len(step.needs) for step in graph.plan.steps if step.needs}
     if event.automation == Automation.HUMAN_APPROVAL:
         run.data.status = RunStatus.WAITING
-    else:
+    elif not event.reused:
         _begin(run)
 
 
@@ -145,8 +148,7 @@ def _begin(run: Run) -> None:
     run.data.begun = True
     if permits.stands_in_line(run):
         return
-    for step_id in run.graph.roots:
-        make_ready(run, step_id)
+    free_all(run)
 
 
 def _requested(run: Run, event: ApprovalRequested, at: int) -> None:

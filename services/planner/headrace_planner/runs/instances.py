@@ -18,6 +18,13 @@ def make_ready(run: Run, step_id: str) -> None:
         run.data.ready.append(step_id)
 
 
+def free_all(run: Run) -> None:
+    """Let everything begin that needs nothing, or only what is over."""
+    for step in run.graph.plan.steps:
+        if not step.parent and not run.data.left.get(step.id):
+            make_ready(run, step.id)
+
+
 def open_instance(run: Run, instance: Instance, trial: Try) -> None:
     """Put an instance under way, or in line for the rate limit of its tool."""
     step_id, index = instance
@@ -114,7 +121,7 @@ def end(run: Run, step_id: str, status: StepStatus, at: int) -> None:
             end(run, inner, StepStatus.SKIPPED, at)
     for follower in run.graph.successors[step_id]:
         run.data.left[follower] -= 1
-        if run.data.left[follower] == 0:
+        if run.data.left[follower] == 0 and run.data.begun:
             make_ready(run, follower)
 
 

@@ -27,7 +27,7 @@ from headrace.steering import (
     YieldPermit,
 )
 from headrace.vocabulary import FLOW_KEY_CHARS_MAX, LOG_FLOW, PERMITS_ASKED_MAX, RunStatus, WaitingFor
-from headrace_planner.runs.instances import let_begin, make_ready
+from headrace_planner.runs.instances import free_all, let_begin
 from headrace_planner.runs.quotas import quota_of
 from headrace_planner.runs.scope import RunScope, told
 from headrace_planner.runs.state import Permit, Run
@@ -188,8 +188,7 @@ def _granted(run: Run, permit_id: str, count: int) -> None:
         run.data.admitted = True
         if run.data.started_at is not None and run.data.status == RunStatus.QUEUED:
             run.data.status = RunStatus.RUNNING
-        for step_id in run.graph.roots:
-            make_ready(run, step_id)
+        free_all(run)
         return
     if permit.granted >= permit.count:
         del run.data.permits[permit_id]

@@ -193,6 +193,7 @@ class RunData(msgspec.Struct, omit_defaults=True):
     cancel: CancelRequested | None = None
     cancel_at: int | None = None
     paused: RunPaused | None = None
+    reused: int = 0
     active: int = 0
     active_ms: int = 0
     active_since: int | None = None
@@ -351,8 +352,8 @@ class Run:
         step = self.graph.index[step_id]
         if step.confirm and self.peek(step_id).confirmed:
             return True
-        covered_by = step.covered_by
-        return any(self.status_of(approval) == StepStatus.SUCCEEDED for approval in covered_by)
+        asked = (self.data.steps.get(approval) for approval in step.covered_by)  # one that stands is for another run
+        return any(each and each.status == StepStatus.SUCCEEDED and not each.reused_from for each in asked)
 
     def all_skipped(self, step_id: str) -> bool:
         """Tell whether everything a step needs was skipped, so that it is skipped too."""

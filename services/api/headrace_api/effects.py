@@ -1,0 +1,99 @@
+"""What a run did to the world, told from its history (pure): every claimed attempt, and what became of it."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from headrace import ids
+from headrace.events.base import ErrorInfo
+from headrace.events.runs import AttemptFailed, LateResultKept, RunEvent, StepFailed, StepSucceeded, WriteClaimed
+from headrace.events.steering import OutcomeLost, OutcomeSettled
+from headrace.plans.model import CallStep, Plan
+from headrace.vocabulary import Effect
+from headrace_api import views
+
+UNDER_WAY: Final = "under_way"
+DONE: Final = "done"
+FAILED: Final = "failed"
+UNKNOWN: Final = "unknown"
+ANSWERED: Final = {"happened": DONE, "not_happened": "not_happened", "give_up": UNKNOWN, "failed": FAILED}
+
+
+def effectful(plan: Plan) -> dict[str, tuple[str, str]]:
+    """Give the steps of a plan that act on the world, with their tool and its effect."""
+    steps = (*plan.steps, *plan.compensations)
+    tools = {step.id: step.body.tool for step in steps if isinstance(step.body, CallStep)}
+    return {
+        step: (tool, plan.tools[tool].effect) for step, tool in tools.items() if plan.tools[tool].effect != Effect.READ
+    }
+
+
+class Effects:
+    """Reads a run's events in their order. `listed` gives one entry for each claim, the oldest first."""
+
+    def __init__(self, run_id: str, plan: Plan) -> None:
+        self._run_id = run_id
+        self._acting = effectful(plan)
+        self._entries: dict[str, dict[str, Any]] = {}
+
+    @property
+    def listed(self) -> list[dict[str, Any]]:
+        """Give the effects."""
+        return list(self._entries.values())
+
+    def read(self, events: Iterable[tuple[int, RunEvent]]) -> None:
+        """Take in events with their times (milliseconds since 1970)."""
+        for at, event in events:
+            if isinstance(event, WriteClaimed):
+                self._claimed(at, event)
+            elif isinstance(event, StepSucceeded | StepFailed | AttemptFailed | OutcomeLost | OutcomeSettled):
+                entry = self._entries.get(event.attempt_id or "")
+                if entry is not None:
+                    _ended(entry, at, event)
+            elif isinstance(event, LateResultKept) and (entry := self._entries.get(event.attempt_id)) is not None:
+                entry["late"] = {"status": event.status, "worker": event.worker, "at": views.at(at)}
+
+    def _claimed(self, at: int, event: WriteClaimed) -> None:
+        instance = ids.instance(event.step, event.index, event.iteration)
+        tool, effect = self._acting.get(event.step, ("", ""))
+        self._entries[event.attempt_id] = {
+            "step": event.step,
+            "instance": instance,
+            "tool": tool,
+            "effect": effect,
+            "idempotency_key": f"{self._run_id}:{instance}",
+            "attempt": event.attempt,
+            "attempt_id": event.attempt_id,
+            "worker": event.worker,
+            "claimed_at": views.at(at),
+            "ended_at": None,
+            "arguments_digest": event.arguments_digest,
+            "outcome": UNDER_WAY,
+            "settled": None,
+            "error": None,
+            "late": None,
+        }
+
+
+def _ended(
+    entry: dict[str, Any], at: int, event: StepSucceeded | StepFailed | AttemptFailed | OutcomeLost | OutcomeSettled
+) -> None:
+    match event:
+        case OutcomeLost():
+            entry["outcome"] = UNKNOWN
+        case OutcomeSettled(answer=answer, by=by, reason=reason):
+            entry["outcome"] = ANSWERED.get(answer, answer)
+            person = {"id": by.id, "name": by.name} if by else None
+            entry["settled"] = {"answer": answer, "by": person, "reason": reason, "at": views.at(at)}
+        case StepSucceeded():
+            entry["outcome"] = DONE
+        case StepFailed(error=error) | AttemptFailed(error=error):
+            if entry["settled"] is None:
+                entry["outcome"] = _outcome_of(error)
+            entry["error"] = {"type": error.type, "message": error.message}
+    entry["ended_at"] = views.at(at) if not isinstance(event, OutcomeLost) else None
+
+
+def _outcome_of(error: ErrorInfo) -> str:
+    """Tell what a failure says of the act: a lost worker, or one that was cut off in the middle, leaves it unknown."""
+    lost = error.type in {"worker_lost", "cancelled"} or error.details.get("outcome") == UNKNOWN
+    return UNKNOWN if lost else FAILED

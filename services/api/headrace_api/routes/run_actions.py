@@ -1,0 +1,137 @@
+"""Acting on a run: cancel, start, pause, resume, settle, retry, rerun, and deciding on what it waits for."""
+
+import re
+from typing import Any, Final
+
+from fastapi import APIRouter, Response
+
+from headrace import codec, errors
+from headrace.envelope import Message
+from headrace.messages import CancelRun, CreateRun, DecideApproval, StartRun
+from headrace.steering import PauseRun, ResumeRun, SettleOutcome
+from headrace.vocabulary import LOG_APPROVALS, LOG_RUNS, RUN_FINAL, RunStatus
+from headrace_api import shapes, starting, views
+from headrace_api.answers import answer
+from headrace_api.asking import Asked, Asking, says
+from headrace_api.bodies import ActionBody
+from headrace_api.routes.runs import created, queued, run_row
+
+router = APIRouter(tags=["runs"])
+LATER: Final = ("signal",)
+ACTIONS: Final = ("cancel", "start", "pause", "resume", "settle", "retry", "rerun", "approve", "reject")
+INSTANCE: Final = re.compile(r"^(?P<step>[^#\[\]]+)(?:#\d+)?(?:\[(?P<index>\d{1,9})\])?$")
+
+
+@router.post("/runs/{run_id}", name="act_on_run", responses=says(shapes.WholeRun, 200, [202]))
+async def act_on_run(asked: Asked, run_id: str, body: ActionBody) -> Response:
+    """Act on a run: cancel, start, pause, resume, settle, retry or rerun (a new run), approve or reject."""
+    action = body.action.lower()
+    if action in LATER:
+        message = f"the action {action!r} is not built yet; built are: {', '.join(ACTIONS)}"
+        raise errors.ValidationError(message)
+    if action not in ACTIONS:
+        message = f"unknown action {body.action!r}; known are: {', '.join(ACTIONS)}"
+        raise errors.ValidationError(message)
+    _only_its_own(action, body)
+    row = await run_row(asked, run_id)
+    if action in {"approve", "reject"}:
+        return await _decide(asked, row, body, action)
+    asked.caller.require("create_run", "POST")
+    if action in {"retry", "rerun"}:
+        return await created(asked, await _again(asked, row, body))
+    await asked.send(LOG_RUNS, _command(action, body), stream_id=run_id)
+    now = await run_row(asked, run_id)
+    return answer(views.run_whole(now, await starting.steps_of(asked, run_id)))
+
+
+FIELDS_OF: Final = {
+    "from_step": {"rerun"},
+    "inputs": {"rerun"},
+    "step": {"settle"},
+    "index": {"settle"},
+    "answer": {"settle"},
+    "output": {"settle"},
+    "digest": {"approve", "reject"},
+}
+
+
+def _only_its_own(action: str, body: ActionBody) -> None:
+    """Refuse a field that means nothing for this action, since its sender believes that it does."""
+    for name, actions in FIELDS_OF.items():
+        if name in body.model_fields_set and action not in actions:
+            message = f"the action {action!r} takes no {name!r}; it goes with: {', '.join(sorted(actions))}"
+            raise errors.ValidationError(message)
+
+
+def _command(action: str, body: ActionBody) -> Message:
+    match action:
+        case "cancel":
+            return CancelRun(reason=body.reason)
+        case "start":
+            return StartRun()
+        case "pause":
+            return PauseRun(reason=body.reason)
+        case "resume":
+            return ResumeRun()
+        case _:
+            return _settling(body)
+
+
+def _settling(body: ActionBody) -> SettleOutcome:
+    if body.step is None or body.answer is None:
+        message = "settle needs the step and the answer: happened (with its output), not_happened or give_up"
+        raise errors.MissingArgumentError(message)
+    named = INSTANCE.match(body.step)
+    if named is None:
+        message = f"{body.step!r} names no step; write `notify`, or `notify[3]` for an item of a map"
+        raise errors.ValidationError(message)
+    index = int(named["index"]) if named["index"] is not None else body.index
+    answer_ = body.answer.lower().replace("-", "_")
+    return SettleOutcome(
+        step=named["step"], index=index, answer=answer_, output=codec.raw(body.output), reason=body.reason
+    )
+
+
+async def _again(asked: Asking, row: dict[str, Any], body: ActionBody) -> CreateRun:
+    """Make the run that does an earlier one again: all of it, or (`rerun`) from a step on."""
+    rerun = body.action.lower() == "rerun"
+    if not rerun and row["status"] not in {RunStatus.FAILED, RunStatus.CANCELLED}:
+        message = f"Can only retry failed or cancelled runs; {row['id']} is {row['status']}"
+        raise errors.ConflictError(message, details={"status": row["status"]})
+    if rerun and row["status"] not in RUN_FINAL:
+        message = f"Can only rerun runs that are over; {row['id']} is {row['status']}"
+        raise errors.ConflictError(message, details={"status": row["status"]})
+    if rerun and not body.from_step:
+        message = "rerun needs the step from which to perform anew: `from`"
+        raise errors.MissingArgumentError(message)
+    first, inputs = await queued(asked, row["id"])
+    return CreateRun(
+        plan_digest=first.plan_digest,
+        inputs=codec.raw({**inputs, **body.inputs}) if body.inputs else first.inputs,
+        workflow=first.workflow,
+        workflow_version=first.workflow_version,
+        trigger=first.trigger,
+        subject=first.subject,
+        stage=first.stage,
+        labels=first.labels,
+        priority=first.priority,
+        attempt=row["attempt"] + 1,
+        retry_of=row["id"],
+        rerun_from=body.from_step if rerun else None,
+    )
+
+
+async def _decide(asked: Asking, row: dict[str, Any], body: ActionBody, action: str) -> Response:
+    """Decide on the one approval that a run waits for (row 55: a run that waits for none says how it stands)."""
+    where = {"workspace": asked.workspace, "subject": row["id"], "status": "pending"}
+    open_ones = await asked.desk.log.rows("approvals", where, limit=2)
+    if not open_ones:
+        message = f"run {row['id']} is {row['status']}, not waiting for an approval"
+        raise errors.ConflictError(message, details={"status": row["status"], "waiting_for": row["waiting_for"]})
+    if len(open_ones) > 1 or body.digest is None:
+        message = f"decide by POST /api/approvals/{open_ones[0]['id']} with the digest of what it shows"
+        raise errors.MissingArgumentError(message, details={"approvals": [each["id"] for each in open_ones]})
+    command = DecideApproval(action=action, digest=body.digest, reason=body.reason)
+    await asked.send(LOG_APPROVALS, command, stream_id=open_ones[0]["id"])
+    now = await run_row(asked, row["id"])
+    return answer(views.run_whole(now, await starting.steps_of(asked, row["id"])))

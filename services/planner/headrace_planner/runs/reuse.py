@@ -1,0 +1,188 @@
+"""Running again from a step: whose recorded results stand for the new run's, and who reads which input (pure).
+
+A step is performed anew when it is the one that is named or comes after it. What that one needs must have succeeded or
+been skipped, and its results stand. Of the rest, what succeeded or was skipped stands too, and everything else, with
+what comes after it, is performed anew. An approval that stands lets nothing pass: a rerun is authorised like any run.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from headrace.errors import ConflictError, HeadraceError, NotFoundError
+from headrace.events.steering import StepReused
+from headrace.expressions.expression import Expression, parse
+from headrace.expressions.template import template
+from headrace.plans.model import ConditionStep, GateStep, LoopStep, PlanStep, WaitStep
+from headrace.vocabulary import Automation, StepStatus
+from headrace_planner.runs.graph import Graph
+from headrace_planner.runs.instances import end
+from headrace_planner.runs.orders import EXPRESSION_GATE
+from headrace_planner.runs.state import Run
+
+STANDS: Final = frozenset({StepStatus.SUCCEEDED, StepStatus.SKIPPED})
+EVERY: Final = "*"
+"""Stands for all inputs, where an expression does not say which."""
+NOT_READ: Final = frozenset({"id", "kind", "name", "needs", "covered_by", "parent", "compensates", "on_error"})
+
+
+def reused_steps(run: Run, from_step: str) -> tuple[str, ...]:
+    """Name the steps of an earlier run that stand when it is run again from a step, those of loops' bodies first.
+
+    Raises ConflictError when it is not over or something that the step needs does not stand, NotFoundError for a step
+    that the plan does not have.
+    """
+    graph = run.graph
+    if not run.final:
+        message = f"run {run.data.id} is {run.data.status}: only a run that is over can be run again from a step"
+        raise ConflictError(message, details={"status": str(run.data.status)})
+    planned = [step.id for step in graph.plan.steps]
+    if from_step not in planned:
+        message = f"the plan has no step {from_step!r}; it has: {', '.join(planned)}"
+        raise NotFoundError(message)
+    outermost = _outermost(graph, from_step)
+    if outermost != from_step:
+        message = f"step {from_step!r} is in the body of the loop {outermost!r}: run again from {outermost!r}"
+        raise ConflictError(message, details={"step": from_step, "loop": outermost})
+    needed = _upstream(graph, from_step)
+    for step in planned:
+        if step in needed and not graph.index[step].parent and (why := _unfit(run, step)) is not None:
+            message = (
+                f"step {step!r}, which {from_step!r} needs, {why}: run again from {step!r}, or retry the whole run"
+            )
+            raise ConflictError(message, details={"step": step, "status": str(run.status_of(step))})
+    rest = (step for step in planned if step not in needed and not graph.index[step].parent)
+    anew = _downstream(graph, [from_step, *(step for step in rest if _unfit(run, step) is not None)])
+    return tuple(sorted((step for step in planned if step not in anew), key=lambda step: -_depth(graph, step)))
+
+
+def _unfit(run: Run, step_id: str) -> str | None:
+    """Say why a step's result cannot stand, or nothing."""
+    undone_by = run.graph.undo.get(step_id)
+    if undone_by is not None and run.status_of(undone_by) not in {StepStatus.PENDING, StepStatus.SKIPPED}:
+        return f"was undone by {undone_by!r}"
+    status = run.status_of(step_id)
+    return None if status in STANDS else f"did not succeed (it is {status})"
+
+
+def _outermost(graph: Graph, step_id: str) -> str:
+    while graph.index[step_id].parent:
+        step_id = graph.index[step_id].parent
+    return step_id
+
+
+def _depth(graph: Graph, step_id: str) -> int:
+    depth = 0
+    while graph.index[step_id].parent:
+        step_id, depth = graph.index[step_id].parent, depth + 1
+    return depth
+
+
+def _upstream(graph: Graph, step_id: str) -> set[str]:
+    found: set[str] = set()
+    waiting = list(graph.index[step_id].needs)
+    while waiting:
+        step = waiting.pop()
+        if step not in found:
+            found.add(step)
+            waiting += [*graph.index[step].needs, *graph.inside.get(step, ())]
+    return found
+
+
+def _downstream(graph: Graph, roots: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    waiting = list(roots)
+    while waiting:
+        step = waiting.pop()
+        if step in found:
+            continue
+        found.add(step)
+        body = graph.index[step].body
+        branches = (*body.then, *body.otherwise) if isinstance(body, ConditionStep) else ()
+        waiting += [*graph.successors[step], *graph.inside.get(step, ()), *branches]
+    return found
+
+
+def check_inputs(run: Run, reused: Sequence[str], old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Refuse inputs that differ from those that a reused step has read; raises ConflictError naming step and input."""
+    changed = {name for name in {*old, *new} if old.get(name) != new.get(name)}
+    for step_id in sorted(reused, key=run.graph.order.__getitem__) if changed else ():
+        read = inputs_read(run.graph, step_id)
+        touched = sorted(changed) if EVERY in read else sorted(changed & read)
+        if touched:
+            first = _outermost(run.graph, step_id)
+            message = (
+                f"step {step_id!r} has read the input {touched[0]!r}, and its result would stand: "
+                f"run again from {first!r}, or leave that input as it was"
+            )
+            raise ConflictError(message, details={"step": step_id, "inputs": touched})
+
+
+def inputs_read(graph: Graph, step_id: str) -> set[str]:
+    """Name the inputs that a step's expressions refer to, also by way of variables; EVERY when they do not say which."""
+    variables, waiting = graph.plan.variables, list(_expressions(graph.index[step_id]))
+    found: set[str] = set()
+    seen: set[str] = set()
+    while waiting:
+        expression = waiting.pop()
+        if expression is None:
+            found.add(EVERY)
+            continue
+        for root, *keys in expression.paths:
+            first = str(keys[0]) if keys else None
+            if root == "inputs":
+                found.add(first or EVERY)
+            elif root == "variables":
+                names = [first] if first is not None else list(variables)
+                fresh = [name for name in names if name not in seen]
+                seen.update(fresh)
+                waiting += [each for name in fresh for each in _in_template(variables.get(name))]
+    return found
+
+
+def _expressions(step: PlanStep) -> Iterator[Expression | None]:
+    """Give every expression of a step; None stands for one that cannot be read any more."""
+    bare = [step.when]
+    match step.body:
+        case ConditionStep(expression=text) | LoopStep(condition=text) | WaitStep(when=text):
+            bare.append(text)
+        case GateStep(gate=gate, config=config) if gate == EXPRESSION_GATE:
+            bare.append(config.get("expression"))
+        case _:
+            pass
+    for text in bare:
+        if isinstance(text, str):
+            yield _parsed(text)
+    for name, value in msgspec.to_builtins(step).items():
+        if name not in NOT_READ:
+            yield from _in_template(value)
+
+
+def _in_template(value: Any) -> Iterator[Expression | None]:
+    try:
+        yield from template(value).expressions
+    except HeadraceError:
+        yield None
+
+
+def _parsed(text: str) -> Expression | None:
+    try:
+        return parse(text)
+    except HeadraceError:
+        return None
+
+
+# --- what a run remembers, for `evolve` alone --------------------------------------------------------------------
+
+
+def reused(run: Run, event: StepReused, at: int) -> bool:
+    """Remember that a recorded result stands; tells whether that was the last one, so that the run may begin."""
+    known = run.step(event.step)
+    known.reused_from, known.reason = event.run_id, event.reason
+    known.output, known.blob, known.evidence = event.output, event.blob, event.evidence
+    known.attempt_id = event.attempt_id
+    known.artifacts.extend((None, event.attempt_id, at, kept) for kept in event.artifacts)
+    end(run, event.step, StepStatus(event.status), at)
+    run.data.reused += 1
+    return run.data.reused == run.queued.reused and run.queued.automation != Automation.HUMAN_APPROVAL

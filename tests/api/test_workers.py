@@ -19,7 +19,7 @@ from headrace.worker.processes import run_process
 from headrace.worker.registry import Registry
 from headrace.worker.service import make_worker
 from headrace.worker.twins import MemoryBlobs
-from tests.api.kit import World, step, until, workflow
+from tests.api.kit import SIGN_OFF, World, step, until, workflow
 
 GRACE_S = 5.0
 """Less than CANCEL_GRACE_S, after which a run is over whatever its workers say."""
@@ -64,7 +64,16 @@ async def waits_in_process(context: ToolContext) -> dict[str, int]:
     return {"exit_code": (await run_process(context, ["/bin/sh", "-c", script], cwd=context.root)).exit_code}
 
 
-TOOLS = (waits, waits_in_thread, waits_in_process)
+@tool(pool="mine", effect="write", idempotent=False)
+async def writes(context: ToolContext) -> dict[str, str]:
+    """Act on the world, slowly, and never twice."""
+    begun.append(context.attempt_id)
+    while not let_go.is_set():  # noqa: ASYNC110  (let go from a thread's event)
+        await asyncio.sleep(0.01)
+    return {"said": "written"}
+
+
+TOOLS = (waits, waits_in_thread, waits_in_process, writes)
 
 
 class Live:
@@ -231,6 +240,46 @@ async def test_a_stopping_worker_finishes_what_it_can(world: World, http: httpx2
         let_go.set()
         done = await finished(http, run["id"], "succeeded")
     assert done["steps"][0]["attempt"] == 1
+
+
+async def approved_write(world: World, http: httpx2.AsyncClient) -> str:
+    """Create a run that writes, and let somebody agree to it."""
+    spec = workflow("write", [SIGN_OFF, {**step("writes"), "depends_on": ["sign_off"]}])
+    run_id = str((await http.post("/runs", json={"spec": spec})).json()["id"])
+
+    async def asked_for() -> Any:
+        return (await http.get(f"/approvals?run_id={run_id}")).json()["items"]
+
+    (approval,) = await until(asked_for)
+    async with world.http("approver") as approver:
+        told = {"action": "approve", "digest": approval["digest"]}
+        assert (await approver.post(f"/approvals/{approval['id']}", json=told)).status_code == 200
+    await until(lambda: begun)
+    return run_id
+
+
+async def test_a_stopping_worker_finishes_the_write_that_it_claimed(
+    world: World, http: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    async with live(world, tmp_path, drain_s=20.0) as one:
+        run_id = await approved_write(world, http)
+        one.task.cancel()
+        await until(lambda: one.worker.beat().draining)
+        let_go.set()
+        await finished(http, run_id, "succeeded")
+    assert len(begun) == 1
+
+
+async def test_a_claimed_write_that_a_stopping_worker_cannot_finish_is_not_done_again_but_asked_about(
+    world: World, http: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    async with live(world, tmp_path) as one:
+        run_id = await approved_write(world, http)
+        async with live(world, tmp_path):
+            await one.stop()
+            run = await finished(http, run_id, "waiting")
+            assert run["waiting_for"] == "input"
+    assert len(begun) == 1
 
 
 async def test_only_a_silent_worker_is_rescued_unless_forced_and_others_take_its_work(

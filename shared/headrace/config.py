@@ -8,7 +8,7 @@ import msgspec
 
 from headrace.errors import ValidationError
 from headrace.keys import Keys
-from headrace.vocabulary import WORKSPACE_DEFAULT
+from headrace.vocabulary import UNFINISHED_RUNS_MAX, WORKSPACE_DEFAULT
 
 API_PORT_DEFAULT: Final = 8374
 SECRET_BYTES_MIN: Final = 32
@@ -34,6 +34,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "info"
     allow_private_addresses: bool = False
     pools: tuple[str, ...] = ()
+    unfinished_runs_max: int = UNFINISHED_RUNS_MAX
     incarnation: str | None = None
     """The database that a process without one works for; else it is learnt from NATS."""
     retention_months: int = RETENTION_MONTHS_DEFAULT
@@ -72,6 +73,7 @@ def read(env: dict[str, str]) -> Config:
         token=env.get("HEADRACE_TOKEN") or None,
         log_level=env.get("HEADRACE_LOG_LEVEL", "info"),
         allow_private_addresses=env.get("HEADRACE_ALLOW_PRIVATE_ADDRESSES", "") in {"1", "true", "yes"},
+        unfinished_runs_max=_number(env, "HEADRACE_UNFINISHED_RUNS_MAX", UNFINISHED_RUNS_MAX),
         pools=tuple(filter(None, env.get("HEADRACE_POOLS", "").split(","))),
         incarnation=env.get("HEADRACE_INCARNATION") or None,
         retention_months=_number(env, "HEADRACE_RETENTION_MONTHS", RETENTION_MONTHS_DEFAULT),

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 from headrace.decider import Context
+from headrace.errors import RateLimitedError
 from headrace.host.items import Item, Origin, advance
 from headrace.host.mailboxes import WORKSPACE_TURN_MAX, Mailboxes, Turns
 from tests.shared.host_toy import Add, World, on_virtual_time, until
@@ -93,3 +94,30 @@ async def test_a_create_is_prepared_in_turn_though_a_thousand_of_another_workspa
             await until(lambda: len(preparer.seen) > 32)
             await world.ask(Add(), key="quiet", workspace="quiet")
             assert preparer.seen.count("noisy") < 200
+
+
+class Changing:
+    """Lets the first command through and refuses every later one, as when something changed in between."""
+
+    prepares = (Add,)
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def prepare(self, command: Any, context: Context) -> Any:
+        self.asked += 1
+        if self.asked > 1:
+            message = "too many"
+            raise RateLimitedError(message)
+        return command
+
+
+@on_virtual_time
+async def test_a_repeat_of_what_was_done_is_answered_as_before_though_it_would_be_refused_now() -> None:
+    async with World() as world:
+        await world.host(preparers={"runs": Changing()})
+        first = await world.ask(Add(), key="once")
+        assert (await world.ask(Add(), key="once")).stream_id == first.stream_id
+        refused = await world.ask(Add(), key="twice")
+        assert refused.error is not None
+        assert (refused.status, refused.error.type) == (429, "rate_limited")

@@ -14,7 +14,8 @@ from headrace.host.presence import Presence
 from headrace.keys import Keys
 from headrace.log.retention import Keeper
 from headrace.serving import Running, serve
-from headrace.vocabulary import LOG_CATALOGUE, LOG_RUNS
+from headrace.vocabulary import LOG_CATALOGUE, LOG_RUNS, UNFINISHED_RUNS_MAX
+from headrace_planner.catalogue.admission import Admission
 from headrace_planner.catalogue.admit import RunPreparer
 from headrace_planner.catalogue.prepare import CataloguePreparer
 from headrace_planner.catalogue.recompile import Recompiler
@@ -34,11 +35,19 @@ class PlannerService:
         """Give the rooms of runs, of shared keys and of the catalogue."""
         return RunRoom(library), FlowRoom(), CatalogueRoom(library)
 
-    def preparers(self, log: Any, *, clock: Clock | None = None, presence: Presence | None = None) -> dict[str, Any]:
+    def preparers(
+        self,
+        log: Any,
+        *,
+        clock: Clock | None = None,
+        presence: Presence | None = None,
+        unfinished_runs_max: int = UNFINISHED_RUNS_MAX,
+    ) -> dict[str, Any]:
         """Give the preparer of each log; `presence` is the one that the owner host listens with."""
         clock = clock or SystemClock()
+        admission = Admission(log, clock, unfinished_runs_max)
         return {
-            LOG_RUNS: RunPreparer(log, presence or Presence(clock)),
+            LOG_RUNS: RunPreparer(log, presence or Presence(clock), admission),
             LOG_CATALOGUE: CataloguePreparer(log, clock, compiler.compile),
         }
 
@@ -58,7 +67,8 @@ class PlannerService:
     async def _main(self, running: Running) -> None:
         log, bus, clock, keys = running.log, running.bus, running.clock, running.config.keys
         library, presence = CachedLibrary(), Presence(clock)
-        preparers = self.preparers(log, clock=clock, presence=presence)
+        limit = running.config.unfinished_runs_max
+        preparers = self.preparers(log, clock=clock, presence=presence, unfinished_runs_max=limit)
         host = OwnerHost(
             log,
             bus,

@@ -134,18 +134,18 @@ class Deciding:
         part = draft.part(item.held)
         stream = self._stream(item)
         part.touched[stream.stream_id] = stream
+        kept = None if item.decided else self._answered(item)
+        if kept is not None and kept.request_digest == item.request_digest:
+            metrics.count("repeats")  # whatever a preparer found meanwhile: it was done, and this is what was said
+            metrics.decided(item.held.log, "repeated")
+            self._finish(part, item, kept.answer)
+            return
         if not item.decided and (refusal := self._refusal(stream, item)) is not None:
             self._refuse(part, item, refusal)
             return
-        kept = None if item.decided else self._answered(item)
         if kept is not None:
-            if kept.request_digest != item.request_digest:
-                message = f"the idempotency key {item.key!r} was used with another request"
-                self._refuse(part, item, UnprocessableError(message))
-            else:
-                metrics.count("repeats")
-                metrics.decided(item.held.log, "repeated")
-                self._finish(part, item, kept.answer)
+            message = f"the idempotency key {item.key!r} was used with another request"
+            self._refuse(part, item, UnprocessableError(message))
             return
         context = self._context(stream, item)
         if not item.decided and not self._decided(draft, part, stream, item, context):

@@ -10,8 +10,10 @@ from headrace.decider import Context
 from headrace.errors import ConflictError, NotAuthorizedError, NotConnectedError, NotFoundError
 from headrace.messages import CreateRun, RunCommand
 from headrace.plans.model import CallStep, GateStep, Plan
+from headrace.specs.rates import SETTING, parse
 from headrace.steering import SettleOutcome
 from headrace.vocabulary import POOL_GATES, WaitingFor
+from headrace_planner.catalogue.admission import Admission
 from headrace_planner.catalogue.decide import TOOL_PLAN
 from headrace_planner.catalogue.reading import Plans, Store, all_rows
 from headrace_planner.catalogue.reruns import Reruns
@@ -42,8 +44,8 @@ class RunPreparer:
 
     prepares: Final = (CreateRun, SettleOutcome)
 
-    def __init__(self, log: Store, presence: Presence) -> None:
-        self._log, self._presence = log, presence
+    def __init__(self, log: Store, presence: Presence, admission: Admission | None = None) -> None:
+        self._log, self._presence, self._admission = log, presence, admission
         self._plans = Plans(log)
         self._reruns = Reruns(log, self._plans)
 
@@ -51,12 +53,15 @@ class RunPreparer:
         """Give the command with the planner's findings.
 
         Raises NotFoundError (no such plan or workflow), NotAuthorizedError, NotConnectedError naming every integration
-        that is missing, ConflictError when the workflow has moved on to another plan.
+        that is missing, ConflictError when the workflow has moved on to another plan, RateLimitedError when the workspace has
+        too many runs that are not finished (a child is let in: its parent is, and waits for it).
         """
         if isinstance(command, SettleOutcome):
             await self._reruns.check_settled(command, context)
         if not isinstance(command, CreateRun):
             return command
+        if self._admission is not None and command.parent is None:
+            await self._admission.admit(context.workspace)
         workflow = await self._workflow(command, context)
         plan, standing = await self._plan(command, context, workflow)
         authorized = standing == APPROVED
@@ -120,6 +125,8 @@ class RunPreparer:
                 continue
             chosen = next((row for row in fitting if row["name"] == integration), fitting[0])
             key = integration if name is None else f"{integration}/{name}"
+            if SETTING in (chosen["settings"] or {}):
+                parse(chosen["settings"][SETTING])
             found[key] = {part: chosen[part] for part in ("name", "settings", "secrets")}
         if missing:
             message = f"not connected: {', '.join(missing)}"

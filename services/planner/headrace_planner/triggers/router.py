@@ -14,7 +14,7 @@ import msgspec
 from headrace import codec, ids
 from headrace.bus.port import Bus, Delivery
 from headrace.clock import Clock
-from headrace.errors import HeadraceError, UnavailableError, from_envelope
+from headrace.errors import HeadraceError, RateLimitedError, UnavailableError, from_envelope
 from headrace.events.base import Actor
 from headrace.keys import COMMANDS, Keys
 from headrace.log.port import Log, Parked
@@ -92,6 +92,8 @@ class TriggerRouter:
         if answer.error is None or answer.status == UNPROCESSABLE:
             return None  # 422: the event started a run of an older version of the workflow already
         refusal = from_envelope({"type": answer.error.type, "message": answer.error.message})
+        if isinstance(refusal, RateLimitedError):
+            return UnavailableError(refusal.message)  # the event waits on the bus until the workspace has room
         return refusal if isinstance(refusal, UnavailableError) else Refused(name, refusal.message)
 
     async def _create(self, trigger: Trigger, start: Start) -> Answer:

@@ -42,6 +42,9 @@ select headrace.close_month($1)
 -- open_month --
 select headrace.open_month($1)
 
+-- uncount_month --
+update headrace.months set events = 0, streams = 0 where month = $1
+
 -- note_month --
 select headrace.note_month($1)
 

@@ -164,10 +164,9 @@ class Months:
             held = await self._close(known)
             if held:
                 return held
-            await self.connection.execute(QUERIES["note_month"], month)
+            await self._forget_rows(month)
             await self._part(known)
             await self.connection.execute(QUERIES["month_is"], month, "detached", None)
-        await self._forget_rows(month)
         return []
 
     async def reattach(self, month: int) -> None:
@@ -180,16 +179,21 @@ class Months:
             await self.connection.execute(QUERIES["reattach_month"], month)
 
     async def _close(self, known: Month) -> list[Straggler]:
-        """Close a month if nothing holds it; looked at again once nothing can get in any more."""
+        """Close a month if nothing holds it; looked at again once nothing can get in any more, then its places noted."""
         month = known.month
+        if known.state == "closed" and known.events:
+            return []  # it was looked at, noted, and perhaps some rows are gone
         if known.state != "closed":
             held = await self.stragglers(month)
             if held:
                 return held
+            await self.connection.execute(QUERIES["uncount_month"], month)
             await self.connection.execute(QUERIES["close_month"], month)
         held = await self.stragglers(month) or await self._without_rows(month)
         if held:
             await self.connection.execute(QUERIES["open_month"], month)
+        else:
+            await self.connection.execute(QUERIES["note_month"], month)
         return held
 
     async def _without_rows(self, month: int) -> list[Straggler]:

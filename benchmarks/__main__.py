@@ -1,25 +1,63 @@
-"""`python -m benchmarks` runs all benchmarks, `python -m benchmarks chain` one."""
+"""`python -m benchmarks` runs all benchmarks, `python -m benchmarks W10 --json` one, as one JSON line.
 
+`--scale N` divides the size of a workload by N, to try it quickly.
+"""
+
+import argparse
 import asyncio
+import json
 import sys
-from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from benchmarks.chain import chain
+from benchmarks.scale import map_of_items, parked
+from benchmarks.stand import Workload, machine, stand
 
-ALL: Final[dict[str, Callable[[], Coroutine[Any, Any, None]]]] = {"chain": chain}
+WORKLOADS: Final[dict[str, Workload]] = {"W10": map_of_items, "parked": parked}
+CHAIN: Final = "chain"
 
 
-def main(names: list[str]) -> int:
+def main() -> int:
     """Run the named benchmarks, or all."""
-    unknown = set(names) - set(ALL)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", help=f"which: {', '.join((CHAIN, *WORKLOADS))}; none means all")
+    parser.add_argument("--json", action="store_true", help="one JSON line each")
+    parser.add_argument("--scale", type=int, default=1, help="divide the size of workloads by this")
+    given = parser.parse_args()
+    unknown = set(given.names) - {CHAIN, *WORKLOADS}
     if unknown:
-        print(f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(ALL)}", file=sys.stderr)
-        return 2
-    for name in names or list(ALL):
-        asyncio.run(ALL[name]())
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join((CHAIN, *WORKLOADS))}")
+    for name in given.names or (CHAIN, *WORKLOADS):
+        if name == CHAIN:
+            asyncio.run(chain())
+        else:
+            _show(name, asyncio.run(_measure(WORKLOADS[name], given.scale)), as_json=given.json)
     return 0
 
 
+async def _measure(workload: Workload, scale: int) -> dict[str, Any]:
+    async with stand() as prepared:
+        before = prepared.cpu_s()
+        figures = await workload(prepared, max(scale, 1))
+        after = prepared.cpu_s()
+        cpu = {name: round(after[name] - before.get(name, 0.0), 2) for name in after}
+        memory = {name: round(prepared.memory_mb(name), 1) for name in prepared.pids()}
+    return {**figures, "cpu_s": cpu, "memory_mb": memory, "machine": machine()}
+
+
+def _show(name: str, figures: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"workload": name, **figures}), flush=True)
+        return
+    print(f"{name}:")
+    for key, value in figures.items():
+        shown = (
+            {k: round(v, 2) if isinstance(v, float) else v for k, v in value.items()}
+            if isinstance(value, dict)
+            else value
+        )
+        print(f"  {key:<18} {round(shown, 3) if isinstance(shown, float) else shown}", flush=True)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

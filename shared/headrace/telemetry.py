@@ -6,7 +6,7 @@ SDK they cost next to nothing. A run may last for days, so each attempt is a tra
 scheduled it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -162,9 +162,9 @@ def bus_dropped(count: int = 1) -> None:
     _dropped.inc(count)
 
 
-def workers_alive(count: int) -> None:
-    """Tell how many workers are heard."""
-    _workers.set(count)
+def workers_alive(count: Callable[[], int]) -> None:
+    """Say how to count the workers that are heard: it is asked at each scrape."""
+    _workers.set_function(count)
 
 
 def http_answered(method: str, route: str, status: int, seconds: float) -> None:

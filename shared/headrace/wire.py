@@ -40,6 +40,8 @@ class WorkOrder(Message, frozen=True, kw_only=True):
     connection: Raw = NULL
     blob_token: str = ""
     traceparent: str | None = None
+    ready_at: int = 0
+    """When its owner had it ready, so that a worker can tell how long it waited; 0: unknown."""
 
 
 class ClaimGrant(Message, frozen=True, kw_only=True):

@@ -171,6 +171,23 @@ async def test_a_worker_says_what_it_holds_and_how_far_it_is(
         assert listed["failure_rate"] == 0.0
 
 
+async def test_how_long_work_waited_and_how_many_workers_live_is_measured(
+    world: World, http: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    async def measured(name: str) -> float:
+        lines = (await http.get("/metrics")).text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+    waited = 'headrace_schedule_to_start_seconds_count{pool="mine"}'
+    before = await measured(waited)
+    async with live(world, tmp_path):
+        let_go.set()
+        run = await create(http, "waits")
+        await finished(http, run["id"], "succeeded")
+        assert await measured(waited) == before + 1
+        assert await measured("headrace_workers_alive") == 2
+
+
 async def test_a_worker_that_does_not_answer_a_health_check_is_503_and_stale(
     world: World, http: httpx2.AsyncClient, tmp_path: Path
 ) -> None:

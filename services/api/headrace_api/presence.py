@@ -51,6 +51,7 @@ class Presence:
         self._pools_served: dict[str, int] = {}
         self.refused = 0
         self.listening_since = clock.now_ms()
+        telemetry.workers_alive(lambda: len(self._alive()))
 
     def deliver(self, packed: bytes) -> None:
         """Take a beat; probes of owners on the same path are none of our business."""
@@ -88,7 +89,6 @@ class Presence:
         for fits, expected in self._expected:
             if not expected.done() and fits(beat):
                 expected.set_result(seen)
-        telemetry.workers_alive(len(self._alive()))
 
     @contextlib.contextmanager
     def expecting(self, fits: Callable[[Beat], bool]) -> Iterator[asyncio.Future[Seen]]:

@@ -267,7 +267,10 @@ class WorkerLoop:
     def _start(self, held: Held) -> None:
         assert self._group is not None
         self._running += 1
-        self._holdings.begun(held.order.attempt_id, self._clock.now_ms())
+        now_ms = self._clock.now_ms()
+        if held.order.ready_at:
+            telemetry.attempt_started(held.order.pool, max(now_ms - held.order.ready_at, 0) / 1_000)
+        self._holdings.begun(held.order.attempt_id, now_ms)
         held.performance = self._runner.begin(held.order)
         held.task = self._group.create_task(self._perform(held, held.performance))
 

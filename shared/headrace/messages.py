@@ -60,7 +60,7 @@ class CreateRun(Message, frozen=True, kw_only=True, tag="create_run"):
     rerun_from: str | None = None
     reused: tuple[StepReused, ...] = ()
     parent: Parent | None = None
-    priority: int = 0
+    priority: int | None = None
 
 
 class StartRun(Message, frozen=True, kw_only=True, tag="start_run"):

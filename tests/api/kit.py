@@ -25,16 +25,18 @@ from headrace.host.presence import Presence
 from headrace.keys import COMMANDS, POOL, Keys, secret_hash
 from headrace.log.port import Log
 from headrace.messages import AnnounceTool, Answer, Command, CreateToken, ReportAttempt, RevokeToken, Told
-from headrace.vocabulary import LOG_CATALOGUE, LOG_RUNS
+from headrace.vocabulary import LOG_CATALOGUE, LOG_RUNS, UNFINISHED_RUNS_MAX
 from headrace.wire import Beat, Line, WorkOrder
 from headrace_api.app import create_app
 from headrace_api.commands import Commander
 from headrace_api.desk import Desk
 from headrace_gatekeeper.approvals.room import ApprovalRoom
+from headrace_planner.catalogue.admission import Admission
 from headrace_planner.catalogue.admit import RunPreparer
 from headrace_planner.catalogue.prepare import CataloguePreparer
 from headrace_planner.catalogue.room import CatalogueRoom
 from headrace_planner.compile.compiler import compile as compile_document
+from headrace_planner.flow.room import FlowRoom
 from headrace_planner.runs.room import RunRoom
 
 WORKSPACE = "default"
@@ -77,8 +79,11 @@ async def until(ready: Callable[[], Any]) -> Any:
 class World:
     """What a test works with."""
 
-    def __init__(self, log: Log, clock: SystemClock, deadline_s: float = 10.0) -> None:
+    def __init__(
+        self, log: Log, clock: SystemClock, deadline_s: float = 10.0, unfinished_runs_max: int = UNFINISHED_RUNS_MAX
+    ) -> None:
         self.log, self.clock = log, clock
+        self.admission = Admission(log, clock, unfinished_runs_max)
         self.keys = Keys(master=b"k" * 32)
         self.bus = MemoryBus(clock)
         self.api_bus = MemoryBus(clock, self.bus.broker)
@@ -106,9 +111,9 @@ class World:
 
     def host(self) -> OwnerHost:
         library, presence = CachedLibrary(), Presence(self.clock)
-        rooms = [RunRoom(library), CatalogueRoom(library), ApprovalRoom()]
+        rooms = [RunRoom(library), FlowRoom(), CatalogueRoom(library), ApprovalRoom()]
         preparers = {
-            LOG_RUNS: RunPreparer(self.log, presence),
+            LOG_RUNS: RunPreparer(self.log, presence, self.admission),
             LOG_CATALOGUE: CataloguePreparer(self.log, self.clock, compile_document),
         }
         return OwnerHost(

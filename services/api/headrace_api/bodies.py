@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from headrace import codec
 from headrace.errors import HeadraceError, ValidationError
-from headrace.vocabulary import Role
+from headrace.vocabulary import PRIORITY_MAX, Role
 
 Json = JsonValue
 NEAR: Final = 0.6
@@ -19,6 +19,7 @@ LABELS_MAX: Final = 64
 
 Name = Annotated[str, Field(min_length=1, max_length=NAME_CHARS_MAX)]
 Text = Annotated[str, Field(max_length=TEXT_CHARS_MAX)]
+Priority = Annotated[int, Field(ge=-PRIORITY_MAX, le=PRIORITY_MAX)]
 Labels = Annotated[dict[str, Text], Field(max_length=LABELS_MAX)]
 
 
@@ -83,6 +84,7 @@ class RunBody(Body):
     subject: Name | None = None
     stage: Name | None = None
     labels: Labels = {}
+    priority: Priority | None = Field(None, description="Higher first; if not given, the plan's own.")
     triggered_by: Name | None = Field(None, description="Kept as the label `triggered_by`.")
     workspace: str | None = Field(None, description="If given, it must be the token's own.")
 

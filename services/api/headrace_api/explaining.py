@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from headrace.plans.model import CallStep, GateStep, Plan, PlanStep
 from headrace.vocabulary import POOL_GATES, POOL_INTEGRATIONS, POOL_RUNNER, RUN_FINAL, WaitingFor
-from headrace_api import views
+from headrace_api import flowing, views
 from headrace_api.presence import Held, Presence, blocked_by
 
 REMEDIES: Final = {
@@ -23,15 +23,19 @@ SERVICE_OF_POOL: Final = {POOL_RUNNER: "runner", POOL_GATES: "gatekeeper", POOL_
 
 
 def explain(
-    row: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], plan: Plan | None, presence: Presence
+    row: Mapping[str, Any],
+    steps: Sequence[Mapping[str, Any]],
+    plan: Plan | None,
+    presence: Presence,
+    flows: Mapping[str, Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Give the reasons, the most pressing first."""
+    """Give the reasons, the most pressing first. `flows` are the keys that the run waits for, as they stand now."""
     if row["status"] in RUN_FINAL:
         error = views.error(row)
         told = f"it is over: {row['status']}" + (f" ({error['type']}: {error['message']})" if error else "")
         return [_reason(None, None, told, "nothing to do; a retry is a new run", None)]
     detail = row["detail"] or {}
-    reasons = [_waiting(row["id"], each) for each in detail.get("waiting") or []]
+    reasons = [_waiting(row["id"], each, flows) for each in detail.get("waiting") or []]
     if row["cancel_requested"]:
         reasons.append(
             _reason(None, None, "a cancel was asked for; attempts are still under way", "wait a moment", None)
@@ -109,8 +113,11 @@ def _since(presence: Presence, pool: str) -> str:
     return f"none was heard since this api began to listen at {views.at(presence.listening_since)}"
 
 
-def _waiting(run_id: str, kept: Mapping[str, Any]) -> dict[str, Any]:
+def _waiting(run_id: str, kept: Mapping[str, Any], flows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     waits = str(kept.get("for") or "")
+    if waits in flowing.WAITS:
+        message, what, when = flowing.told(run_id, kept, flows.get(str(kept.get("flow_id"))))
+        return _reason(kept.get("step") or None, waits, message, what, when)
     until = views.at(kept.get("until"))
     approval = kept.get("approval_id")
     told = kept.get("message") or f"it waits for {waits}" + (f" {approval}" if approval else "") + (

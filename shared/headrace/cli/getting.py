@@ -19,6 +19,7 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "tools": ("name", "version", "effect", "access", "pool", "state", "success_count", "error_count"),
     "workers": ("id", "service", "status", "pools", "slots", "done_total", "last_seen_at"),
     "connections": ("name", "integration", "status", "secrets", "updated_at"),
+    "flows": ("kind", "key", "limit", "period_s", "held", "queued", "holders", "opens_at"),
     "tokens": ("id", "name", "roles", "created_at", "revoked_at"),
     "artifacts": ("id", "type", "label", "uri", "run_id", "created_at"),
 }
@@ -39,7 +40,7 @@ def plural(kind: str) -> str:
 def _cell(item: Mapping[str, Any], column: str) -> str:
     value = item.get(column)
     if isinstance(value, list):
-        return ", ".join(str(each) for each in value)
+        return ", ".join(str(each["run_id"] if isinstance(each, dict) else each) for each in value)
     if column.endswith("_at"):
         return ago(value)
     return "" if value is None else str(value)

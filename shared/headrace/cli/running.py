@@ -49,6 +49,7 @@ def run(
     subject: Annotated[str | None, typer.Option(help="What the run is about.")] = None,
     stage: Annotated[str | None, typer.Option(help="The subject's stage.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; again for more.")] = None,
+    priority: Annotated[int | None, typer.Option(help="-100 to 100, higher first; else the document's.")] = None,
     key: Annotated[str | None, typer.Option(help="Idempotency-Key: the same key meets the same run.")] = None,
     *,
     wait: Annotated[bool, typer.Option("--wait", help="Wait on, also while only somebody else can move it.")] = False,
@@ -67,7 +68,8 @@ def run(
     async def todo(api: Client) -> int:
         from headrace.cli.following import follow
 
-        made = await api.create_run(**told, inputs=inputs, subject=subject, stage=stage, labels=labels, key=key)
+        about: dict[str, Any] = {"subject": subject, "stage": stage, "labels": labels, "priority": priority}
+        made = await api.create_run(**told, inputs=inputs, **about, key=key)
         if detach:
             show(output, await api.get(f"/runs/{made.id}"), lambda: print(made.id))
             return 0

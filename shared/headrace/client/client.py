@@ -83,6 +83,7 @@ class Client:
         subject: str | None = None,
         stage: str | None = None,
         labels: Mapping[str, str] | None = None,
+        priority: int | None = None,
         key: str | None = None,
         wait_s: float = 0.0,
     ) -> views.Run:
@@ -95,6 +96,7 @@ class Client:
             "subject": subject,
             "stage": stage,
             "labels": dict(labels or {}),
+            "priority": priority,
         }
         body = {name: value for name, value in told.items() if value is not None}
         return views.read(views.Run, await self.post("/runs", body, key=key, wait_s=wait_s))

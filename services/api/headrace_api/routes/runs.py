@@ -14,6 +14,7 @@ from headrace_api.answers import answer
 from headrace_api.asking import Asked, Asking, Paged, says
 from headrace_api.bodies import RunBody
 from headrace_api.explaining import explain
+from headrace_api.flowing import flows_of
 
 router = APIRouter(tags=["runs"])
 
@@ -31,6 +32,7 @@ async def create_run(asked: Asked, body: RunBody) -> Response:
         subject=body.subject,
         stage=body.stage,
         labels=labels,
+        priority=body.priority,
     )
     return await created(asked, command)
 
@@ -140,7 +142,9 @@ async def explain_run(asked: Asked, run_id: str) -> Response:
     """Say why the run is not moving, and what would move it."""
     row = await run_row(asked, run_id)
     plan = await asked.desk.plan(row["plan_digest"])
-    reasons = explain(row, await starting.steps_of(asked, run_id), plan, asked.desk.presence)
+    found = [await asked.desk.own_row("flows", {"id": flow_id}, asked.workspace) for flow_id in flows_of(row)]
+    flows = {known["id"]: known for known in found if known is not None}
+    reasons = explain(row, await starting.steps_of(asked, run_id), plan, asked.desk.presence, flows)
     return answer({"id": run_id, "status": row["status"], "reasons": reasons})
 
 

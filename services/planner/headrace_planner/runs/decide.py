@@ -149,7 +149,7 @@ def _create(command: CreateRun, context: Context, graph: Graph | None) -> Decisi
             subject=command.subject,
             stage=command.stage,
             labels=command.labels,
-            priority=priority(command.priority or plan.priority),
+            priority=priority(plan.priority if command.priority is None else command.priority),
             connections=command.connections,
             workers_active=command.workers_active,
         ),

@@ -1,7 +1,7 @@
 """What the routes work with: log, bus, feed, presence, tokens and the way to owners, wired once."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -10,6 +10,7 @@ from headrace.bus.port import Bus, Delivery, Subscription
 from headrace.clock import Clock
 from headrace.errors import NotFoundError
 from headrace.keys import Keys
+from headrace.log.months import Straggler
 from headrace.log.port import DataError, Log, Parked
 from headrace.plans import model
 from headrace.vocabulary import LOG_CATALOGUE
@@ -28,8 +29,18 @@ _lines = msgspec.json.Decoder(list[Line])
 class Desk:
     """The api's working parts. It keeps nothing that is not in the log, but what makes answers fast."""
 
-    def __init__(self, log: Log, bus: Bus, keys: Keys, clock: Clock, *, commander: Commander | None = None) -> None:
+    def __init__(
+        self,
+        log: Log,
+        bus: Bus,
+        keys: Keys,
+        clock: Clock,
+        *,
+        commander: Commander | None = None,
+        stragglers: Callable[[], Awaitable[Sequence[Straggler]]] | None = None,
+    ) -> None:
         self.log, self.bus, self.keys, self.clock = log, bus, keys, clock
+        self.stragglers = stragglers or _nobody
         self.commander = commander or Commander(bus, keys, clock)
         self.tokens = Tokens(log, clock)
         self.presence = Presence(clock, keys)
@@ -85,3 +96,8 @@ class Desk:
         """Read a projection row, if it is the workspace's own."""
         row = await self.log.row(table, key)
         return row if row is not None and row["workspace"] == workspace else None
+
+
+async def _nobody() -> Sequence[Straggler]:
+    """Name no stream that holds a month in the log: a log without months."""
+    return ()

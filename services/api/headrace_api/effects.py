@@ -1,7 +1,7 @@
 """What a run did to the world, told from its history (pure): every claimed attempt, and what became of it."""
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from headrace import ids
 from headrace.events.base import ErrorInfo
@@ -90,6 +90,8 @@ def _ended(
             if entry["settled"] is None:
                 entry["outcome"] = _outcome_of(error)
             entry["error"] = {"type": error.type, "message": error.message}
+        case _:
+            assert_never(event)
     entry["ended_at"] = views.at(at) if not isinstance(event, OutcomeLost) else None
 
 

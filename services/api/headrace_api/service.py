@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -11,6 +12,7 @@ from headrace.config import Config
 from headrace.errors import UnavailableError
 from headrace.ids import REQUEST
 from headrace.keys import COMMANDS
+from headrace.log.retention import held
 from headrace.serving import Running, serve
 from headrace_api.answers import envelope
 from headrace_api.app import create_app
@@ -58,7 +60,8 @@ class ApiService:
         opening = Opening(SystemClock())
 
         async def main(running: Running) -> None:
-            desk = Desk(running.log, running.bus, config.keys, running.clock)
+            stragglers = partial(held, config.database_url or "", config.retention_months)
+            desk = Desk(running.log, running.bus, config.keys, running.clock, stragglers=stragglers)
             opening.app = create_app(desk)
             async with contextlib.AsyncExitStack() as stack:
                 for subscription in await desk.open():

@@ -12,6 +12,7 @@ from headrace.cli import (
     doctor,
     documents,
     getting,
+    run_actions,
     running,
     runs,
     stack,
@@ -64,6 +65,8 @@ for _command in (
     doctor.doctor,
 ):
     app.command()(_command)
+for _action in run_actions.ACTIONS:
+    runs.app.command()(_action)
 for _name, _group in (
     ("runs", runs.app),
     ("approvals", approvals.app),

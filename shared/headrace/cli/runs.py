@@ -8,9 +8,10 @@ import typer
 from headrace.cli.options import Out, Output, Token, Url, ago, show, show_fields, show_table, work
 from headrace.client.client import Client
 from headrace.client.streams import COMPLETE
-from headrace.client.views import Run
 
-app = typer.Typer(no_args_is_help=True, help="Runs: list, show, events, logs, result, cancel, start, retry, explain.")
+app = typer.Typer(
+    no_args_is_help=True, help="Runs: list, show, events, logs, result, effects, explain; cancel, pause, retry."
+)
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The id of a run.")]
 
 
@@ -66,6 +67,8 @@ def show_run(body: dict[str, Any]) -> None:
         ("plan", body["plan_digest"]),
         ("requester", body["requester"]["name"]),
         ("retry of", body["retry_of"]),
+        ("rerun from", body["rerun_from"]),
+        ("retried by", ", ".join(each["id"] for each in body["retried_by"])),
         ("created", body["created_at"]),
         ("started", body["started_at"]),
         ("finished", body["finished_at"]),
@@ -75,11 +78,24 @@ def show_run(body: dict[str, Any]) -> None:
     show_fields(fields)
     print()
     show_table(("step", "kind", "status", "items", "attempt", "error"), [_step(step) for step in body["steps"]])
+    attempts = [_attempt(step, each) for step in body["steps"] for each in step["attempts"]]
+    if attempts:
+        print("\nfailed attempts")
+        show_table(("step", "attempt", "status", "worker", "finished", "next", "error"), attempts)
+
+
+def _attempt(step: dict[str, Any], each: dict[str, Any]) -> Sequence[Any]:
+    name = step["step"] if each["index"] is None else f"{step['step']}[{each['index']}]"
+    error = f"{each['error']['type']}: {each['error']['message']}"
+    finished, next_at = ago(each["finished_at"]), ago(each["next_at"])
+    return (name, each["number"], each["status"], each["worker"] or "", finished, next_at, error)
 
 
 def _step(step: dict[str, Any]) -> Sequence[Any]:
     items = f"{step['items_done'] or 0}/{step['items_total']}" if step["items_total"] is not None else ""
     error = f"{step['error']['type']}: {step['error']['message']}" if step["error"] else step.get("reason") or ""
+    if step["reused_from"]:
+        error = f"stands from {step['reused_from']}" + (f": {error}" if error else "")
     return (step["step"], step["kind"], step["status"], items, step["attempt"] or "", error)
 
 
@@ -153,45 +169,6 @@ def _line(line: dict[str, Any]) -> str:
     step = line["step"] or "-"
     name = step if line["index"] is None else f"{step}[{line['index']}]"
     return f"{line['at']} {line['level']:<7} {name}: {line['text']}"
-
-
-def _act(run: str, action: str, reason: str, output: Out, url: str | None, token: str | None) -> None:
-    async def todo(api: Client) -> None:
-        known = await api.act(run, action, reason=reason)
-        body = await api.get(f"/runs/{known.id}")
-        show(output, body, lambda: print(_told(known, action)))
-
-    work(url, token, todo)
-
-
-def _told(run: Run, action: str) -> str:
-    if action == "cancel" and run.cancel_requested:
-        return f"{run.id}: a cancel is asked for; attempts are being stopped"
-    return f"{run.id}: {run.status}" + (f" (retry of {run.retry_of})" if action == "retry" else "")
-
-
-@app.command()
-def cancel(
-    run: RunId,
-    reason: Annotated[str, typer.Option(help="Why; it is shown with the run.")] = "",
-    output: Output = Out.TEXT,
-    url: Url = None,
-    token: Token = None,
-) -> None:
-    """Cancel a run; one that is over is refused."""
-    _act(run, "cancel", reason, output, url, token)
-
-
-@app.command()
-def start(run: RunId, output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
-    """Start a run that waits for somebody to."""
-    _act(run, "start", "", output, url, token)
-
-
-@app.command()
-def retry(run: RunId, output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
-    """Run a failed or cancelled run again, as a new run."""
-    _act(run, "retry", "", output, url, token)
 
 
 @app.command()

@@ -117,10 +117,41 @@ class Client:
         body: dict[str, Any] = await self.get(f"/runs/{quote(run_id)}/result")
         return body
 
-    async def act(self, run_id: str, action: str, *, reason: str = "", key: str | None = None) -> views.Run:
-        """Cancel, start or retry a run."""
-        body = await self.post(f"/runs/{quote(run_id)}", {"action": action, "reason": reason}, key=key)
+    async def act(
+        self, run_id: str, action: str, *, reason: str = "", key: str | None = None, **more: Any
+    ) -> views.Run:
+        """Act on a run: cancel, start, pause, resume; retry gives the new run. `more` is what other actions take."""
+        body = await self.post(f"/runs/{quote(run_id)}", {"action": action, "reason": reason, **more}, key=key)
         return views.read(views.Run, body)
+
+    async def rerun(
+        self, run_id: str, from_step: str, *, inputs: Mapping[str, Any] | None = None, key: str | None = None
+    ) -> views.Run:
+        """Run a finished run again from a step, as a new run: the results before that step stand."""
+        return await self.act(run_id, "rerun", from_step=from_step, inputs=dict(inputs or {}), key=key)
+
+    async def settle(
+        self,
+        run_id: str,
+        step: str,
+        answer: str,
+        *,
+        output: Any = None,
+        reason: str = "",
+        key: str | None = None,
+    ) -> views.Run:
+        """Say what became of a write whose worker was lost: happened (with its output), not_happened or give_up."""
+        told = {"step": step, "answer": answer, **({} if output is None else {"output": output})}
+        return await self.act(run_id, "settle", reason=reason, key=key, **told)
+
+    async def effects(self, run_id: str) -> list[dict[str, Any]]:
+        """List what a run did to the world: every claimed attempt with its key, its worker and its outcome."""
+        body = await self.get(f"/runs/{quote(run_id)}/effects")
+        return list(body["items"])
+
+    async def step(self, run_id: str, step: str) -> views.Step:
+        """Read one step of a run with its last failed attempts."""
+        return views.read(views.Step, await self.get(f"/runs/{quote(run_id)}/steps/{quote(step)}"))
 
     def run_events(self, run_id: str, after: str | None = None) -> AsyncIterator[Event]:
         """Follow a run's events to its end; the last one is `complete` and carries the status."""

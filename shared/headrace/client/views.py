@@ -23,6 +23,29 @@ class Person(msgspec.Struct, frozen=True):
     name: str | None = None
 
 
+class Tried(msgspec.Struct, frozen=True, kw_only=True):
+    """A failed attempt of a step; `next_at` is when the next one was to begin."""
+
+    number: int
+    status: str
+    error: Problem
+    index: int | None = None
+    attempt_id: str | None = None
+    worker: str | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    next_at: str | None = None
+
+
+class Lineage(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that did another one again: all of it, or from a step on."""
+
+    id: str
+    status: RunStatus
+    attempt: int = 1
+    rerun_from: str | None = None
+
+
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """A step of a run; `output_preview` stands in for an output too large to show."""
 
@@ -42,6 +65,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     output_preview: dict[str, Any] | None = None
     reason: str | None = None
     approval_id: str | None = None
+    attempts: list[Tried] = []
+    reused_from: str | None = None
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +83,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     error: Problem | None = None
     attempt: int = 1
     retry_of: str | None = None
+    rerun_from: str | None = None
+    retried_by: list[Lineage] = []
     requester: Person = Person()
     subject: str | None = None
     stage: str | None = None

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from headrace import __version__, telemetry
 from headrace.errors import UnavailableError
+from headrace.log.months import shown
 from headrace.vocabulary import LOG_PARTITIONS, PREVIEW_CHARS
 from headrace_api import shapes, views
 from headrace_api.answers import answer
@@ -23,6 +24,7 @@ class Doctor(shapes.Shape):
     workers_active: bool
     partitions: list[dict[str, Any]]
     parked: list[dict[str, Any]]
+    stragglers: list[dict[str, Any]]
 
 
 class Health(shapes.Shape):
@@ -104,6 +106,10 @@ async def doctor(asked: Asked) -> Response:
             "workers_active": desk.presence.active(),
             "partitions": told,
             "parked": parked,
+            "stragglers": [
+                {"month": shown(each.month), "log": each.log, "stream_id": each.stream_id, "status": each.status}
+                for each in (await desk.stragglers() if found["database"] else ())
+            ],
         }
     )
 

@@ -10,6 +10,7 @@ from headrace import errors
 from headrace.codec import NULL, Raw
 from headrace.events import registry
 from headrace.events.runs import StepSucceeded
+from headrace.events.steering import StepReused
 from headrace.vocabulary import LOG_RUNS, StepStatus
 from headrace_api.asking import Asked, Asking, raw_answers
 from headrace_api.routes.runs import run_row
@@ -17,6 +18,7 @@ from headrace_api.routes.runs import run_row
 router = APIRouter(tags=["runs"])
 JSON: Final = "application/json"
 EVENTS_READ: Final = 1_000
+GIVES: Final = frozenset({StepSucceeded.type_name(), StepReused.type_name()})
 Part = Raw | str
 """An output as it was recorded, or the digest of the body that holds it."""
 
@@ -43,9 +45,10 @@ async def _parts(asked: Asking, run_id: str, step: str) -> dict[int | None, Part
     after = 0
     while read := await asked.desk.log.stream(LOG_RUNS, run_id, after, EVENTS_READ):
         for each in read:
-            event: Any = registry.read(each) if each.type == "step.succeeded" else None
-            if isinstance(event, StepSucceeded) and event.step == step:
-                found[event.index] = event.blob.digest if event.blob else event.output
+            event: Any = registry.read(each) if each.type in GIVES else None
+            if isinstance(event, StepSucceeded | StepReused) and event.step == step:
+                index = event.index if isinstance(event, StepSucceeded) else None
+                found[index] = event.blob.digest if event.blob else event.output
         after = read[-1].version
     return found
 

@@ -143,14 +143,14 @@ def inputs_read(graph: Graph, step_id: str) -> set[str]:
 
 def _expressions(step: PlanStep) -> Iterator[Expression | None]:
     """Give every expression of a step; None stands for one that cannot be read any more."""
-    bare = [step.when]
-    match step.body:
-        case ConditionStep(expression=text) | LoopStep(condition=text) | WaitStep(when=text):
-            bare.append(text)
-        case GateStep(gate=gate, config=config) if gate == EXPRESSION_GATE:
-            bare.append(config.get("expression"))
-        case _:
-            pass
+    body = step.body
+    bare = [
+        step.when,
+        body.expression if isinstance(body, ConditionStep) else None,
+        body.condition if isinstance(body, LoopStep) else None,
+        body.when if isinstance(body, WaitStep) else None,
+        body.config.get("expression") if isinstance(body, GateStep) and body.gate == EXPRESSION_GATE else None,
+    ]
     for text in bare:
         if isinstance(text, str):
             yield _parsed(text)

@@ -37,6 +37,12 @@ async def send(text: str, context: ToolContext) -> dict[str, str]:
     return {"sent": text}
 
 
+@headrace.tool(pool="golden", rate_limit="2/1m")
+async def ask(name: str) -> dict[str, str]:
+    """Ask somebody who answers twice a minute."""
+    return {"said": f"I am {name}"}
+
+
 ASK = {"id": "ask", "approval": {"roles": ["approver"], "prompt": "Send it?"}}
 SEND = {"id": "send", "depends_on": ["ask"], "tool": "send", "with": {"text": "{{ inputs.text }}"}}
 LETTER = workflow("letter", ASK, SEND, inputs={"text": {"type": "string", "default": "Dear all"}})
@@ -121,6 +127,19 @@ async def connected(engine: Engine) -> None:
     await engine.connect("github", {"base_url": "https://api.github.com"}, {"token": "env:GITHUB_TOKEN"})
 
 
+async def shared(engine: Engine) -> None:
+    step = {"id": "each", "map": "{{ inputs.names }}", "tool": "ask", "with": {"name": "{{ item }}"}}
+    inputs = {"names": {"type": "array"}}
+    document = workflow("shared", step, inputs=inputs, concurrency={"key": "{{ size(inputs.names) }}"}, priority=5)
+    runs = [await engine.run(document, {"names": ["Ada", "Bob", "Cleo"]}) for _ in range(3)]
+    await engine.cancel(runs[1], "not needed any more")
+    await runs[2].until("succeeded", seconds=600)
+    replacing = workflow("replacing", ASK, concurrency={"key": "replaced", "on_conflict": "replace"})
+    await (await engine.run(replacing)).until("waiting")
+    await (await engine.run(replacing)).until("waiting")
+    await asyncio.sleep(5)
+
+
 STORIES: dict[Callable[[Engine], Awaitable[None]], tuple[str, ...]] = {
     chain: ("run", "pln", "wfl", "tol"),
     mapped: ("run",),
@@ -133,12 +152,13 @@ STORIES: dict[Callable[[Engine], Awaitable[None]], tuple[str, ...]] = {
     cancelled: ("run", "apr"),
     authorized: ("run", "apr", "pln"),
     connected: ("con",),
+    shared: ("run", "flw"),
 }
 """The stories, and which kinds of their streams are recorded; of announced tools the stories' own."""
 
 
 async def _tell(story: Callable[[Engine], Awaitable[None]]) -> dict[str, History]:
-    async with Engine(tools=[greet, send]) as engine:
+    async with Engine(tools=[greet, send, ask]) as engine:
         await story(engine)
         streams: dict[tuple[str, str], list[Recorded]] = {}
         for log, count in LOG_PARTITIONS.items():

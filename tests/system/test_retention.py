@@ -133,7 +133,8 @@ async def test_a_month_leaves_under_load_while_somebody_reads_it_and_no_run_wait
             with pytest.raises(NotFoundError):
                 await client.run(sim.id)
 
-        file = tmp_path / "january.zip"
+        doctor = await client.get("/doctor")
+        assert [(each["month"], each["stream_id"]) for each in doctor["stragglers"]] == [("2026-02", past.waiting.id)]
         code, told = await past.db(tmp_path / "archive", "archive", "--before", "2026-03", "--to", str(tmp_path))
         assert code == 1, "February is held"
         file = Path(told["archived"][0]["file"])

@@ -34,5 +34,9 @@ def _text(body: dict[str, Any]) -> None:
             for item in body["parked"]
         ]
         show_table(("parked", "from", "at", "error", "body"), rows)
+    if body["stragglers"]:
+        print()
+        held = [(each["month"], each["log"], each["stream_id"], each["status"]) for each in body["stragglers"]]
+        show_table(("old month", "log", "held by", "status"), held)
     print()
     print("healthy" if body["healthy"] else "\n".join(f"- {problem}" for problem in body["problems"]))

@@ -101,4 +101,6 @@ async def _end_group(process: asyncio.subprocess.Process) -> None:
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        # one that left the group may hold the pipes for ever: what it prints is nobody's any more
+        process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001  (no public way lets go of the pipes)
     await process.wait()

@@ -178,6 +178,24 @@ async def test_a_detaching_that_was_cut_off_is_finished_by_the_next(
     assert await everything(database) == before_it
 
 
+async def test_a_month_ahead_is_attached_again_and_no_heartbeat_waits_for_that(
+    log: PostgresLog, postgres_url: str, database: asyncpg.Connection
+) -> None:
+    ahead = f"headrace.events_{before(CLOCK.now_ms(), -2)}"
+    await database.execute(f"drop table {ahead}")
+    analyst = await asyncpg.connect(postgres_url)
+    await analyst.execute("begin")
+    await analyst.execute("lock table headrace.events in share update exclusive mode")  # as `analyze` does
+    async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
+        house = group.create_task(log.keep_house())
+        await seen(database, "select exists(select from pg_locks where not granted)")
+        assert (await log.heartbeat(OWNER, FORMATS, lease_s=60)).tenures
+        assert not house.done()
+        await analyst.execute("rollback")
+    await analyst.close()
+    assert await database.fetchval("select to_regclass($1) is not null", ahead)
+
+
 async def test_one_process_at_a_time_moves_months_and_one_brought_back_stays(
     log: PostgresLog, postgres_url: str
 ) -> None:

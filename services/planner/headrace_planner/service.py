@@ -87,7 +87,7 @@ class PlannerService:
                 group.create_task(companion.run())
             if running.config.database_url:
                 keeper = Keeper(running.config.database_url, clock, running.config.retention_months)
-                group.create_task(keeper.run())
+                group.create_task(keeper.run(log))
 
 
 service = PlannerService()

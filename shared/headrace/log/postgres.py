@@ -8,7 +8,7 @@ import asyncpg
 
 from headrace import ids
 from headrace.clock import Clock
-from headrace.errors import DatabaseVersionError, HeadraceError, ValidationError
+from headrace.errors import DatabaseVersionError, ValidationError
 from headrace.log import rows as projection
 from headrace.log.chain import Link
 from headrace.log.checks import NEWER, check_digest
@@ -38,7 +38,6 @@ from headrace.wire import Line
 
 OWNER_CONNECTIONS: Final = 4
 READER_CONNECTIONS: Final = 6
-HOUSEKEEPING_S: Final = 1_800.0
 FORGET_ROWS_MAX: Final = 10_000
 OWNERS_KEPT_S: Final = 86_400.0
 BODY_BYTES_PER_S_MIN: Final = 4 * 1024 * 1024
@@ -54,7 +53,6 @@ class PostgresLog:
         self._clock = clock
         self._owner = Connections(url, OWNER_CONNECTIONS)
         self._reader = Connections(url, READER_CONNECTIONS)
-        self._kept_house = -HOUSEKEEPING_S
 
     @classmethod
     async def open(cls, url: str, clock: Clock) -> Self:
@@ -88,7 +86,6 @@ class PostgresLog:
         if first["incarnation"] != self.incarnation:
             message = f"the database was adopted as {first['incarnation']} since this process opened it; start again"
             raise DatabaseVersionError(message)
-        await self._keep_house(int(first["now_ms"]))
         return Holdings(
             tenures=tuple(Tenure(row["log"], row["partition"], row["epoch"], row["last_position"]) for row in held),
             database_now=first["now_ms"],
@@ -302,23 +299,17 @@ class PostgresLog:
             sql, columns = drop_query(table, keys)
             await self._owner.fetch(sql, tenure.log, tenure.partition, tenure.epoch, *columns)
 
+    async def keep_house(self) -> None:
+        """Attach months ahead, and forget old answers and owners. Beside the heartbeat, which must never wait for it."""
+        await self._reader.fetch(QUERIES["attach_months"])
+        now = int(await self._reader.value(QUERIES["now"]))
+        await self._reader.fetch(QUERIES["forget_answers"], now - int(IDEMPOTENCY_KEPT_S * 1000), FORGET_ROWS_MAX)
+        await self._reader.fetch(QUERIES["forget_owners"], now - int(OWNERS_KEPT_S * 1000))
+
     # inside
 
     async def _append(self, arguments: Sequence[Any], timeout_s: float) -> list[bool]:
         return list(await self._owner.value(QUERIES["append"], *arguments, timeout_s=timeout_s))
-
-    async def _keep_house(self, now: int) -> None:
-        """Attach months ahead and forget old answers, now and then; that it failed ends no tenure."""
-        if self._clock.monotonic() - self._kept_house < HOUSEKEEPING_S:
-            return
-        self._kept_house = self._clock.monotonic()
-        oldest = now - int(IDEMPOTENCY_KEPT_S * 1000)
-        try:
-            await self._reader.fetch(QUERIES["attach_months"])
-            await self._reader.fetch(QUERIES["forget_answers"], oldest, FORGET_ROWS_MAX)
-            await self._reader.fetch(QUERIES["forget_owners"], now - int(OWNERS_KEPT_S * 1000))
-        except HeadraceError as problem:
-            logger.warning("housekeeping of the log failed, again in %s s: %s", HOUSEKEEPING_S, problem)
 
 
 def _month(stream_id: str) -> int | None:

@@ -1,12 +1,13 @@
-"""Retention: months of the log that lie far enough back and whose streams are all over are detached, on their own.
+"""Keeping house: months are attached ahead, and those far enough back whose streams are all over are detached.
 
-Every planner runs a `Keeper`; one at a time works, under a lock of the database. It looks once a day, when the day is
-new, and when it starts. Detaching waits for nobody that appends waits for, and drops nothing: what is detached stays in
-the database beside the log until `headrace db archive` writes it to a file.
+Every planner runs a `Keeper`, beside its heartbeats, which wait for none of this. Months are detached by one at a time,
+under a lock of the database, once a day, when the day is new, and when it starts. Detaching waits for nobody that
+appends wait for, and drops nothing: what is detached stays in the database beside the log until `headrace db archive`
+writes it to a file.
 """
 
 import logging
-from typing import Final
+from typing import Final, Protocol
 
 import asyncpg
 
@@ -16,7 +17,9 @@ from headrace.log.connections import translated
 from headrace.log.months import TIMELESS, Months, Straggler, before, named, shown
 
 DAY_S: Final = 86_400
-AGAIN_S: Final = 60.0
+HOUSE_S: Final = 1_800
+"""How often months are attached ahead, and old answers forgotten."""
+AGAIN_S: Final = 60
 """How soon it is tried again after the database did not answer."""
 SETTLE_S: Final = 300
 """How long after midnight a look is taken, so that all clocks agree on the day."""
@@ -24,25 +27,37 @@ OVERDUE_SHOWN_MAX: Final = 20
 logger = logging.getLogger(__name__)
 
 
+class House(Protocol):
+    """A log that wants some keeping now and then."""
+
+    async def keep_house(self) -> None:
+        """Attach months ahead, and forget what is old; raises UnavailableError."""
+        ...
+
+
 class Keeper:
     """Keeps the last months in the log: `months` whole ones before the current; 0 keeps all."""
 
     def __init__(self, url: str, clock: Clock, months: int) -> None:
         self._url, self._clock, self._months = url, clock, months
+        self._looked_on = -1
 
-    async def run(self) -> None:
-        """Look after months until cancelled."""
+    async def run(self, house: House) -> None:
+        """Keep house until cancelled; `house` is the log that is in use."""
         while True:
+            pause = HOUSE_S
             try:
-                await self.look()
+                await house.keep_house()
+                today = (self._clock.now_ms() // 1000 - SETTLE_S) // DAY_S
+                if today != self._looked_on:
+                    await self.look()
+                    self._looked_on = today
             except ConflictError as problem:
-                logger.info("months are not looked after: %s", problem)
+                logger.info("months are looked after later: %s", problem)
             except (HeadraceError, TimeoutError) as problem:
-                logger.warning("months are looked after again in %g s: %s", AGAIN_S, problem)
-                await self._clock.sleep(AGAIN_S)
-                continue
-            today_s = self._clock.now_ms() // 1000 % DAY_S
-            await self._clock.sleep(DAY_S - today_s + SETTLE_S)
+                logger.warning("house is kept again in %d s: %s", AGAIN_S, problem)
+                pause = AGAIN_S
+            await self._clock.sleep(pause)
 
     async def look(self) -> list[int]:
         """Detach what may leave, and say what is held; gives the months that left. Raises as `Months.keeping`."""

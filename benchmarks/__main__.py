@@ -10,10 +10,11 @@ import sys
 from typing import Any, Final
 
 from benchmarks.chain import chain
+from benchmarks.fairness import fairness
 from benchmarks.scale import map_of_items, parked
 from benchmarks.stand import Workload, machine, stand
 
-WORKLOADS: Final[dict[str, Workload]] = {"W10": map_of_items, "parked": parked}
+WORKLOADS: Final[dict[str, Workload]] = {"W10": map_of_items, "parked": parked, "fairness": fairness}
 CHAIN: Final = "chain"
 
 

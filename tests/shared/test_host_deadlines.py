@@ -60,19 +60,22 @@ async def test_an_order_that_nobody_takes_in_its_time_is_reported_once() -> None
     desk = Desk()
     one = order("run_x", "w", 1)
     desk.offer(one, queue_s=10)
-    desk.pass_time(9)
-    assert desk.said == []
+    desk.pass_time(12)
+    assert desk.said == [], "who began it just now has the time of a beat to say so"
     desk.pass_time(20)
     assert desk.said == [DropAttempt(step=one.step, attempt=one.attempt, attempt_id=one.attempt_id, index=one.index)]
 
 
 @on_virtual_time
-async def test_an_order_that_a_worker_holds_has_been_taken_however_long_it_takes() -> None:
+async def test_an_order_that_a_worker_performs_waits_no_more_and_one_in_a_busy_workers_hand_does() -> None:
     desk = Desk()
-    one = order("run_x", "w", 1)
+    one, other = order("run_x", "w", 1), order("run_x", "w", 2)
     desk.offer(one, queue_s=10)
     desk.pass_time(25, one.attempt_id)
     assert desk.said == []
+    desk.offer(other, queue_s=10)
+    desk.pass_time(25, other.attempt_id, begun=False)
+    assert [said.attempt_id for said in desk.said] == [other.attempt_id]
 
 
 @on_virtual_time

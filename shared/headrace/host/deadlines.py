@@ -1,17 +1,21 @@
 """Deadlines of orders: how long one may wait for a worker, and how long a living worker may keep one to itself.
 
 Both are findings about workers, which only presence can tell, so they are made here and not in the deciders; those
-judge what they mean. An order is taken as soon as a live worker says that it holds it.
+judge what they mean. An order waits until a live worker says that it performs it: one that lies in a busy worker's
+hand waits too. Whoever began it since the last beat is given the time of a beat to say so.
 """
 
 import heapq
 from collections.abc import Iterator
+from typing import Final
 
 from headrace.clock import Clock
-from headrace.host.cadence import SUSPECT_GRACE_S
 from headrace.host.pools import Order
 from headrace.host.presence import Presence
-from headrace.vocabulary import ATTEMPT_GRACE_S
+from headrace.vocabulary import ATTEMPT_GRACE_S, PRESENCE_INTERVAL_S
+
+BEAT_S: Final = 1.5 * PRESENCE_INTERVAL_S
+"""After this a beat has come of whoever began an order before: so much later a queue timeout is found at most."""
 
 
 class Deadlines:
@@ -28,17 +32,18 @@ class Deadlines:
             heapq.heappush(self._heap, (until, attempt_id))
 
     def untaken(self, orders: dict[str, Order]) -> Iterator[Order]:
-        """Give the orders whose time to wait is over and that nobody holds; suspects are given time to be claimed."""
+        """Give the orders whose time to wait is over and that nobody has begun."""
         now = self._clock.now_ms()
         while self._heap and self._heap[0][0] <= now:
             _, attempt_id = heapq.heappop(self._heap)
             known = orders.get(attempt_id)
-            if known is None or self._presence.holder(attempt_id) is not None:
+            if known is None or (self._presence.holder(attempt_id) is not None and self._presence.begun(attempt_id)):
                 continue
-            if known.suspect:
-                self.note(attempt_id, now + int(SUSPECT_GRACE_S * 1000))
-            else:
+            if known.asked:
                 yield known
+            else:
+                known.asked = True
+                self.note(attempt_id, now + int(BEAT_S * 1000))
 
     def overdue(self, known: Order) -> str | None:
         """Give the live worker that began an attempt, holds it beyond its time, and says nothing; told once."""

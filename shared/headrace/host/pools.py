@@ -36,6 +36,8 @@ class Order:
     made: int = 0
     unheld_since: float | None = None
     gone: bool = False
+    asked: bool = False
+    """Whether its time to wait was over once, and whoever began it was given the time of a beat to say so."""
     begun_at: float | None = None
     """Proven seconds of listening when a live worker first said that it performs it."""
 

@@ -1,8 +1,8 @@
 """Time limits, in layers: waiting for a worker, an attempt, a step, the run (pure).
 
-- queue (`queue_timeout_s`): from the moment an attempt is to be performed until a live worker holds it, which its beat,
-  its claim or its result says. The owner's dispatcher compares and reports (`DropAttempt`), so that no event is needed
-  for an attempt that is taken. Not tried again: the next try would stand in the same queue.
+- queue (`queue_timeout_s`): from the moment an attempt is to be performed until a live worker performs it, which its
+  beat, its claim or its result says. The owner's dispatcher compares and reports (`DropAttempt`, up to a beat later),
+  so that no event is needed for an attempt that is taken. Not tried again: the next try would stand in the same queue.
 - attempt (`timeout_s`): the worker's own clock. A live worker that holds an attempt ATTEMPT_GRACE_S longer and says
   nothing is reported (`OverdueAttempt`). Tried again as the step's retry says.
 - step (`step_timeout_s`): all attempts and the delays between them; of a map, all its items. It stands still while

@@ -13,7 +13,7 @@ def line(event: Mapping[str, Any]) -> str:
 
 def sentence(kind: str, data: Mapping[str, Any]) -> str:
     """Write an event as a short sentence."""
-    step = instance(str(data.get("step") or ""), data.get("index"))
+    step = instance(str(data.get("step") or ""), data.get("index"), data.get("iteration") or 0)
     error = data.get("error") or {}
     why = f": {error.get('type')}: {error.get('message')}" if error else ""
     worker = f" at {data['worker']}" if data.get("worker") else ""
@@ -34,6 +34,11 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
         "run.paused": f"run paused{_by(data)}",
         "run.resumed": f"run resumed{_by(data)}",
         "map.started": f"{step} has {data.get('count')} items",
+        "loop.iterated": f"{step} begins round {data.get('count')}",
+        "wait.started": f"{step} waits for the {data.get('kind')} {data.get('name')}",
+        "signal.received": f"signal {data.get('name')} received{_by(data)}",
+        "child.started": f"{step} runs {data.get('child_id')}",
+        "compensation.started": "what the run did is being undone",
         "timer.started": f"{step} waits for its timer",
         "approval.requested": f"{step or 'the run'} waits for approval {data.get('approval_id')}",
         "approval.received": f"approval {data.get('approval_id')} is open",

@@ -57,6 +57,8 @@ from headrace.vocabulary import (
     RUN_FINAL,
     WORKSPACE_DEFAULT,
 )
+from headrace.worker.preconditions import check
+from headrace.worker.tool_runner import Precheck
 
 SLOTS: Final = 4
 APPROVAL_S: Final = 3_600.0
@@ -78,7 +80,8 @@ class Engine:
 
     `tools` are one's own: functions under `@headrace.tool`, Tools, gates; one that bears the name of an installed tool
     stands in for it. `file_root` is the folder that file tools see (an empty temporary one by default). `planners` is
-    how many planner processes share the partitions; `workers` False starts none until `start_workers`.
+    how many planner processes share the partitions; `workers` False starts none until `start_workers`. `precheck` is
+    how preconditions are checked: on the file root by default.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Engine:
         planners: int = 1,
         workers: bool = True,
         slots: int = SLOTS,
+        precheck: Precheck = check,
     ) -> None:
         self.clock = VirtualClock()
         self.log = MemoryLog(self.clock)
@@ -98,7 +102,7 @@ class Engine:
         self.bus = MemoryBus(self.clock, self.broker)
         self.people = People(self.bus, self.keys, {**PEOPLE, **(people or {})})
         self._tools, self._planners, self._workers, self._slots = list(tools), planners, workers, slots
-        self._file_root = file_root
+        self._file_root, self._precheck = file_root, precheck
         self._stack = contextlib.AsyncExitStack()
         self._moved = asyncio.Event()
         self.processes: Processes
@@ -107,7 +111,7 @@ class Engine:
         virtual.demand()
         root = self._file_root or Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
         config = Config(file_root=root, keys=self.keys, slots=self._slots, allow_private_addresses=True)
-        self.processes = Processes(self.log, self.broker, self.clock, config)
+        self.processes = Processes(self.log, self.broker, self.clock, config, self._precheck)
         await self.processes.open()
         try:
             for log in LOG_PARTITIONS:

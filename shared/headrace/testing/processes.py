@@ -23,8 +23,10 @@ from headrace.testing.cut import CutLog
 from headrace.wire import Line
 from headrace.worker.adapter import adapt
 from headrace.worker.loop import WorkerLoop
+from headrace.worker.preconditions import check
 from headrace.worker.registry import Registry
 from headrace.worker.service import make_worker
+from headrace.worker.tool_runner import Precheck
 
 SERVICES: Final = ("planner", "gatekeeper", "runner", "integrations")
 PLANNER: Final = "planner"
@@ -96,8 +98,10 @@ class Owner:
 class Processes:
     """Starts and ends what the engine runs."""
 
-    def __init__(self, log: MemoryLog, broker: MemoryBroker, clock: Clock, config: Config) -> None:
-        self._log, self._broker, self._clock, self._config = log, broker, clock, config
+    def __init__(
+        self, log: MemoryLog, broker: MemoryBroker, clock: Clock, config: Config, precheck: Precheck = check
+    ) -> None:
+        self._log, self._broker, self._clock, self._config, self._precheck = log, broker, clock, config, precheck
         self._group = asyncio.TaskGroup()
         self._tasks: list[asyncio.Task[Any]] = []
         self._workers: list[WorkerLoop] = []
@@ -192,6 +196,7 @@ class Processes:
             registry=registry,
             blobs=LogBlobs(self._log),
             pools=pools,
+            precheck=self._precheck,
         )
         self.tools.update(record.manifest.name for record in registry.records())
         self._workers.append(worker)

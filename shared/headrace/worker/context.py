@@ -47,6 +47,7 @@ class AttemptContext:
         self.run_id = order.run_id
         self.workspace = order.workspace
         self.idempotency_key = order.idempotency_key
+        self.step, self.index, self.attempt = order.step, order.index, order.attempt
         self.root = root
         self.settings = settings
         self.secrets = secrets

@@ -18,8 +18,9 @@ from headrace.worker.claims import BusClaimer
 from headrace.worker.lines import LineSender
 from headrace.worker.loop import Identity, WorkerLoop
 from headrace.worker.outbox import Outbox
+from headrace.worker.preconditions import check
 from headrace.worker.registry import Registry
-from headrace.worker.tool_runner import Secrets, ToolRunner
+from headrace.worker.tool_runner import Precheck, Secrets, ToolRunner
 from headrace.worker.watchdog import BLOCKED_AFTER_S
 
 
@@ -35,6 +36,7 @@ def make_worker(
     secrets: Secrets | None = None,
     drain_s: float = DRAIN_S,
     blocked_after_s: float = BLOCKED_AFTER_S,
+    precheck: Precheck = check,
 ) -> WorkerLoop:
     """Put a worker together. `pools` empty means those of its tools; HEADRACE_POOLS narrows them.
 
@@ -56,6 +58,7 @@ def make_worker(
         root=config.file_root.resolve(),
         worker=worker_id,
         secrets=secrets,
+        precheck=precheck,
     )
     identity = Identity(
         worker=worker_id,

@@ -9,6 +9,7 @@ back is an object of the tool's output model or an error envelope: never a trace
 import asyncio
 import inspect
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -35,6 +36,9 @@ from headrace.worker.threads import Threads
 
 TIMEOUT_S_MAX: Final = 24 * 3_600.0
 ACTS: Final = frozenset({Effect.WRITE, Effect.NOTIFY})
+
+Precheck = Callable[[Any, FileRoot], None]
+"""Checks a step's precondition on the real thing; raises PreconditionFailedError."""
 
 log = logging.getLogger(__name__)
 
@@ -77,12 +81,14 @@ class ToolRunner:
         worker: str,
         secrets: Secrets | None = None,
         holdings: Holdings | None = None,
+        precheck: Precheck = preconditions.check,
     ) -> None:
         self.registry = registry
         self.threads = Threads()
         self.holdings = holdings or Holdings()
         self._clock, self._blobs, self._claimer, self._lines = clock, blobs, claimer, lines
         self._root, self._worker, self._secrets = root, worker, secrets
+        self._precheck = precheck
 
     def begin(self, order: WorkOrder) -> Performance:
         """Take up an attempt."""
@@ -133,9 +139,7 @@ class ToolRunner:
         context = await self._context(order, record.tool)
         performance.context = context
         given_input = results.checked_input(record.tool.input, arguments, order.tool)
-        preconditions.check(
-            None if order.precondition == codec.NULL else codec.loads(order.precondition), FileRoot(self._root)
-        )
+        self._precheck(None if order.precondition == codec.NULL else codec.loads(order.precondition), FileRoot(self._root))
         permission = await self._claimer.claim(order) if order.effect in ACTS else None
         output = await self._call(record, performance, context, given_input, permission)
         found_at = context.found_at or Evidence(source=order.tool, fetched_at=self._clock.now_ms())

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from benchmarks.stand import TOOL, Figures, Stand, workflow
 from headrace.client.client import Client
+from headrace.host.cadence import QUICK
 
 ITEMS: Final = 100_000
 FEW: Final = 1_000
@@ -57,17 +58,21 @@ async def _map(stand: Stand, digest: str, items: int) -> tuple[float, float]:
 
 
 async def parked(stand: Stand, scale: int) -> Figures:
-    """10,000 runs parked on an approval: what they cost the planner, and how long they take to begin."""
+    """10,000 runs parked on an approval: what they cost the planner, and how long they take to begin.
+
+    As many are parked before, and left alone until their states have left memory: an allocator keeps what it once had,
+    so that only what a second lot adds is what parked runs cost.
+    """
     count = PARKED // scale
     spec = workflow("parked", [{"id": "ask", "approval": {"prompt": "Go on?"}}])
     digest = (await stand.client.record_plan(spec))["digest"]
-    await _park(stand.client, digest, AT_ONCE)
-    await asyncio.sleep(SETTLE_S)
+    await _park(stand.client, digest, count)
+    await asyncio.sleep(2 * QUICK.rest_s + SETTLE_S)
     before = {name: stand.memory_mb(name) for name in ("planner", "gatekeeper", "api")}
     began = time.perf_counter()
     await _park(stand.client, digest, count)
     secs = time.perf_counter() - began
-    await asyncio.sleep(SETTLE_S)
+    await asyncio.sleep(2 * QUICK.rest_s + SETTLE_S)
     after = {name: stand.memory_mb(name) for name in before}
     return {
         "runs": count,

@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 
+from headrace import codec
 from headrace.clock import Clock
 from headrace.errors import UnavailableError
 from headrace.testing.virtual import VirtualClock
@@ -151,3 +152,15 @@ async def _answers(world: World, stream: str) -> bool:
         return (await world.ask(Add(), stream=stream, timeout_s=1)).status == 200
     except UnavailableError:
         return False
+
+
+@on_virtual_time
+async def test_a_state_that_nothing_happens_to_leaves_memory_and_comes_back_when_it_is_wanted() -> None:
+    async with World() as world:
+        host = await world.host()
+        parked = [str((await world.ask(Add(amount=number))).stream_id) for number in range(50)]
+        assert len(host.states) == 50
+        await asyncio.sleep(host.cadence.rest_s * 3)
+        assert len(host.states) <= 1  # what the newest batch was about stays
+        answer = await world.ask(Add(amount=100), stream=parked[7])
+        assert codec.loads(answer.body)["total"] == 107

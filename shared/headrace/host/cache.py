@@ -17,6 +17,8 @@ class WeightedCache[Key, Value]:
         self._kept: OrderedDict[Key, Value] = OrderedDict()
         self._weights: dict[Key, int] = {}
         self._weight = 0
+        self._used: dict[Key, int] = {}
+        self._age = 0
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -32,6 +34,7 @@ class WeightedCache[Key, Value]:
         value = self._kept.get(key)
         if value is not None:
             self._kept.move_to_end(key)
+            self._used[key] = self._age
         return value
 
     def put(self, key: Key, value: Value, weight: int) -> None:
@@ -40,10 +43,12 @@ class WeightedCache[Key, Value]:
         self._weights[key] = weight
         self._kept[key] = value
         self._kept.move_to_end(key)
+        self._used[key] = self._age
 
     def pop(self, key: Key) -> Value | None:
         """Let a value go."""
         self._weight -= self._weights.pop(key, 0)
+        self._used.pop(key, None)
         return self._kept.pop(key, None)
 
     def drop(self, unwanted: Callable[[Value], bool]) -> None:
@@ -63,6 +68,19 @@ class WeightedCache[Key, Value]:
             if may_go(value):
                 gone.append((key, value))
                 excess, weight = excess - 1, weight - self._weights[key]
+        for key, _ in gone:
+            self.pop(key)
+        return gone
+
+    def grow_old(self, may_go: Callable[[Value], bool], at_most: int) -> list[tuple[Key, Value]]:
+        """Let some go, the oldest first, that nobody has used since the call before the last; gives what left."""
+        self._age += 1
+        gone: list[tuple[Key, Value]] = []
+        for key, value in self._kept.items():
+            if self._used[key] > self._age - 2 or len(gone) >= at_most:
+                break
+            if may_go(value):
+                gone.append((key, value))
         for key, _ in gone:
             self.pop(key)
         return gone

@@ -1,7 +1,7 @@
 """States of streams: from memory, else folded from the log, all that a batch lacks in one query a log."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from headrace.events import registry
@@ -15,6 +15,8 @@ from headrace.log.port import History, Log
 
 STREAM_BYTES_MIN = 2_048
 """What a state without history is taken to weigh."""
+RESTING_MAX = 2_000
+"""States that are let go at once because nothing happens to them: more would hold up the loop that decides."""
 SNAPSHOT_SEPARATOR = b"\n"
 
 
@@ -87,8 +89,14 @@ class States:
 
     def trim(self, committed: int) -> list[Stream]:
         """Evict the oldest beyond the bounds, but none that a draft after `committed` has touched; gives them."""
-        gone = self._cache.trim(lambda stream: stream.touched <= committed and stream.stream_id not in self._pinned)
-        return [stream for _, stream in gone]
+        return [stream for _, stream in self._cache.trim(self._may_go(committed))]
+
+    def rest(self, committed: int) -> list[Stream]:
+        """Evict some that nothing has happened to for a while: what is parked costs no memory; gives them."""
+        return [stream for _, stream in self._cache.grow_old(self._may_go(committed), RESTING_MAX)]
+
+    def _may_go(self, committed: int) -> Callable[[Stream], bool]:
+        return lambda stream: stream.touched <= committed and stream.stream_id not in self._pinned
 
     async def fetch(self, digests: Iterable[str]) -> set[str]:
         """Bring bodies into the library; gives the digests that are in no store. Raises UnavailableError."""

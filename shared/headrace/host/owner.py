@@ -167,6 +167,7 @@ class OwnerHost:
                 group.create_task(job.run())
             group.create_task(self._decide_for_ever())
             group.create_task(self._commit_for_ever())
+            group.create_task(self._rest_for_ever())
             try:
                 await asyncio.get_running_loop().create_future()
             finally:
@@ -247,6 +248,12 @@ class OwnerHost:
                 await self._turn()
             except (UnavailableError, TimeoutError) as problem:
                 self._abandon(problem)
+
+    async def _rest_for_ever(self) -> None:
+        while True:
+            await self._clock.sleep(self.cadence.rest_s)
+            open_draft = self._committing or self._draft
+            self._publisher.rest(open_draft.number - 1)
 
     async def _turn(self) -> None:
         if self._solo:

@@ -1,6 +1,6 @@
 """Publishing: what leaves once a draft is committed: work, interrupts, messages, answers, the feed, receipts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from headrace import codec, ids
 from headrace.bus.port import Bus
@@ -79,8 +79,15 @@ class Publisher:
 
     def evict(self, committed: int) -> None:
         """Let states go that are too many, with a snapshot where it pays."""
+        self._let_go(self._states.trim(committed))
+
+    def rest(self, committed: int) -> None:
+        """Let states go that nothing has happened to for a while."""
+        self._let_go(self._states.rest(committed))
+
+    def _let_go(self, gone: Sequence[Stream]) -> None:
         by_room: dict[tuple[str, str], dict[str, tuple[int, bytes]]] = {}
-        for stream in self._states.trim(committed):
+        for stream in gone:
             if stream.version - stream.kept_version >= SNAPSHOT_EVENTS_MIN and not stream.held.over:
                 place = (stream.held.log, stream.held.room.fingerprint)
                 by_room.setdefault(place, {})[stream.stream_id] = snapshot(stream)

@@ -7,6 +7,7 @@ import pytest
 from headrace.bus.memory import MemoryBus
 from headrace.decider import Dispatch
 from headrace.host.dispatch import Dispatcher
+from headrace.host.draft import Draft
 from headrace.host.presence import Presence
 from headrace.host.tenure import Held
 from headrace.log.port import Tenure
@@ -20,7 +21,7 @@ from headrace.vocabulary import LOG_RUNS
 from tests.planner.runs_kit import Sim, call, plan
 from tests.shared.host_toy import KEYS, POOL_NAME, order
 
-SEEDS = (35, 1103)
+SEEDS = (35, 186, 1103)
 """Schedules that once broke a promise."""
 
 
@@ -48,6 +49,13 @@ def test_the_word_of_a_refused_claimer_does_not_end_the_watch_over_the_attempt()
     assert sim.room.awaits(sim.run, refused)
     sim.report("w", {})
     assert not sim.room.awaits(sim.run, refused)
+
+
+def test_a_new_tenure_orders_anew_what_the_old_one_had_drafted_in_the_same_batch() -> None:
+    draft = Draft(1)
+    old, new = (Held.begin(Tenure(LOG_RUNS, 2, epoch, 0), 60.0, None, None) for epoch in (3, 4))
+    draft.part(old).dispatched.add("att_a")
+    assert draft.part(new).dispatched == set()
 
 
 def test_orders_that_wait_while_their_lease_runs_out_leave_the_dispatcher_whole() -> None:

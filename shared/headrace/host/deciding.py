@@ -282,9 +282,9 @@ class Deciding:
             sent = effect
             if isinstance(effect, Dispatch):
                 attempt_id = effect.order.attempt_id
-                if attempt_id in draft.dispatched or self._knows(attempt_id):
+                if attempt_id in part.dispatched or self._knows(attempt_id):
                     continue
-                draft.dispatched.add(attempt_id)
+                part.dispatched.add(attempt_id)
                 sent = msgspec.structs.replace(effect, order=_light(effect.order, part))
             part.effects.append(Sent(sent, suspect))
             count += 1

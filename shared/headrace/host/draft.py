@@ -65,6 +65,7 @@ class Part:
     touched: dict[str, Stream] = field(default_factory=dict)
     parked: list[Parked] = field(default_factory=list)
     ends: dict[str, End] = field(default_factory=dict)
+    dispatched: set[str] = field(default_factory=set)
 
     def batch(self) -> Batch:
         """Give what the log is asked to commit."""
@@ -89,7 +90,6 @@ class Draft:
     items: list[Item] = field(default_factory=list)
     later: list[Item] = field(default_factory=list)
     emitted: dict[str, int] = field(default_factory=dict)
-    dispatched: set[str] = field(default_factory=set)
     events: int = 0
     alone: bool = False
 

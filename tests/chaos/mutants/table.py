@@ -92,17 +92,6 @@ MUTANTS = (
         ),
     ),
     Mutant(
-        "a stream of events takes positions for versions",
-        (
-            Edit(
-                "services/api/headrace_api/streaming.py",
-                "after, spoke = read[-1].version, clock.monotonic()",
-                "after, spoke = read[-1].position, clock.monotonic()",
-            ),
-        ),
-        ("tests/api/test_streams.py",),
-    ),
-    Mutant(
         "a timer is lost: waits are not among the times to wake",
         (
             Edit(

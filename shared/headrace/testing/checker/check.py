@@ -90,11 +90,23 @@ async def _stuck(log: ReadLog, row: dict[str, Any], now_ms: int) -> str | None:
     if waits == "approval":
         asked = await log.rows("approvals", {"subject": row["id"], "status": "pending"}, limit=1)
         return None if asked else "it waits for an approval that nobody can give"
+    if waits == "concurrency":
+        return await _held_up(log, row)
     if waits in promises.OUTSIDE:
         return None
     if waits in promises.CLOCKED and row["wake_at"] is not None and row["wake_at"] > now_ms:
         return f"it waits for {waits} until {row['wake_at']} (now {now_ms}), which is still to come"
     return f"it waits for {waits}, due at {row['wake_at']}, now {now_ms}"
+
+
+async def _held_up(log: ReadLog, row: dict[str, Any]) -> str | None:
+    """Say why a run that waits for a key is stuck: nobody who is named as its holder is still open."""
+    named = [holder for waits in (row["detail"] or {}).get("waiting", ()) for holder in waits.get("held_by", ())]
+    for run_id in named:
+        holder = await log.row("runs", {"id": run_id})
+        if holder is not None and holder["status"] == "waiting" and holder["waiting_for"] != "concurrency":
+            return None
+    return f"it waits for a key that is held by {', '.join(named) or 'nobody'}"
 
 
 async def _plans(log: Checked, events: Sequence[Recorded]) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from headrace.log.port import Recorded
+from headrace.testing.checker import flows
 from headrace.testing.checker.history import Finding
 
 HISTORY: Final = "history"
@@ -31,6 +32,7 @@ class Plan:
         listed = [*plan.get("steps", ()), *plan.get("compensations", ())]
         self.steps: dict[str, dict[str, Any]] = {step["id"]: step for step in listed}
         self.tools: dict[str, dict[str, Any]] = plan.get("tools", {})
+        self.shares_key = "concurrency" in plan
 
     def tool(self, step: str) -> dict[str, Any]:
         """Give the pinned tool of a step; empty for a step that no worker performs."""
@@ -59,6 +61,12 @@ class Watched:
         self.settled: Counter[tuple[str, str]] = Counter()
         """How often a person, or the lost worker itself, gave each answer about a step's write."""
         self.reports: set[str] = set()
+        self.permit: str | None = None
+        """What the run asked of its own concurrency key."""
+        self.permits: set[str] = set()
+        self.undoing = False
+        self.finished: list[str] = []
+        """Steps that ended well, in order: what is undone is undone the other way round."""
 
 
 class Watch:
@@ -72,6 +80,7 @@ class Watch:
         self.streams: dict[str, list[str]] = {}
         """The names of the events of every stream."""
         self.approvals: dict[str, dict[str, Any]] = {}
+        self.flows: dict[str, flows.Key] = {}
         self.branches: Counter[str] = Counter()
         """How often each kind of event was seen: which branches of the product ran."""
 
@@ -102,6 +111,8 @@ class Watch:
             said += self._run(recorded, data)
         elif recorded.log == "approvals":
             said += self._approval(recorded, data)
+        elif recorded.log == "flow":
+            said += flows.see(self.flows.setdefault(recorded.stream_id, flows.Key()), recorded, data)
         return [
             Finding(HISTORY, f"{recorded.type} (version {recorded.version}): {one}", recorded.stream_id) for one in said
         ]
@@ -129,6 +140,12 @@ class Watch:
             run.cancelling = True
         elif kind in OVER:
             yield from _over(run, kind, data)
+        elif kind == "compensation.started":
+            run.undoing = True
+        elif kind == "permit.granted":
+            run.permits.add(data["permit_id"])
+        elif kind == "permit.requested" and not data.get("step"):
+            run.permit = data["permit_id"]
         elif kind == "attempt.failed":
             yield from _attempt_failed(run, data)
         elif kind == "write.claimed":
@@ -149,8 +166,11 @@ class Watch:
         run.resolved[approval] = status
         if status == "approved":
             run.approved.add(data.get("step", ""))
-        known = self.approvals.get(approval, {})
-        if known.get("closed") != status:
+        known = self.approvals.get(approval)
+        if known is None and status == "superseded":
+            return  # taken back before it was ever opened
+        if known is None or known["closed"] != status:
+            known = known or {}
             yield f"{approval} is {known.get('closed') or 'open'} in its own log, not {status}"
 
     def _plan(self, digest: str) -> Plan | None:
@@ -224,8 +244,12 @@ def _over(run: Watched, kind: str, data: dict[str, Any]) -> Iterator[str]:
     current = run.attempt.get(instance, 1)
     if attempt_id is not None and kind == "step.succeeded" and data.get("attempt", 1) != current:
         yield f"attempt {data.get('attempt', 1)} of {instance} counts, but the current one is {current}"
+    if kind == "step.succeeded" and instance[2] is None:
+        run.finished.append(instance[0])
     if run.plan is None or instance[0] not in run.plan.steps:
         return
+    if run.plan.shares_key and attempt_id is not None and run.permit not in run.permits:
+        yield f"{instance} was performed before the run held its concurrency key"
     if kind == "step.succeeded":
         acts = run.plan.tool(instance[0]).get("effect", "read") != "read"
         if acts and attempt_id is not None and attempt_id not in run.claimed:
@@ -263,6 +287,18 @@ def _attempt_failed(run: Watched, data: dict[str, Any]) -> Iterator[str]:
             yield f"{instance} is tried again after {run.failed[instance]} of {most} attempts failed"
 
 
+def _in_turn(run: Watched, instance: Instance) -> Iterator[str]:
+    """What is undone is undone in turn: whatever ended after it is undone before it."""
+    assert run.plan is not None, "only a plan says what undoes what"
+    ended = {step for step, _, index in run.over if index is None}
+    undone = run.plan.steps[instance[0]]["compensates"]
+    place = run.finished.index(undone) if undone in run.finished else 0
+    for step in run.finished[place + 1 :]:
+        undoing = f"{step}.compensate"
+        if undoing in run.plan.steps and undoing not in ended:
+            yield f"{instance} began before {undoing} was over"
+
+
 def _claimed(run: Watched, data: dict[str, Any]) -> Iterator[str]:
     instance, attempt_id = _instance(data), data["attempt_id"]
     if attempt_id in run.claimed:
@@ -272,7 +308,10 @@ def _claimed(run: Watched, data: dict[str, Any]) -> Iterator[str]:
         yield f"{instance} was over"
     if data["attempt"] != run.attempt.get(instance, 1):
         yield f"attempt {data['attempt']} of {instance} may act, but the current one is {run.attempt.get(instance, 1)}"
-    if run.cancelling:
+    undoes = run.plan is not None and "compensates" in run.plan.steps.get(instance[0], ())
+    if undoes and run.undoing:
+        yield from _in_turn(run, instance)
+    elif run.cancelling:
         yield f"{instance} may act although the run is being cancelled"
     if run.plan is None or instance[0] not in run.plan.steps:
         return

@@ -56,6 +56,9 @@ def effects(history: History, watch: Watch) -> Iterator[Finding]:
     done: set[str] = set()
     tools: set[str] = set()
     for acted in history.acted:
+        if acted.attempt_id in done:
+            message = f"{acted.tool} acted twice for the one attempt {acted.attempt_id}"
+            yield Finding("effect at most once", message, acted.run_id)
         done.add(acted.attempt_id)
         tools.add(acted.tool)
         run = watch.watched.get(acted.run_id)

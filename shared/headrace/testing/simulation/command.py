@@ -212,6 +212,7 @@ WEATHER: Final = (
     "answer lost",
     "append refused",
     "append unknown",
+    "append late",
     "log silent",
     "heartbeat lost",
 )

@@ -142,8 +142,9 @@ def _transform(chance: Chance, step: dict[str, Any], _before: list[dict[str, Any
 KINDS: Final[dict[str, tuple[float, Any]]] = {
     "look": (5, _call),
     "note": (3, _call),
-    "strike": (0.8, _call),
+    "strike": (1.4, _call),
     "pay": (0.4, _call),
+    "ring": (0.5, _call),
     "map": (1.5, _map),
     "branch": (0.7, _branch),
     "gate": (0.8, _gate),

@@ -12,6 +12,27 @@ def spice(chance: Chance, spec: dict[str, Any]) -> None:
     _limits(chance, spec)
     if chance.happens(0.12):
         _loop(chance, spec)
+    if chance.happens(0.12):
+        _shared_key(chance, spec)
+    _compensation(chance, spec)
+
+
+def _shared_key(chance: Chance, spec: dict[str, Any]) -> None:
+    """Let runs of several workflows share a key, of which there are three."""
+    spec["concurrency"] = {
+        "key": f"key-{chance.randint(1, 3)}",
+        "limit": chance.randint(1, 2),
+        "on_conflict": chance.choice(["queue", "queue", "queue", "reject", "replace"]),
+    }
+    if chance.happens(0.5):
+        spec["priority"] = chance.randint(1, 9)
+
+
+def _compensation(chance: Chance, spec: dict[str, Any]) -> None:
+    """Let some writes be undone when the run fails or is cancelled."""
+    for step in [step for step in spec["steps"] if step["_kind"] == "note" and "condition" not in step]:
+        if chance.happens(0.15):
+            step["compensate"] = {"tool": "undo", "with": {"value": "{{ output.value }}"}}
 
 
 def _maps(chance: Chance, spec: dict[str, Any]) -> None:

@@ -126,5 +126,6 @@ def _rates(chance: Chance) -> Rates:
         unacked=foul * chance.random(),
         append_refused=foul * chance.random() / 2,
         append_unknown=foul * chance.random() / 2,
+        append_late=foul * chance.random(),
         log_silent=foul * chance.random() / 4,
     )

@@ -25,10 +25,12 @@ from headrace.testing.simulation.storage import World
 from headrace.testing.simulation.weather import CALM, Weather
 from headrace.testing.simulation.world import GATEKEEPER, PLANNER, WORKER, Installation
 from headrace.testing.views import at_once
+from headrace.vocabulary import LOG_APPROVALS, LOG_FLOW, LOG_PARTITIONS
 
 CALM_S: Final = 240.0
 """Within so much virtual time after the last fault every run has ended, or waits for something named."""
 LOOK_S: Final = 1.0
+ASKED: Final = (LOG_APPROVALS, LOG_FLOW)
 TEMPLATE_S: Final = 20.0
 REBUILD_EVERY: Final = 4
 """Of so many schedules one is rebuilt from its events: that takes as long as the schedule itself."""
@@ -125,10 +127,11 @@ class Schedule:
         if at_once(settled(self.log, now)):
             return False
         waiting = at_once(self.log.rows("approvals", {"status": "pending"}, limit=100))
-        return all(row["subject"] in self.clients.unanswered for row in waiting) and not self._busy_approvals()
+        return all(row["subject"] in self.clients.unanswered for row in waiting) and not self._busy()
 
-    def _busy_approvals(self) -> bool:
-        return any(at_once(self.log.busy("approvals", part)) for part in range(4))
+    def _busy(self) -> bool:
+        """Tell whether an answer between streams is still on its way."""
+        return any(at_once(self.log.busy(name, part)) for name in ASKED for part in range(LOG_PARTITIONS[name]))
 
     def _committed(self, recorded: Recorded) -> None:
         self.found += self.watch.see(recorded)

@@ -23,6 +23,8 @@ FAR: Final = 0.15
 """The share of reads that take a way of their own; the others are answered in the same turn, which is cheaper."""
 APPEND_S: Final = 0.08
 """How long an append takes at most."""
+LATE_S: Final = 9.0
+"""How long it takes at most when it is late: longer than a lease."""
 
 
 class World(MemoryLog):
@@ -120,7 +122,8 @@ class SimLog:
             message = "the log did not answer, and wrote nothing"
             raise UnavailableError(message)
         unknown = weather.happens("append unknown", weather.rates.append_unknown)
-        way_s = weather.drawn() * APPEND_S / 2
+        late = weather.happens("append late", weather.rates.append_late)
+        way_s = weather.drawn() * (LATE_S if late else APPEND_S / 2)
         done: Appended = await self._travel(lambda: self._log.append_events(batches), way_s)
         if unknown:
             message = "the log has written, but its answer got lost"
@@ -146,7 +149,7 @@ class SimLog:
                 found = at_once(call())  # type: ignore[arg-type]  # the memory log's are coroutines
             except HeadraceError as raised:
                 problem = raised
-            loop.later(way_s, self._process.post, _settle, answer, found, problem)
+            loop.later(min(way_s, APPEND_S), self._process.post, _settle, answer, found, problem)
 
         loop.later(way_s or weather.delay_s(), arrive)
         return await answer

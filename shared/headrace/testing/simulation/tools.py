@@ -12,7 +12,7 @@ from headrace.ports.tool import ToolContext
 from headrace.testing.checker.history import Acted
 from headrace.vocabulary import POOL_RUNNER
 
-ACTING: Final = frozenset({"note", "strike", "pay", "undo"})
+ACTING: Final = frozenset({"note", "strike", "pay", "undo", "ring"})
 """The tools that act on the ledger."""
 
 
@@ -66,9 +66,17 @@ class SimTool:
     input, output = Given, Made
 
     def __init__(
-        self, name: str, effect: str, ledger: Ledger, *, idempotent: bool = True, access: str = "auto"
+        self,
+        name: str,
+        effect: str,
+        ledger: Ledger,
+        *,
+        idempotent: bool = True,
+        access: str = "auto",
+        rate_limit: str | None = None,
     ) -> None:
         self.name, self.effect, self.idempotent, self.access = name, effect, idempotent, access
+        self.rate_limit = rate_limit
         self._ledger = ledger
 
     async def perform(self, context: ToolContext, input: Given) -> Made:
@@ -86,11 +94,12 @@ class SimTool:
 
 
 def tools(ledger: Ledger) -> list[Any]:
-    """Give the tools of the simulation: a read, a write by key, one without, one that needs an approval, a notice."""
+    """Give the tools of the simulation: reads and writes, by key and not, free and gated, and a limited notice."""
     return [
         SimTool("look", "read", ledger),
         SimTool("note", "write", ledger),
         SimTool("strike", "write", ledger, idempotent=False),
         SimTool("pay", "write", ledger, access="gated"),
         SimTool("undo", "write", ledger),
+        SimTool("ring", "notify", ledger, rate_limit="3/4s"),
     ]

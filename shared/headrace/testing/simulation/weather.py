@@ -24,6 +24,8 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     """Of appends: the log does not answer before it wrote anything."""
     append_unknown: float = 0.0
     """Of appends: the log has written, and its answer gets lost."""
+    append_late: float = 0.0
+    """Of appends: they reach the log only after seconds, when somebody else may own the partition."""
     log_silent: float = 0.0
     """Of reads and heartbeats: the log does not answer."""
 

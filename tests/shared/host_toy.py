@@ -243,6 +243,7 @@ class World:
         self.log = MemoryLog(self.clock, partitions={LOG_RUNS: partitions})
         self.broker = MemoryBroker()
         self.bus = MemoryBus(self.clock, self.broker)
+        self.make_bus: type[MemoryBus] = MemoryBus
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.buses: dict[str, MemoryBus] = {}
         self.logs: dict[str, CutLog] = {}
@@ -259,7 +260,7 @@ class World:
             await self.group.__aexit__(*problem)  # type: ignore[arg-type]  # as they came
 
     async def host(self, name: str = "a", *, ready: bool = True, **options: Any) -> OwnerHost:
-        bus = self.buses[name] = MemoryBus(self.clock, self.broker)
+        bus = self.buses[name] = self.make_bus(self.clock, self.broker)
         self.logs[name] = CutLog(self.log)
         library = CachedLibrary()
         host = OwnerHost(

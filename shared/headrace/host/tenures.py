@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from headrace.bus.port import Bus, Subscription
 from headrace.clock import Clock
-from headrace.errors import UnavailableError
+from headrace.errors import HeadraceError, UnavailableError
 from headrace.host import metrics
 from headrace.host.cadence import BUS_TIMEOUT_S, READ_TIMEOUT_S, Cadence
 from headrace.host.chores import Chores
@@ -128,6 +128,9 @@ class Tenures:
                 self._begin(tenure, lease_until)
         for place in holdings.surplus:
             self._give_away(place)
+        for place, held in self._held.items():
+            if held.draining and place not in holdings.surplus and not self._leaving:
+                self._take_back(held)
         metrics.holds({log: sum(1 for of, _ in self._held if of == log) for log in self._rooms})
 
     def _begin(self, tenure: Tenure, lease_until: float) -> None:
@@ -148,11 +151,19 @@ class Tenures:
             self.end(held)
         elif not held.draining:
             held.draining, held.drain_until = True, now + self._cadence.drain_s
-            self._chores.put(lambda: self._close(held.subscriptions))
+            if held.opened:  # else whoever opens it closes it again
+                closing, held.subscriptions = held.subscriptions, []
+                self._chores.put(lambda: self._close(closing))
 
-    async def _open(self, held: Held) -> None:
-        """Read what is under way, then receive messages; again until it works or the tenure is over."""
-        asked = False
+    def _take_back(self, held: Held) -> None:
+        """Serve a partition again that was to be given away: whoever was to have it is gone before it was."""
+        held.draining = False
+        if held.opened:
+            held.opened = False
+            self._openings.put(lambda: self._open(held, asked=True))
+
+    async def _open(self, held: Held, *, asked: bool = False) -> None:
+        """Read what is under way, unless that was `asked`, then receive messages; again until it works or it is over."""
         while not held.over:
             try:
                 if not asked:
@@ -163,7 +174,7 @@ class Tenures:
                     asked = True
                 async with asyncio.timeout(BUS_TIMEOUT_S):
                     await self._subscribe(held)
-            except (UnavailableError, TimeoutError) as problem:
+            except (HeadraceError, TimeoutError) as problem:  # whatever it is: a tenure that nobody opens serves nobody
                 _logger.info("%s/%d is opened again: %s", held.log, held.partition, problem)
                 await self._clock.sleep(self._cadence.retry_s)
                 continue

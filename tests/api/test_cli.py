@@ -83,7 +83,7 @@ async def test_everything_can_be_listed_as_text_and_json(cli: Run, tmp_path: Pat
         ["runs", "list"], ["runs", "show", run], ["runs", "events", run], ["runs", "logs", run], ["runs", "result", run],
         ["runs", "explain", run], ["runs", "events", run, "-f"], ["get", "workflows"], ["get", "workflow", "w"],
         ["get", "tools"], ["workers"], ["tools", "echo"], ["plan", file], ["tokens", "list"], ["connections", "list"],
-        ["approvals", "list", "--status", "all"], ["trigger", "push", "--data", '{"a": 1}'],
+        ["approvals", "list", "--status", "all"], ["get", "flows"], ["trigger", "push", "--data", '{"a": 1}'],
     ):  # fmt: skip
         code, out, err = await cli(*command)
         assert (code, err) == (0, ""), (command, err)

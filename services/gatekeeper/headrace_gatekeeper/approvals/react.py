@@ -5,12 +5,12 @@ from types import MappingProxyType
 from typing import Final, assert_never
 
 from headrace.decider import Effect, Tell
+from headrace.envelope import Message
 from headrace.events.approvals import ApprovalClosed, ApprovalEvent, ApprovalOpened, DecisionMade, OutcomeReceived
 from headrace.messages import (
     Advance,
     ApprovalCommand,
     DecideApproval,
-    Message,
     NoteApprovalReceived,
     NoteOutcomeReceived,
     OpenApproval,

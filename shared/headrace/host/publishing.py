@@ -13,6 +13,7 @@ from headrace.host.dispatch import Dispatcher
 from headrace.host.draft import Draft, Part, Sent
 from headrace.host.items import Item
 from headrace.host.loading import States, snapshot
+from headrace.host.measuring import measure
 from headrace.host.tenure import Stream
 from headrace.host.wakeups import Wakeups
 from headrace.keys import OWNERS, Keys
@@ -60,6 +61,7 @@ class Publisher:
             self._finish(item)
         for message in feed.messages(self._log.incarnation, part.held, after, part.events):
             self._bus.publish_feed(part.held.log, message)
+        measure(part)
         now = self._clock.now_ms()
         kept: dict[str, tuple[int, bytes]] = {}
         for stream_id, end in part.ends.items():

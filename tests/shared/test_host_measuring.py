@@ -1,0 +1,73 @@
+"""What /metrics says once runs and steps are over: counted from what was committed, each once."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import BaseModel
+
+import headrace
+from headrace import telemetry
+from headrace.testing.engine import Engine
+from headrace.testing.virtual import in_virtual_time
+
+WORKFLOW = """
+apiVersion: headrace/v1
+kind: Workflow
+metadata: {name: measured}
+spec:
+  inputs: {fails: {type: boolean, default: false}}
+  steps:
+    - {id: rest, wait: {timer: 40s}}
+    - {id: each, map: "{{ [1, 2, 3] }}", tool: look, with: {fails: false}, depends_on: [rest]}
+    - {id: again, loop: {while: "iteration < 2", steps: [round]}, depends_on: [each]}
+    - {id: last, tool: look, with: {fails: "{{ inputs.fails }}"}, depends_on: [again]}
+    - {id: round, tool: look, with: {fails: false}}
+"""
+
+
+class Seen(BaseModel):
+    """What was seen."""
+
+    n: int
+
+
+@headrace.tool(effect="read", access="auto")
+def look(*, fails: bool) -> Seen:
+    """Look."""
+    if fails:
+        message = "there is nothing"
+        raise ValueError(message)
+    return Seen(n=1)
+
+
+def counted() -> dict[tuple[str, ...], float]:
+    """Give what the histograms say, by name, part and labels."""
+    body, _ = telemetry.render("text/plain")
+    found: dict[tuple[str, ...], float] = {}
+    for family in text_string_to_metric_families(body.decode()):
+        for sample in family.samples:
+            if sample.name.startswith("headrace_") and sample.name.endswith(("_count", "_sum")):
+                found[(sample.name, *sample.labels.values())] = sample.value
+    return found
+
+
+@in_virtual_time
+async def test_a_run_and_its_steps_are_measured_once_each_and_a_map_as_one_step() -> None:
+    first = counted()
+    async with Engine(tools=[look]) as engine:
+        await (await engine.run(WORKFLOW)).until("succeeded")
+        await (await engine.run(WORKFLOW, {"fails": True})).until("failed")
+    now = counted()
+
+    def more(*name: str) -> float:
+        return now.get(name, 0.0) - first.get(name, 0.0)
+
+    assert more("headrace_run_duration_seconds_count", "succeeded") == 1
+    assert more("headrace_run_duration_seconds_count", "failed") == 1
+    assert more("headrace_run_duration_seconds_sum", "succeeded") == pytest.approx(40, abs=2)
+    assert more("headrace_step_duration_seconds_count", "wait", "succeeded") == 2
+    assert more("headrace_step_duration_seconds_sum", "wait", "succeeded") == pytest.approx(80, abs=4)
+    assert more("headrace_step_duration_seconds_count", "tool", "failed") == 1
+    assert more("headrace_step_duration_seconds_count", "tool", "succeeded") == 7, "maps, rounds, one last"
+    assert more("headrace_schedule_to_start_seconds_count", look.pool) == 12, (
+        "each attempt: 2 x (3 items, 2 rounds, one last)"
+    )

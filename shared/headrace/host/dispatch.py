@@ -275,6 +275,7 @@ class Dispatcher:
     def _overdue(self, known: Order, worker: str) -> None:
         order = known.order
         known.begun_at = None  # said once: should it be refused, it is said again after as long a time
+        self._interrupt(order.pool, Interrupt(attempt_id=order.attempt_id, reason="it is over its time"))
         found = OverdueAttempt(
             step=order.step, attempt=order.attempt, attempt_id=order.attempt_id, worker=worker, index=order.index
         )

@@ -165,13 +165,16 @@ def outcome_lost(run: Run, event: OutcomeLost) -> None:
         return
     trial.unknown = event
     run.data.active -= 1
-    run.stopped.append(instance_and_attempt := (instance, event.attempt))
-    run.orders.pop(instance_and_attempt, None)
     if event.index is None:
         run.step(event.step).status = StepStatus.WAITING
     limits.clock_rests(run, event.step)
 
 
 def outcome_settled(run: Run, event: OutcomeSettled) -> None:
-    """Remember what was said; the event behind it says what follows."""
+    """Remember what was said; the event behind it says what follows.
+
+    Until a person speaks, a worker that lives after all may finish and say so itself; from then on it must not act.
+    """
+    if event.by is not None:
+        run.stopped.append(((event.step, event.index), event.attempt))
     run.step(event.step).settled = event

@@ -38,7 +38,8 @@ PURE = (
 )
 PURE_MARK = "(pure)"
 IMPURE_CALLS = {("", "open"), ("", "print"), ("", "input"), ("uuid", "uuid4"), ("", "uuid4"), ("os", "urandom")}
-BUILTIN_PATTERNS = set("str bytes int float bool dict list tuple set Raw Mapping Sequence".split())
+BUILTINS = (str, bytes, int, float, bool, dict, list, tuple, set)
+BUILTIN_PATTERNS = {"Raw", "Mapping", "Sequence"} | {kind.__name__ for kind in BUILTINS}
 CLOCKS = {("time", "time"), ("time", "monotonic"), ("time", "time_ns"), ("time", "monotonic_ns"), ("datetime", "now")}
 NETWORK_AWAITS = {"request", "fetch", "flush", "ack_sync"}
 SUBJECT = re.compile(r"headrace\.(trigger|inbox|command|work|claim|lines|feed|control|presence)(\.|$)")

@@ -48,7 +48,12 @@ def values(row: Row) -> Values:
     if any(get(column) is None for column in table.key):
         message = f"row of {row.table!r} lacks its key: {', '.join(table.key)}"
         raise DataError(message)
-    return tuple(_value(row.table, name, kind, get(name)) for name, kind in table.columns.items())
+    whole: list[Any] = []
+    for name, kind in table.columns.items():
+        value = get(name)
+        plain = value is None or (kind == "text" and type(value) is str and value.isascii() and "\x00" not in value)
+        whole.append(value if plain else _value(row.table, name, kind, value))
+    return tuple(whole)
 
 
 def key_of(name: str, whole: Values) -> tuple[Any, ...]:

@@ -64,7 +64,8 @@ spec:
 class Ledger:
     """A server outside of headrace that writes down each effect it is asked for, and can hold its answers back."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, held_s_max: float = HELD_S_MAX) -> None:
+        self._held_s_max = held_s_max
         self.open = threading.Event()
         self.open.set()
         self.entries: list[str] = []
@@ -84,7 +85,7 @@ class Ledger:
         with self._turn:
             number = len(self.entries)
             self.entries.append(json.loads(seen.body) if seen.body[:1] == b'"' else seen.body.decode())
-        self.open.wait(HELD_S_MAX)
+        self.open.wait(self._held_s_max)
         return 200, {"content-type": "application/json"}, json.dumps({"number": number}).encode()
 
     def callers(self, *processes: psutil.Process) -> list[psutil.Process]:

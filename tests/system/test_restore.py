@@ -27,10 +27,11 @@ from headrace.log.migrate import check
 from headrace.log.port import Batch
 from headrace.log.postgres import PostgresLog
 from tests.system.kit import Command, Site, Up, installation, running_up, until
-from tests.system.test_paused import HELD_S_MAX, Ledger, authorized
+from tests.system.test_paused import Ledger, authorized
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
+WRITE_S_MAX = 280
 WRITE = f"""
 apiVersion: headrace/v1
 kind: Workflow
@@ -40,7 +41,8 @@ spec:
   steps:
     - id: write
       tool: http_write
-      with: {{url: "{{{{ inputs.url }}}}", timeout_s: {HELD_S_MAX:.0f}, body: "{{{{ inputs.name }}}}"}}
+      timeout: {WRITE_S_MAX}s
+      with: {{url: "{{{{ inputs.url }}}}", timeout_s: {WRITE_S_MAX}, body: "{{{{ inputs.name }}}}"}}
 """
 ASKED = """
 apiVersion: headrace/v1
@@ -136,7 +138,7 @@ def dump_and_restore(original: EmbeddedPostgres, copy: EmbeddedPostgres, file: P
 
 @pytest.fixture
 def ledger() -> Any:
-    with Ledger() as given:
+    with Ledger(held_s_max=WRITE_S_MAX) as given:
         yield given
 
 

@@ -19,7 +19,7 @@ from tests.planner.runs_kit import Sim, call, plan
 from tests.shared.log_runs_kit import FORMATS, OWNER, run_at, write
 from tests.system.kit import FILES, Command, Site, running_up, until
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
 JOB = """
 apiVersion: headrace/v1

@@ -18,7 +18,7 @@ from headrace.client.client import Client
 from tests.system.kit import ROOT, Command, Site, clean_environment, owners, shares, until
 from tests.system.newer_planner import NEWER_FORMAT, NEWER_SCHEMA
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
 JOB = """
 apiVersion: headrace/v1

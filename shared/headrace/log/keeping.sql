@@ -4,9 +4,6 @@
 -- Held by the session: one process at a time detaches, attaches or adopts.
 select pg_advisory_lock(hashtext('headrace.keep'))
 
--- try_keep_alone --
-select pg_try_advisory_lock(hashtext('headrace.keep'))
-
 -- months --
 -- Every month that has a table or left: attached, detaching or standing beside the log; `state` null: open.
 select coalesce(t.month, m.month) as month, m.state, m.at, m.streams, m.events, m.archive,

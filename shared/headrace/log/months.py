@@ -28,6 +28,8 @@ TIMELESS: Final = 197001
 KEEP_S: Final = 3_600.0
 """The longest that one statement of a keeper may take: reading a month whole, or waiting for those who read the log."""
 LOCK_MS_MAX: Final = 2_000
+PATIENCE_S: Final = 20.0
+"""How long a person's command waits for another that moves months."""
 STRAGGLERS_MAX: Final = 20
 ROWS_A_STEP: Final = 2_000
 OVER: Final[dict[str, tuple[str, frozenset[str]]]] = {
@@ -108,20 +110,27 @@ class Months:
         with translated():
             connection = await asyncpg.connect(url, timeout=CONNECT_S, command_timeout=KEEP_S)
             try:
-                await connection.execute(QUERIES["keeper_lock_timeout"].format(milliseconds=LOCK_MS_MAX))
                 yield cls(connection, await inspect(connection))
             finally:
                 await connection.close()
 
     @classmethod
     @asynccontextmanager
-    async def keeping(cls, url: str) -> AsyncIterator[Self]:
-        """Look after months, one process at a time; raises ConflictError while another does, and as `looking`."""
+    async def keeping(cls, url: str, *, wait_s: float = PATIENCE_S) -> AsyncIterator[Self]:
+        """Look after months, one process at a time; raises ConflictError when another does for so long, and as `looking`."""
         async with cls.looking(url) as months:
-            if not await months.connection.fetchval(QUERIES["try_keep_alone"]):
+            try:
+                await months.set_lock_timeout(max(1, int(wait_s * 1000)))
+                await months.connection.execute(QUERIES["keep_alone"])
+            except asyncpg.LockNotAvailableError as problem:
                 message = "another process moves months of this database now; try again when it is done"
-                raise ConflictError(message)
+                raise ConflictError(message) from problem
+            await months.set_lock_timeout(LOCK_MS_MAX)
             yield months
+
+    async def set_lock_timeout(self, milliseconds: int) -> None:
+        """Say how long statements of this connection wait for locks; 0: as long as it takes."""
+        await self.connection.execute(QUERIES["keeper_lock_timeout"].format(milliseconds=milliseconds))
 
     async def all(self) -> list[Month]:
         """Give every month, the oldest first; the timeless one first of all."""
@@ -214,12 +223,12 @@ class Months:
 
         It waits for those who read the log right now (a `pg_dump`, say), holding no lock that others wait for.
         """
-        await self.connection.execute(QUERIES["keeper_lock_timeout"].format(milliseconds=0))
+        await self.set_lock_timeout(0)
         if known.pending:
             await self.connection.execute(QUERIES["finish_detaching"].format(month=known.month))
         elif known.attached:
             await self.connection.execute(QUERIES["detach_month"].format(month=known.month))
-        await self.connection.execute(QUERIES["keeper_lock_timeout"].format(milliseconds=LOCK_MS_MAX))
+        await self.set_lock_timeout(LOCK_MS_MAX)
 
     async def forget_lines(self, month: int) -> None:
         """Drop what the runs of a month printed: an archive has it."""

@@ -64,7 +64,7 @@ class Keeper:
         left: list[int] = []
         if self._months == 0:
             return left
-        async with Months.keeping(self._url) as months:
+        async with Months.keeping(self._url, wait_s=0) as months:
             for month in await overdue(months, self._months):
                 with translated():
                     held = await self._detach(months, month)

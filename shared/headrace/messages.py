@@ -333,3 +333,4 @@ class Told(Message, frozen=True, kw_only=True):
     body: Raw
     workspace: str
     actor: Actor | None = None
+    traceparent: str | None = None

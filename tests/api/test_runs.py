@@ -242,10 +242,13 @@ async def test_an_approval_is_decided_by_somebody_else_on_its_digest(http: httpx
     await until(over)
 
 
-async def test_a_runs_events_belong_to_the_trace_of_the_request(http: httpx2.AsyncClient) -> None:
+async def test_a_runs_events_and_orders_belong_to_the_trace_of_the_request(
+    world: World, http: httpx2.AsyncClient
+) -> None:
     good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     for given, kept in ((good, good), ("nonsense" + "x" * 5_000, None), (good + "-more", None), (None, None)):
         headers = {"Prefer": "wait=20", **({"traceparent": given} if given else {})}
         run = (await http.post("/runs", json={"spec": workflow("w", [step("echo")])}, headers=headers)).json()
         first, *_ = (await http.get(f"/runs/{run['id']}/events")).json()["items"]
         assert (first["type"], first["meta"].get("traceparent")) == ("run.queued", kept)
+        assert world.ordered[-1].traceparent == kept

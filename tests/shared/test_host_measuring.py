@@ -1,13 +1,17 @@
 """What /metrics says once runs and steps are over: counted from what was committed, each once."""
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel
 
 import headrace
-from headrace import telemetry
+from headrace import codec, telemetry
+from headrace.keys import COMMANDS
+from headrace.messages import Answer, Command, CreateRun
 from headrace.testing.engine import Engine
 from headrace.testing.virtual import in_virtual_time
+from headrace.vocabulary import LOG_RUNS, WORKSPACE_DEFAULT
 
 WORKFLOW = """
 apiVersion: headrace/v1
@@ -21,6 +25,16 @@ spec:
     - {id: again, loop: {while: "iteration < 2", steps: [round]}, depends_on: [each]}
     - {id: last, tool: look, with: {fails: "{{ inputs.fails }}"}, depends_on: [again]}
     - {id: round, tool: look, with: {fails: false}}
+"""
+
+CHAIN = """
+apiVersion: headrace/v1
+kind: Workflow
+metadata: {name: chain}
+spec:
+  steps:
+    - {id: first, tool: look, with: {fails: false}}
+    - {id: second, tool: look, with: {fails: false}, depends_on: [first]}
 """
 
 
@@ -71,3 +85,20 @@ async def test_a_run_and_its_steps_are_measured_once_each_and_a_map_as_one_step(
     assert more("headrace_schedule_to_start_seconds_count", look.pool) == 12, (
         "each attempt: 2 x (3 items, 2 rounds, one last)"
     )
+
+
+@in_virtual_time
+async def test_the_trace_of_a_request_reaches_what_follows_from_it_over_the_workers() -> None:
+    given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with Engine(tools=[look]) as engine:
+        digest = await engine.plan(CHAIN)
+        body = codec.raw(CreateRun(plan_digest=digest))
+        command = Command(
+            body=body, actor=engine.people.actor("ann"), workspace=WORKSPACE_DEFAULT, traceparent=given, key="k"
+        )
+        packed = engine.keys.pack(COMMANDS, codec.encode(command))
+        answer = msgspec.json.decode(await engine.bus.command(LOG_RUNS, 0, packed, timeout_s=5.0), type=Answer)
+        run = await engine.wait(str(codec.loads(answer.body)["id"]), "succeeded")
+        found = await engine.log.stream(LOG_RUNS, run.id)
+        traces = {event.type: codec.loads(event.meta).get("traceparent") for event in found}
+    assert traces["run.queued"] == traces["step.succeeded"] == traces["run.succeeded"] == given

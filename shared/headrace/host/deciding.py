@@ -147,7 +147,7 @@ class Deciding:
             message = f"the idempotency key {item.key!r} was used with another request"
             self._refuse(part, item, UnprocessableError(message))
             return
-        context = self._context(stream, item)
+        context, part.trace = self._context(stream, item), item.traceparent
         if not item.decided and not self._decided(draft, part, stream, item, context):
             return
         self._advance(draft, part, stream, item, context)
@@ -285,7 +285,9 @@ class Deciding:
                 if attempt_id in part.dispatched or self._knows(attempt_id):
                     continue
                 part.dispatched.add(attempt_id)
-                sent = msgspec.structs.replace(effect, order=_light(effect.order, part))
+                sent = msgspec.structs.replace(
+                    effect, order=_light(effect.order, part, None if suspect else part.trace)
+                )
             part.effects.append(Sent(sent, suspect))
             count += 1
         draft.emit(stream.stream_id, count)
@@ -373,9 +375,9 @@ def _decision(room: Any, stream: Stream, command: Any, context: Context) -> Sequ
     return decision
 
 
-def _light(order: WorkOrder, part: Part) -> WorkOrder:
-    """Let large arguments and evidence travel as blobs, which are stored with the events that order them."""
-    changes: dict[str, Any] = {}
+def _light(order: WorkOrder, part: Part, trace: str | None) -> WorkOrder:
+    """Name the trace, and let large arguments and evidence travel as blobs, stored with the events that order them."""
+    changes: dict[str, Any] = {} if trace is None else {"traceparent": trace}
     for name in ("arguments", "evidence"):
         body = bytes(getattr(order, name))
         if len(body) > ORDER_INLINE_BYTES_MAX:

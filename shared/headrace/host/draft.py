@@ -52,7 +52,7 @@ class End(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """What one partition commits and lets out."""
+    """What one partition commits and lets out. `trace` is that of the item which is decided now."""
 
     held: Held
     events: list[NewEvent] = field(default_factory=list)
@@ -65,6 +65,7 @@ class Part:
     touched: dict[str, Stream] = field(default_factory=dict)
     parked: list[Parked] = field(default_factory=list)
     ends: dict[str, End] = field(default_factory=dict)
+    trace: str | None = None
     dispatched: set[str] = field(default_factory=set)
 
     def batch(self) -> Batch:

@@ -106,7 +106,7 @@ class Intake:
             body=body,
             key=None if known.key is None else f"{known.workspace}/{known.key}",
             request_digest=digest,
-            traceparent=known.traceparent if known.traceparent and TRACEPARENT.fullmatch(known.traceparent) else None,
+            traceparent=_trace(known.traceparent),
             reply=reply,
         )
 
@@ -159,7 +159,7 @@ class Intake:
             if isinstance(command, ReportAttempt | AnnounceTool):
                 actor = _worker(command.worker)
             item = Item(held, Origin.INBOX, told.stream_id, command, told.workspace, actor, body=body)
-            item.sequence = delivery.sequence
+            item.sequence, item.traceparent = delivery.sequence, _trace(told.traceparent)
             self._put(item)
 
     def place(self, item: Item) -> None:
@@ -194,6 +194,11 @@ class Intake:
     def _report(self, what: str, problem: Exception) -> None:
         metrics.refused(what, type(problem).__name__)
         _logger.warning("a %s was refused: %s", what, problem)
+
+
+def _trace(given: str | None) -> str | None:
+    """Give a W3C traceparent; what is none is left out, wherever it came from."""
+    return given if given and TRACEPARENT.fullmatch(given) else None
 
 
 def _worker(name: str) -> Any:

@@ -60,7 +60,12 @@ class Outbox:
 
     def pack(self, order: WorkOrder, report: ReportAttempt) -> bytes:
         """Make the message of a report, sealed with the pool's key."""
-        told = Told(stream_id=report.run_id, body=Raw(encode(report)), workspace=order.workspace)
+        told = Told(
+            stream_id=report.run_id,
+            body=Raw(encode(report)),
+            workspace=order.workspace,
+            traceparent=order.traceparent,
+        )
         return self._keys.pack(POOL + order.pool, encode(told))
 
     async def deliver(self, report: ReportAttempt, packed: bytes) -> None:

@@ -8,6 +8,7 @@ from headrace import ids
 from headrace.codec import raw
 from headrace.decider import Dispatch
 from headrace.events.base import RateLimit
+from headrace.events.runs import Parent
 from headrace.messages import CancelRun, StartRun, Wake
 from headrace.plans.model import CallStep, Concurrency, InputField, Retry
 from headrace.steering import (
@@ -30,10 +31,12 @@ LIMITED = msgspec.structs.replace(READ, rate_limit=RateLimit(limit=10, period_s=
 OTHER = ids.make(ids.RUN, 0, b"another", 1)
 
 
-def keyed(**more: Any) -> Sim:
+def keyed(parent: Parent | None = None, **more: Any) -> Sim:
     concurrency = msgspec.structs.replace(KEY, **more)
     inputs = {"env": InputField(type="string")}
-    return Sim(plan(call("a"), call("b", "a"), inputs=inputs, concurrency=concurrency)).create({"env": "prod"})
+    return Sim(plan(call("a"), call("b", "a"), inputs=inputs, concurrency=concurrency)).create(
+        {"env": "prod"}, parent=parent
+    )
 
 
 def limited(*steps: Any, **more: Any) -> Sim:
@@ -126,6 +129,14 @@ def test_a_run_that_is_over_gives_its_key_back_and_again_when_asked() -> None:
         assert sim.made() == []
         assert answers(sim)[before:] == [ReleasePermit(permit_id=permit)]
         assert sim.told[-1].stream_id == FLOW
+
+
+def test_a_child_does_not_wait_for_a_key_that_its_own_waiting_parent_holds() -> None:
+    sim = keyed(parent=Parent(run_id=OTHER, step="child"))
+    sim.do(NotePermitQueued(permit_id=asked(sim).permit_id, held_by=(OTHER,)))
+    assert sim.status == "failed"
+    assert sim.why().endswith(f"held by {OTHER}: its parent, which waits for it")
+    assert ReleasePermit(permit_id=asked(sim).permit_id) in answers(sim)
 
 
 def test_a_run_that_goes_on_confirms_that_it_holds_its_key() -> None:

@@ -85,6 +85,11 @@ def test_inputs_are_filled_from_the_event() -> None:
     assert starts[0].inputs == {"files": ["a.py"], "by": "from github", "n": 3}
 
 
+def test_a_trigger_may_say_the_priority_of_its_runs() -> None:
+    starts, _ = matches(event({}), [workflow("a", {"event": "push", "priority": 9}), workflow("b", {"event": "push"})])
+    assert [start.priority for start in starts] == [9, None]
+
+
 def test_two_declarations_that_both_mean_an_event_start_one_run() -> None:
     assert started(event({}), workflow("a", {"event": "push"}, {"event": "push", "when": "true"})) == ["a"]
 
@@ -238,6 +243,15 @@ async def test_an_event_comes_again_while_the_owner_is_away(world: World) -> Non
     error = ErrorInfo(type="unavailable", message="the partition moves")
     world.owner.answer = lambda _: Answer(status=503, error=error)
     with pytest.raises(UnavailableError, match="must come again"):
+        await world.publish(b"{}")
+    assert world.shelf.kept == []
+
+
+async def test_an_event_waits_on_the_bus_while_its_workspace_has_too_many_runs(world: World) -> None:
+    world.declare("a")
+    error = ErrorInfo(type="rate_limited", message="too many unfinished runs")
+    world.owner.answer = lambda _: Answer(status=429, error=error)
+    with pytest.raises(UnavailableError, match=r"must come again.*too many unfinished runs"):
         await world.publish(b"{}")
     assert world.shelf.kept == []
 

@@ -234,12 +234,16 @@ class InputField(Part):
 
 
 class Trigger(Part):
-    """What starts a run: an event published as `headrace.trigger.<event>` for which `when` (CEL) is true."""
+    """What starts a run: an event published as `headrace.trigger.<event>` for which `when` (CEL) is true.
+
+    `priority` stands for the workflow's own in the runs that it starts.
+    """
 
     type: Literal["event"]
     event: TriggerName
     when: str | None = Field(default=None, min_length=1)
     inputs: dict[str, Any] = {}
+    priority: int | None = Field(default=None, ge=-PRIORITY_MAX, le=PRIORITY_MAX)
 
 
 class Concurrency(Part):

@@ -19,9 +19,9 @@ async def list_flows(
     kind: Annotated[Literal["concurrency", "rate_limit"] | None, Query(description="Only keys of this kind.")] = None,
     key: str | None = None,
 ) -> Response:
-    """List the keys that runs share, each with who holds it and who waits for it."""
+    """List the keys that runs share, the last used first, each with who holds it and who waits for it."""
     where = {name: value for name, value in {"kind": kind, "key": key}.items() if value}
-    return await asked.page("flows", where, paged, flow)
+    return await asked.page("flows", where, paged, flow, order="updated_at")
 
 
 @router.get("/flows/{flow_id}", name="get_flow", responses=says(Flow))

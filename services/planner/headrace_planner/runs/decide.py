@@ -146,6 +146,7 @@ def _create(command: CreateRun, context: Context, graph: Graph | None) -> Decisi
             retry_of=command.retry_of,
             rerun_from=command.rerun_from,
             reused=len(command.reused),
+            parent=command.parent,
             subject=command.subject,
             stage=command.stage,
             labels=command.labels,

@@ -119,6 +119,9 @@ def hear(run: Run, command: FromKey) -> Sequence[RunEvent]:
         return ()
     match command:
         case NotePermitQueued(permit_id=permit_id, held_by=held_by, until=until):
+            parent = run.queued.parent
+            if parent is not None and held_by == (parent.run_id,):
+                return (RunFailed(error=_taken(permit, held_by, ": its parent, which waits for it")),)
             return () if permit.received else (PermitQueued(permit_id=permit_id, held_by=held_by, until=until),)
         case GrantPermit(permit_id=permit_id, count=count):
             more = min(count, permit.count) - permit.granted
@@ -133,8 +136,8 @@ def hear(run: Run, command: FromKey) -> Sequence[RunEvent]:
             assert_never(command)
 
 
-def _taken(permit: Permit, held_by: tuple[str, ...]) -> ErrorInfo:
-    message = f"the concurrency key {permit.key!r} is taken ({_at_once(permit)}): held by {', '.join(held_by)}"
+def _taken(permit: Permit, held_by: tuple[str, ...], why: str = "") -> ErrorInfo:
+    message = f"the concurrency key {permit.key!r} is taken ({_at_once(permit)}): held by {', '.join(held_by)}{why}"
     details = {"key": permit.key, "limit": permit.limit, "held_by": list(held_by), "on_conflict": permit.on_conflict}
     return ErrorInfo(type="concurrency_limit", message=message, details=details)
 

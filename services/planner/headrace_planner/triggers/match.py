@@ -37,6 +37,7 @@ class Start(msgspec.Struct, frozen=True):
 
     workflow: dict[str, Any]
     inputs: dict[str, Any]
+    priority: int | None = None
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -97,7 +98,7 @@ def _match(trigger: Trigger, workflow: dict[str, Any], declared: dict[str, Any])
         if workflow["plan_digest"] is None:
             why = "; ".join(str(problem) for problem in workflow["problems"] or ())
             return Refused(workflow["name"], f"the workflow does not compile any more: {why}")
-        return Start(workflow, template(declared.get("inputs") or {}).resolve(scope))
+        return Start(workflow, template(declared.get("inputs") or {}).resolve(scope), declared.get("priority"))
     except HeadraceError as problem:
         return Refused(workflow["name"], problem.message)
 

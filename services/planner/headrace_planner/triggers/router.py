@@ -104,6 +104,7 @@ class TriggerRouter:
             workflow=row["name"],
             workflow_version=row["version"],
             trigger=codec.raw(trigger.content),
+            priority=start.priority,
             labels={LABEL_NAME: trigger.name, LABEL_ID: trigger.identity},
         )
         under = key(trigger, row["name"])

@@ -1,6 +1,9 @@
 """Steering runs over HTTP and on the command line: pause, resume, settle, effects, retry and rerun with their lineage."""
 
+import asyncio
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -230,6 +233,8 @@ async def test_the_command_line_steers_runs(cli: Run, http: httpx2.AsyncClient, 
         1
     ] == f"{run['id']}: waiting, waits for resume\n"
     assert (await cli("runs", "resume", run["id"]))[0] == 0
+    code, out, _ = await cli("runs", "show", run["id"])
+    assert "waits for input: one: worker wrk_dead was lost while one acted" in out
     code, out, _ = await cli("runs", "effects", run["id"])
     assert (code, "unknown" in out, f"{run['id']}:one" in out) == (0, True, True)
     code, _, err = await cli("runs", "settle", run["id"], "one")
@@ -250,6 +255,21 @@ async def test_the_command_line_steers_runs(cli: Run, http: httpx2.AsyncClient, 
     code, out, _ = await cli("runs", "show", bad["id"])
     assert again in out
     assert (await cli("runs", "retry", bad["id"]))[0] == 0
+
+
+async def _losing(world: World) -> None:
+    await lose_while_sending(world)
+
+
+async def test_a_run_that_is_followed_ends_with_code_3_and_what_to_type(cli: Run, world: World, tmp_path: Path) -> None:
+    await announce_send(world)
+    file = tmp_path / "w.json"
+    file.write_text(json.dumps(workflow("w", [step("send", to="ada")])))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_losing(world))
+        code, _, err = await cli("run", str(file))
+    assert code == 3
+    assert re.search(r"headrace runs settle run_\w+ one --happened", err)
 
 
 async def test_the_client_settles_and_reruns(http: httpx2.AsyncClient, world: World) -> None:

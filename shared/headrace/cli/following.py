@@ -12,9 +12,11 @@ from headrace.client.views import Approval, Run
 from headrace.errors import ConflictError
 from headrace.vocabulary import ApprovalStatus, RunStatus
 
-PEOPLE: Final = frozenset({"approval", "start", "input", "connection", "signal"})
+PEOPLE: Final = frozenset({"approval", "start", "input", "connection", "signal", "resume"})
 """What only somebody can end; a timer or a retry ends by itself."""
-LOOK: Final = frozenset({"run.queued", "approval.requested", "approval.received", "approval.resolved"})
+LOOK: Final = frozenset(
+    {"run.queued", "run.paused", "outcome.lost", "approval.requested", "approval.received", "approval.resolved"}
+)
 SETTLED: Final = ("succeeded", "failed", "cancelled", "skipped")
 MARKS: Final = {"succeeded": "✓", "failed": "✗", "skipped": "-", "cancelled": "-", "running": "•", "waiting": "…"}
 
@@ -110,6 +112,11 @@ def _hint(run: Run) -> str:
             told.append(f"headrace approvals approve {waits['approval_id']}")
         elif waits.get("for") == "start":
             told.append(f"headrace runs start {run.id}")
+        elif waits.get("for") == "resume":
+            told.append(f"headrace runs resume {run.id}")
+        elif waits.get("for") == "input":
+            step = (waits.get("evidence") or {}).get("step") or waits.get("step")
+            told.append(f"headrace runs settle {run.id} {step} --happened | --not-happened | --give-up")
     return " -> ".join(told)
 
 
@@ -211,7 +218,9 @@ class Live(Screen):
             step["status"] = "succeeded" if step["done"] == step["total"] else "running"
         elif outcome in SETTLED and kind.startswith("step."):
             step.update(status=outcome, note=(data.get("error") or {}).get("message") or data.get("reason") or "")
-        elif kind in {"approval.requested", "timer.started"}:
+        elif kind == "step.reused":
+            step.update(status=data.get("status") or "succeeded", note=f"as {data.get('run_id')} left it")
+        elif kind in {"approval.requested", "timer.started", "outcome.lost"}:
             step["status"] = "waiting"
         elif step["status"] not in SETTLED:
             step["status"] = "running"

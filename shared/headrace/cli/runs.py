@@ -76,6 +76,9 @@ def show_run(body: dict[str, Any]) -> None:
         ("outputs", body["outputs"]),
     ]
     show_fields(fields)
+    for waits in body["waiting"]:
+        until = f" until {waits['until']}" if waits["until"] else ""
+        print(f"waits for {waits['for']}: {waits['step'] + ': ' if waits['step'] else ''}{waits['message']}{until}")
     print()
     show_table(("step", "kind", "status", "items", "attempt", "error"), [_step(step) for step in body["steps"]])
     attempts = [_attempt(step, each) for step in body["steps"] for each in step["attempts"]]

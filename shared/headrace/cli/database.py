@@ -8,24 +8,13 @@ import msgspec
 import typer
 
 from headrace.cli import db_months
+from headrace.cli.db_url import url
 from headrace.cli.exits import FAILED
-from headrace.cli.options import Out, Output, found, show
-from headrace.config import from_env
-from headrace.errors import ValidationError
+from headrace.cli.options import Out, Output, show
 
 app = typer.Typer(no_args_is_help=True, help="The database: migrate, verify, rebuild, adopt, months, archive, restore.")
 for _command in (db_months.months, db_months.archive, db_months.restore):
     app.command()(_command)
-
-
-def url() -> str:
-    """Find the database: HEADRACE_DATABASE_URL, else that of a running `.headrace`; raises ValidationError."""
-    config = from_env()
-    known = config.database_url or found("database", config)
-    if known is None:
-        message = "set HEADRACE_DATABASE_URL, or run where a running .headrace is"
-        raise ValidationError(message)
-    return known
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from headrace.cli.db_url import url
 from headrace.cli.exits import FAILED
 from headrace.cli.options import Out, Output, show, show_table
 from headrace.config import from_env
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 def months(output: Output = Out.TEXT) -> None:
     """List the months of the log: where each is, and which streams hold those that could leave."""
-    from headrace.cli.database import url
     from headrace.log.months import TIMELESS, Months, shown
 
     async def look() -> list[dict[str, Any]]:
@@ -59,7 +59,6 @@ def archive(
 
     What no event names any more is collected with them. Exit code 1 when a month is held by streams that are not over.
     """
-    from headrace.cli.database import url
     from headrace.log.months import named, parse, shown
 
     limit = parse(before) if before else None
@@ -91,7 +90,6 @@ def restore(
     output: Output = Out.TEXT,
 ) -> None:
     """Bring an archived month back, once it is proven against the chain, and make its rows again."""
-    from headrace.cli.database import url
     from headrace.log.months import shown
 
     file = Path(what) if Path(what).is_file() else None

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from headrace.bus.port import Bus, Delivery, Subscription
 from headrace.clock import Clock
-from headrace.errors import NotFoundError
+from headrace.errors import NotFoundError, UnavailableError
 from headrace.keys import Keys
 from headrace.log.months import Straggler
 from headrace.log.port import DataError, Log, Parked
@@ -21,6 +22,7 @@ from headrace_api.feed import Feed, lines_of
 from headrace_api.presence import Presence
 
 PLANS_CACHED_MAX: Final = 256
+OPEN_AGAIN_S: Final = 0.5
 
 _log = logging.getLogger(__name__)
 _lines = msgspec.json.Decoder(list[Line])
@@ -49,16 +51,28 @@ class Desk:
         self._plans: dict[str, model.Plan] = {}
 
     async def open(self) -> Sequence[Subscription]:
-        """Begin to listen: feed, presence, lines. Reads work before this, and while the bus is away."""
+        """Begin to listen: feed, presence, lines. Reads work before this, and while the bus is away.
+
+        Again until log and bus answer: an api that begins while one of them breaks is there when they are back.
+        """
         counts: dict[str, int] = {}
-        for row in await self.log.partitions():
+        for row in await self._until_there(self.log.partitions):
             counts[row["log"]] = counts.get(row["log"], 0) + 1
         self.commander.partitions.update(counts)
-        return [
-            *await self.feed.open(self.bus),
-            await self.bus.open_presence(self.presence.deliver),
-            await self.bus.open_lines(self._keep_lines),
+        ways: list[Callable[[], Awaitable[Subscription]]] = [
+            *self.feed.ways(self.bus),
+            partial(self.bus.open_presence, self.presence.deliver),
+            partial(self.bus.open_lines, self._keep_lines),
         ]
+        return [await self._until_there(way) for way in ways]
+
+    async def _until_there[T](self, way: Callable[[], Awaitable[T]]) -> T:
+        while True:
+            try:
+                return await way()
+            except UnavailableError as problem:
+                _log.info("trying again to listen: %s", problem.message)
+                await self.clock.sleep(OPEN_AGAIN_S)
 
     async def _keep_lines(self, delivery: Delivery) -> None:
         """Store lines; what is none is parked, and a store that is away makes the message come again."""

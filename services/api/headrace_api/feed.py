@@ -6,8 +6,9 @@ shown always comes from the log, never from the feed itself.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -52,9 +53,9 @@ class Feed:
         self._watchers: dict[str, set[Watcher]] = {}
         self._hooks: list[Callable[[FeedEvent], None]] = []
 
-    async def open(self, bus: Bus) -> list[Subscription]:
-        """Begin to receive."""
-        return [await bus.open_feed(log, self.deliver) for log in LOGS]
+    def ways(self, bus: Bus) -> list[Callable[[], Awaitable[Subscription]]]:
+        """Give what begins to receive, one log each."""
+        return [partial(bus.open_feed, log, self.deliver) for log in LOGS]
 
     def each(self, hook: Callable[[FeedEvent], None]) -> None:
         """Call `hook` for every event; it must not block."""

@@ -5,6 +5,7 @@ run ends with the event `complete`, which carries the run's status. A stream who
 `refused`, which carries the error; the feed wakes it for that. Lines that begin with `:` are heartbeats.
 """
 
+import logging
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from starlette.responses import StreamingResponse
 
 from headrace import codec
 from headrace.clock import Clock
-from headrace.errors import UnauthorizedError
+from headrace.errors import UnauthorizedError, UnavailableError
 from headrace.log.port import Recorded
 from headrace.vocabulary import LOG_RUNS, RUN_FINAL
 from headrace.wire import Line
@@ -23,6 +24,7 @@ from headrace_api.asking import Asking, no_cursor
 from headrace_api.feed import REPAIR_S, lines_of
 from headrace_api.starting import ENDING_EVENTS
 
+_log = logging.getLogger(__name__)
 HEARTBEAT_S: Final = 15.0
 LINES_REPAIR_S: Final = 2.0
 """Lines are taken by one api of several, so that the others look for themselves."""
@@ -63,6 +65,10 @@ async def _while_admitted(frames: AsyncIterator[bytes], request: str, clock: Clo
     try:
         async for each in frames:
             yield each
+    except (
+        UnavailableError
+    ) as problem:  # the answer has begun: it ends here, and who follows comes back after its last id
+        _log.info("request %s: its stream ends early: %s", request, problem.message)
     except UnauthorizedError as problem:
         error = {**problem.envelope(), "timestamp": views.at(clock.now_ms()), "request_id": request}
         yield frame(REFUSED, {"error": error})

@@ -59,13 +59,19 @@ class Faults:
         return kind not in self.skipped
 
     async def storm(self, faults: list[Fault]) -> None:
-        """Do every fault at its time, and come back when the last is over."""
+        """Do every fault at its time, and those that did not come to pass once more; come back when all is over."""
         async with asyncio.TaskGroup() as group:
             for fault in faults:
                 group.create_task(self._at_its_time(fault))
+        for fault in faults:
+            if not self.fired[fault.kind]:
+                await self._do(fault)
 
     async def _at_its_time(self, fault: Fault) -> None:
         await asyncio.sleep(fault.at)
+        await self._do(fault)
+
+    async def _do(self, fault: Fault) -> None:
         began = self._stand.clock.monotonic()
         happened = await self._ways[fault.kind.partition(" ")[0]](fault)
         self.fired[fault.kind] += happened
@@ -80,23 +86,23 @@ class Faults:
         return pid is not None and await self._gone(fault.target, pid, BACK_S)
 
     async def _crash(self, fault: Fault) -> bool:
-        """Arm a crash point and wait until the process has died there."""
+        """Arm a crash point until the process has died there; one that died of something else is armed again."""
         stand, point = self._stand, fault.kind.partition(" ")[2]
         place: Path = stand.folder / fault.target
         fallen = place.with_suffix(".crashed")
-        with suppress(TimeoutError):
-            await stand.until_ready(fault.target, fault.seconds)
-        pid = stand.pid(fault.target)
-        if pid is None:
-            return False
         fallen.unlink(missing_ok=True)
-        place.with_suffix(".crash").write_text(f"{point} {1 + fault.number % CRASH_COUNT_MAX}")
-        stand.send(fault.target, signal.SIGUSR2)
-        if await self._gone(fault.target, pid, fault.seconds):
-            return fallen.is_file()
-        place.with_suffix(".crash").write_text("none 1")
-        stand.send(fault.target, signal.SIGUSR2)
-        return False
+        until, count = stand.clock.monotonic() + fault.seconds, 1 + fault.number % CRASH_COUNT_MAX
+        while not fallen.is_file() and stand.clock.monotonic() < until:
+            with suppress(TimeoutError):
+                await stand.until_ready(fault.target, fault.seconds)
+            pid = stand.pid(fault.target)
+            place.with_suffix(".crash").write_text(f"{point} {count}")
+            if pid is not None and stand.send(fault.target, signal.SIGUSR2) == pid:
+                await self._gone(fault.target, pid, until - stand.clock.monotonic())
+        if not fallen.is_file():
+            place.with_suffix(".crash").write_text("none 1")
+            stand.send(fault.target, signal.SIGUSR2)
+        return fallen.is_file()
 
     async def _pause(self, fault: Fault) -> bool:
         pid = self._stand.send(fault.target, signal.SIGSTOP)

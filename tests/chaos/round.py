@@ -101,6 +101,7 @@ class Round:
         await people.read_the_rest()
         await reader.catch_up()
         await meter.measure_idle()
+        await stand.keep_metrics()
         await people.leave()
         await bus.close()
         await stand.stop_services()
@@ -142,6 +143,7 @@ class Round:
         told.findings = await check(log, history, now_ms=self._clock.now_ms(), rooms=installed_rooms)
         told.findings += [Finding("chain", str(one)) async for one in log.verify() if not isinstance(one, tuple)]
         told.findings += await self._triggers(log, people)
+        told.findings += [Finding("no crash loop", text) for text in stand.fallen]
         told.missing = history.missing()
         by_status: Counter[str] = Counter()
         for status in ("succeeded", "failed", "cancelled", "waiting", "running", "queued"):

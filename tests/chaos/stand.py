@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+import httpx2
 import msgspec
 import psutil
 
@@ -37,6 +39,7 @@ DISK_BYTES: Final = {"postgres": 4 << 30, "nats": 3 << 30}
 """Sizes of the servers' disks; no more memory is taken than is written."""
 DISK_LEFT_BYTES: Final = 64 << 10
 FAKETIME: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+ENDED: Final = re.compile(r"(?P<name>\w+) ended \((?P<how>[^)]*)\)")
 CLOCKED: Final = "planner_2"
 """The one process whose clock jumps."""
 STOP_ORDER: Final = (("api",), ("runner_1", "runner_2", "integrations"), ("gatekeeper", "planner_1", "planner_2"))
@@ -128,6 +131,7 @@ class Stand:
         )
         self.faketime = FAKETIME if FAKETIME.is_file() else None
         self.clock_file = folder / "clock"
+        self.fallen: list[str] = []
 
     @property
     def url(self) -> str:
@@ -148,7 +152,7 @@ class Stand:
             await server.start()
         await migrate(self.postgres.url)
         self._ledger = self._leash_ledger()
-        self.supervisor = Supervisor(self.home.logs, self.clock, self.say)
+        self.supervisor = Supervisor(self.home.logs, self.clock, self._hear)
         self.place = children.Place(
             database_url=self.postgres.url,
             nats_url=self.nats.url,
@@ -164,6 +168,13 @@ class Stand:
         for name in SERVICES:
             await self.until_ready(name)
         await first_token.ensure(self.home, self.place, WORKSPACE_DEFAULT, self.clock)
+
+    def _hear(self, text: str) -> None:
+        """Note the programs that ended although nobody killed or stopped them."""
+        self.say(f"    {text}")
+        known = ENDED.match(text)
+        if known and known["how"] not in {"SIGKILL", "SIGUSR2", "exit code 0"}:
+            self.fallen.append(text)
 
     def _leash_ledger(self) -> Leash:
         command = [sys.executable, "-m", "tests.chaos.ledger", str(self.ledger_port), str(self.ledger_file)]
@@ -236,6 +247,16 @@ class Stand:
         async with asyncio.timeout(within_s):
             while not await self.is_ready(name):  # noqa: ASYNC110  (another process says nothing of itself)
                 await asyncio.sleep(LOOK_S)
+
+    async def keep_metrics(self) -> None:
+        """Keep what every program counted, for whoever looks for the cause of something."""
+        async with httpx2.AsyncClient(timeout=5) as http:
+            for name, program in self.programs.items():
+                try:
+                    said = (await http.get(f"http://127.0.0.1:{program.ready_port}/metrics")).content
+                except httpx2.HTTPError as problem:
+                    said = repr(problem).encode()
+                (self.home.logs / f"{name}.metrics").write_bytes(said)
 
     async def calm(self) -> None:
         """Undo every fault that still lasts, and wait until everything is ready again."""

@@ -174,6 +174,41 @@ def test_an_unknown_outcome_can_be_paused_and_cancelled() -> None:
     assert sim.report("w", {}).made() == ["attempt.late"]
 
 
+def undoable(*more: Any) -> Sim:
+    undo = call("w.compensate", tool="w", compensates="w", arguments={"of": "{{ output }}"})
+    tools = {"w": ACTS, "read": READS}
+    steps = (call("w", tool="w"), *more)
+    return Sim(Plan(name="d", kind="Workflow", steps=steps, tools=tools, compensations=(undo,))).create()
+
+
+def test_what_may_have_happened_is_undone_only_when_somebody_said_that_it_happened() -> None:
+    sim = undoable().claim("w").lose("w").do(CancelRun(reason="enough"))
+    assert (sim.status, sim.row()["waiting_for"], "w.compensate" in sim.orders) == ("waiting", "input", False)
+    assert sim.later(600).do(Wake()).made() == []
+    assert sim.room.wake_at(sim.run) is None
+    settle(sim, "happened", {"id": 7})
+    assert codec.loads(sim.orders["w.compensate"].arguments) == {"of": {"id": 7}}
+    assert sim.claim("w.compensate", nonce="n2").report("w.compensate", {}).status == "cancelled"
+
+
+@pytest.mark.parametrize("answer", ["not_happened", "give_up"])
+def test_what_did_not_happen_is_not_undone(answer: str) -> None:
+    sim = undoable(call("r")).claim("w").lose("w").fail("r")
+    assert (sim.status, sim.row()["waiting_for"]) == ("waiting", "input")
+    assert settle(sim, answer).status == "failed"
+    assert "w.compensate" not in sim.orders
+    assert "step 'r' failed" in sim.why()
+
+
+def test_a_lost_undoing_is_settled_like_any_write() -> None:
+    sim = undoable(call("r", "w")).claim("w").report("w", {"id": 7}).fail("r")
+    sim.claim("w.compensate", nonce="n2").lose("w.compensate")
+    assert (sim.status, sim.row()["waiting_for"]) == ("waiting", "input")
+    sim.do(SettleOutcome(step="w.compensate", answer="not_happened"))
+    assert sim.orders["w.compensate"].attempt == 2
+    assert sim.claim("w.compensate", nonce="n3").report("w.compensate", {}).status == "failed"
+
+
 def test_late_results_of_a_cancelled_run_are_kept_also_of_items_and_change_nothing() -> None:
     sim = Sim(
         Plan(name="d", kind="Workflow", steps=(call("m", items=[1, 2, 3]), call("r")), tools={"read": READS})

@@ -167,11 +167,14 @@ def cut(run: Run, step_id: str) -> None:
 
 
 def stop_all(run: Run) -> None:
-    """Note every attempt that is out, so that it is stopped; what waits to be tried again is not."""
+    """Note every attempt that is out, so that it is stopped; what waits to be tried again is not.
+
+    A write that may have happened and can be undone stays open: only when a person has spoken is known whether to.
+    """
     for instance in run.under_way():
         trial = run.trial(instance)
         assert trial is not None, "what is under way has a try"
         if not trial.idle:
             run.stopped.append((instance, trial.attempt))
-        else:
+        elif trial.unknown is None or instance[0] not in run.graph.undo:
             close(run, instance)

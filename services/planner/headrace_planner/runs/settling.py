@@ -75,7 +75,7 @@ def settle(run: Run, command: SettleOutcome, context: Context, library: Library)
     message = f"{_story(run, trial.unknown)}; {context.actor.name} says that it {said}{why}"
     outcome = NOT_HAPPENED if command.answer == NOT_HAPPENED else "unknown"
     error = ErrorInfo(type="worker_lost", message=message, details={"outcome": outcome, "by": context.actor.name})
-    if command.answer == NOT_HAPPENED and not run.halted:
+    if command.answer == NOT_HAPPENED and run.stands(command.step):
         return (settled, results.tried(word, error, AttemptStatus.LOST, context.now))
     return (settled, results.ended(run, word, error))
 

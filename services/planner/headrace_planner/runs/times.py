@@ -75,7 +75,7 @@ def _times(run: Run) -> Iterator[int]:
     for _, permit in permits.unheard(run):
         yield permit.asked_at + again
     if data.undo is not None:
-        if not data.undo.going:
+        if not data.undo.going and data.active:
             yield data.undo.at + int(CANCEL_GRACE_S * 1000)
     elif data.cancel_at is not None:
         yield data.cancel_at + int(CANCEL_GRACE_S * 1000)

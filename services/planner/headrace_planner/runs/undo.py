@@ -93,6 +93,8 @@ def overdue(run: Run, now: int) -> Sequence[RunEvent]:
     for step_id, index in run.under_way():
         trial = run.trial((step_id, index))
         assert trial is not None, "what is under way has a try"
+        if trial.unknown is not None:
+            continue  # a person must speak first
         unknown = {"outcome": "unknown"} if trial.nonce is not None else {}
         error = ErrorInfo(type="cancelled", message=message, details=unknown)
         found.append(

@@ -3,12 +3,16 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 import headrace
 from headrace import ids
+from headrace.errors import ValidationError
 from headrace.ports.tool import ToolContext
 from headrace.testing.engine import Engine
 from headrace.testing.views import Run
 from headrace.testing.virtual import in_virtual_time
+from headrace.vocabulary import LOG_FLOW, LOG_PARTITIONS
 from tests.tour.kit import workflow
 
 
@@ -42,7 +46,12 @@ class Works:
             self.at.append(asyncio.get_running_loop().time())
             return {"label": label}
 
-        self.tools = [work, look]
+        @headrace.tool(pool="works", rate_limit="500/1s")
+        async def glance(label: str) -> dict[str, str]:
+            """Look something up where many questions are answered."""
+            return {"label": label}
+
+        self.tools = [work, look, glance]
 
 
 async def flow(engine: Engine, key: str, kind: str = "concurrency") -> dict[str, Any]:
@@ -209,3 +218,28 @@ async def test_two_runs_share_a_rate_limit_in_the_order_of_asking() -> None:
         await short.until("succeeded", seconds=600)
         assert works.began.index("short") <= 20
         await long.until("succeeded", seconds=600)
+
+
+@in_virtual_time
+async def test_a_long_map_asks_its_rate_limit_for_many_attempts_at_a_time() -> None:
+    works = Works()
+    async with Engine(tools=works.tools) as engine:
+        step = {"id": "each", "map": "{{ inputs.names }}", "tool": "glance", "with": {"label": "{{ item }}"}}
+        document = workflow("glancing", step, inputs={"names": {"type": "array"}})
+        began = asyncio.get_running_loop().time()
+        run = await engine.run(document, {"names": [f"{number}" for number in range(640)]})
+        await run.until("succeeded")
+        assert 1.0 <= asyncio.get_running_loop().time() - began < 3.0
+        asked = 0
+        for partition in range(LOG_PARTITIONS[LOG_FLOW]):
+            events = await engine.log.read(LOG_FLOW, partition, 0, 10_000)
+            asked += sum(event.type == "flow.asked" for event in events)
+    assert 10 <= asked <= 40
+
+
+@in_virtual_time
+async def test_a_connections_rate_limit_is_checked_when_it_is_saved() -> None:
+    async with Engine() as engine:
+        with pytest.raises(ValidationError, match="such as 100/1m"):
+            await engine.connect("github", {"rate_limit": "often"}, {"token": "env:GITHUB_TOKEN"})
+        await engine.connect("github", {"rate_limit": "30/1m"}, {"token": "env:GITHUB_TOKEN"})

@@ -191,7 +191,10 @@ def _chunk(seeds: range) -> Tally:
     gc.disable()
     began = time.process_time()
     for number, seed in enumerate(seeds):
-        tally.add(run(scenario(seed)))
+        outcome = run(scenario(seed))
+        tally.add(outcome)
+        if outcome.findings:
+            _say(f"seed {seed} is broken: {outcome.findings[0]}")
         if number % COLLECT_EVERY == 0:
             gc.collect()
     gc.enable()

@@ -29,7 +29,7 @@ REMEDIES: Final[tuple[tuple[type[HeadraceError], str], ...]] = (
     (ConflictError, "look at it as it stands now: `headrace runs show` or `headrace approvals show`"),
     (UnavailableError, "see that it runs (`headrace up`, `headrace doctor`), then try again"),
 )
-PROCESSES: Final = frozenset({"up", "demo", "serve", "worker"})
+PROCESSES: Final = frozenset({"up", "demo", "serve", "worker", "db"})
 """Commands that talk to no api: their errors name their own remedy."""
 
 

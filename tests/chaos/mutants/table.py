@@ -231,12 +231,22 @@ MUTANTS = (
         ),
     ),
     Mutant(
-        "a dead worker is never noticed",
+        "a dead worker is never noticed, nor forgotten, nor that its time is over",
         (
             Edit(
                 f"{HOST}/presence.py",
                 "        return silence is None or silence >= self._cadence.lost_s",
                 "        return silence is None",
+            ),
+            Edit(
+                f"{HOST}/presence.py",
+                "if self.proven - seen.heard >= self._cadence.forgotten_s:",
+                "if self.proven < 0:",
+            ),
+            Edit(
+                f"{RUNS}/attempts.py",
+                "    if settling.unsafe(run, command.step, trial):\n        return settling.lost(as_report, trial)\n    return _failed",
+                "    return ()\n    return _failed",
             ),
         ),
     ),

@@ -69,7 +69,8 @@ async def test_a_month_is_archived_and_restored_and_nothing_has_changed(
     guards = await database.fetch(
         "select tgname from pg_trigger where tgrelid = 'headrace.events_202601'::regclass and not tgisinternal"
     )
-    assert [row[0] for row in guards] == ["append_only"]
+    assert "append_only" in (names := {row[0] for row in guards})
+    assert "closed" not in names
 
 
 async def test_a_month_that_was_only_detached_is_put_back_without_a_file(

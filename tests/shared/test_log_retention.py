@@ -64,6 +64,16 @@ async def test_a_stream_that_is_not_over_holds_its_month_and_is_named(log: Postg
     assert not (await log.append_events([await batch(log, late)])).stale, "the month is open as it was"
 
 
+async def test_a_purged_run_holds_no_month(log: PostgresLog, postgres_url: str, database: asyncpg.Connection) -> None:
+    kept, purged = done(IN_IT, 1), done(IN_IT, 2)
+    await write(log, kept, purged)
+    last = NewEvent(purged.id, len(purged.history) + 1, "run.purged", 1, "default", CLOCK.now_ms(), b"{}", META)
+    await log.append_events([await batch(log, last)])
+    await database.execute("delete from headrace.runs where id = $1", purged.id)
+    async with Months.keeping(postgres_url) as months:
+        assert await months.detach(LONG_AGO) == []
+
+
 async def test_a_stream_without_its_row_holds_its_month(
     log: PostgresLog, postgres_url: str, database: asyncpg.Connection
 ) -> None:

@@ -31,7 +31,9 @@ select name from headrace.logs order by name
 select count(*) from headrace.{table} where id >= $1 and id < $2
 
 -- streams_of_month --
-select log, count(*) as streams from headrace.events_{month} where version = 1 group by log
+-- Those that have a row: a purged run has none.
+select log, count(*) filter (where version = 1) - count(*) filter (where type = 'run.purged') as streams
+  from headrace.events_{month} where version = 1 or type = 'run.purged' group by log
 
 -- close_month --
 select headrace.close_month($1)

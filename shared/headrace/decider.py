@@ -58,12 +58,17 @@ class Dispatch(msgspec.Struct, frozen=True):
 
 
 class Tell(msgspec.Struct, frozen=True):
-    """Effect: send a command to another stream's inbox, again until its receipt is on record."""
+    """Effect: send a command to another stream's inbox, again until its receipt is on record.
+
+    Without a `workspace` it is for the stream whatever that one's is. `bodies` are blobs that the command names: they
+    are stored before it is sent.
+    """
 
     log: str
     stream_id: str
     command: Message
     workspace: str
+    bodies: Mapping[str, bytes] = {}
 
 
 class Stop(msgspec.Struct, frozen=True):

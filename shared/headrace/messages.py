@@ -20,8 +20,10 @@ from headrace.steering import (
     GrantPermit,
     NoteChildOutcomeReceived,
     NoteChildStarted,
+    NoteEventReceived,
     NotePermitQueued,
     NotePermitReceived,
+    NoteWatched,
     OverdueAttempt,
     PauseRun,
     RefusePermit,
@@ -31,6 +33,7 @@ from headrace.steering import (
     ResumeRun,
     SettleOutcome,
     SignalRun,
+    WatchRun,
     YieldPermit,
 )
 
@@ -41,7 +44,9 @@ class CreateRun(Message, frozen=True, kw_only=True, tag="create_run"):
     """Create a run of a recorded plan. Again, under the same idempotency key: the same run.
 
     `authorized`, `connections`, `workers_active` and `reused` are the planner's own findings: it overwrites them.
-    `rerun_from` names the step of `retry_of` from which a rerun performs anew; `parent` comes from owners alone.
+    `rerun_from` names the step of `retry_of` from which a rerun performs anew. What follows `parent` comes from owners
+    alone: a child's requester is its parent's; `cancelled` says why its parent needs it no more, so that it is recorded
+    as cancelled and never begins; `refused` is the planner's finding why it cannot run.
     """
 
     plan_digest: str
@@ -61,6 +66,9 @@ class CreateRun(Message, frozen=True, kw_only=True, tag="create_run"):
     reused: tuple[StepReused, ...] = ()
     parent: Parent | None = None
     priority: int | None = None
+    requester: Actor | None = None
+    cancelled: str | None = None
+    refused: ErrorInfo | None = None
 
 
 class StartRun(Message, frozen=True, kw_only=True, tag="start_run"):
@@ -160,6 +168,9 @@ RunCommand = (
     | DropAttempt
     | OverdueAttempt
     | DeliverEvent
+    | WatchRun
+    | NoteWatched
+    | NoteEventReceived
     | NoteChildStarted
     | ReportChild
     | NoteChildOutcomeReceived

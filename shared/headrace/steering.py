@@ -71,7 +71,11 @@ class OverdueAttempt(Message, frozen=True, kw_only=True, tag="overdue"):
 
 
 class DeliverEvent(Message, frozen=True, kw_only=True, tag="deliver_event"):
-    """An event that a step of the run may wait for: `source` is `trigger` or `run`. Again, or not waited for: nothing."""
+    """An event that a step of the run may wait for: `source` is `trigger` or `run`. Again, or not waited for: nothing.
+
+    Of another run (`run_id`), `watch_id` names the wait that it is for, and `version` its place in that run; `over`:
+    that run has ended, so that no other event of it will come.
+    """
 
     source: str
     name: str
@@ -79,6 +83,34 @@ class DeliverEvent(Message, frozen=True, kw_only=True, tag="deliver_event"):
     at: int
     data: Raw = NULL
     run_id: str | None = None
+    watch_id: str = ""
+    version: int = 0
+    over: bool = False
+
+
+class WatchRun(Message, frozen=True, kw_only=True, tag="watch_run"):
+    """A run waits for an event of this one, or (`name` empty) for its end. Again: the answer again."""
+
+    watch_id: str
+    by_run: str
+    workspace: str
+    name: str = ""
+
+
+class NoteWatched(Message, frozen=True, kw_only=True, tag="watched"):
+    """The run that is waited for has the wait on record, or says in `refused` why not. Again: nothing."""
+
+    watch_id: str
+    refused: str = ""
+    run_id: str = ""
+
+
+class NoteEventReceived(Message, frozen=True, kw_only=True, tag="event_received"):
+    """The run that waits has this one's events up to `version`; `over`: it waits no more. Again: nothing."""
+
+    watch_id: str
+    version: int
+    over: bool = False
 
 
 # --- between a run and its children ------------------------------------------------------------------------------

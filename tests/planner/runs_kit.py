@@ -5,7 +5,7 @@ from typing import Any
 
 from headrace import codec, ids
 from headrace.decider import Context, Dispatch, Effect, MissingError, Rejection, Row, Stop, Tell
-from headrace.events.base import Actor, ErrorInfo
+from headrace.events.base import SYSTEM, Actor, ErrorInfo
 from headrace.events.runs import RunEvent
 from headrace.messages import Advance, ClaimWrite, CreateRun, LoseAttempt, ReportAttempt, ResolveApproval, RunCommand
 from headrace.plans import model
@@ -73,7 +73,8 @@ class Sim:
         self._kept_events = 0
 
     def create(self, inputs: dict[str, Any] | None = None, **more: Any) -> "Sim":
-        return self.do(CreateRun(plan_digest=self.digest, inputs=codec.raw(inputs or {}), **more), by=ANN)
+        by = SYSTEM if more.get("parent") else ANN
+        return self.do(CreateRun(plan_digest=self.digest, inputs=codec.raw(inputs or {}), **more), by=by)
 
     def do(self, command: RunCommand, *, by: Actor = ANN) -> "Sim":
         context = Context(now=self.now, stream_id=self.id, workspace=self.workspace, actor=by)

@@ -17,9 +17,12 @@ from headrace.events.steering import (
     PermitRequested,
     RunPaused,
     RunResumed,
+    RunWatched,
     SignalReceived,
     StepReused,
+    WaitRegistered,
     WaitStarted,
+    WatchConfirmed,
 )
 
 
@@ -57,6 +60,7 @@ class RunQueued(Event, frozen=True, kw_only=True, tag="run.queued"):
     rerun_from: str | None = None
     parent: Parent | None = None
     priority: int = 0
+    refused: bool = False
     reused: int = 0
 
 
@@ -83,6 +87,7 @@ class StepSucceeded(Event, frozen=True, kw_only=True, tag="step.succeeded"):
     arguments_digest: str | None = None
     iteration: int = 0
     child_id: str | None = None
+    event_id: str | None = None
 
 
 class StepFailed(Event, frozen=True, kw_only=True, tag="step.failed"):
@@ -275,7 +280,10 @@ RunEvent = (
     | PermitRequested
     | RunPaused
     | RunResumed
+    | RunWatched
     | SignalReceived
     | StepReused
+    | WaitRegistered
     | WaitStarted
+    | WatchConfirmed
 )

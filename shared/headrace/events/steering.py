@@ -27,6 +27,30 @@ class WaitStarted(Event, frozen=True, kw_only=True, tag="wait.started"):
     iteration: int = 0
 
 
+class WaitRegistered(Event, frozen=True, kw_only=True, tag="wait.registered"):
+    """Written when the run that a step waits for has the wait on record, so that it need not be asked again."""
+
+    step: str
+    run_id: str
+    iteration: int = 0
+
+
+class RunWatched(Event, frozen=True, kw_only=True, tag="run.watched"):
+    """Written when another run waits for an event of this one, or (`name` empty) for its end."""
+
+    watch_id: str
+    by_run: str
+    name: str = ""
+
+
+class WatchConfirmed(Event, frozen=True, kw_only=True, tag="watch.confirmed"):
+    """Written when a waiting run has this one's events up to `version` on record; `over`: it waits no more."""
+
+    watch_id: str
+    version: int
+    over: bool = False
+
+
 class SignalReceived(Event, frozen=True, kw_only=True, tag="signal.received"):
     """Written when somebody signals a run: kept until a step waits for that name; the oldest is taken first."""
 

@@ -9,7 +9,7 @@ import msgspec
 
 from headrace import codec
 from headrace.clock import Clock
-from headrace.decider import Context, Dispatch, Effect, MissingError, Rejection
+from headrace.decider import Context, Dispatch, Effect, MissingError, Rejection, Tell
 from headrace.errors import HeadraceError, NotFoundError, UnavailableError, UnprocessableError
 from headrace.events.base import Event
 from headrace.host import metrics
@@ -285,9 +285,9 @@ class Deciding:
                 if attempt_id in part.dispatched or self._knows(attempt_id):
                     continue
                 part.dispatched.add(attempt_id)
-                sent = msgspec.structs.replace(
-                    effect, order=_light(effect.order, part, None if suspect else part.trace)
-                )
+                trace = None if suspect else part.trace
+                sent = msgspec.structs.replace(effect, order=_light(effect.order, part, trace))
+            part.blobs.update(effect.bodies if isinstance(effect, Tell) else {})
             part.effects.append(Sent(sent, suspect))
             count += 1
         draft.emit(stream.stream_id, count)

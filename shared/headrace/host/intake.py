@@ -158,7 +158,7 @@ class Intake:
             actor = told.actor or SYSTEM
             if isinstance(command, ReportAttempt | AnnounceTool):
                 actor = _worker(command.worker)
-            item = Item(held, Origin.INBOX, told.stream_id, command, told.workspace, actor, body=body)
+            item = Item(held, Origin.INBOX, told.stream_id, command, told.workspace or None, actor, body=body)
             item.sequence, item.traceparent = delivery.sequence, _trace(told.traceparent)
             self._put(item)
 

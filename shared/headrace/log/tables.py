@@ -240,6 +240,33 @@ TABLES: Final[dict[str, Table]] = {
             "busy": "bool",
         },
     ),
+    "children": Table(
+        log=LOG_RUNS,
+        key=("id",),
+        columns={
+            "id": "text",
+            "workspace": "text",
+            "parent_id": "text",
+            "step": "text",
+            "item": "int",
+            "iteration": "int",
+            "attempt": "int",
+            "depth": "int",
+            "created_at": "bigint",
+        },
+    ),
+    "waits": Table(
+        log=LOG_RUNS,
+        key=("id",),
+        columns={
+            "id": "text",
+            "run_id": "text",
+            "step": "text",
+            "workspace": "text",
+            "name": "text",
+            "open": "bool",
+        },
+    ),
 }
 
 MAIN: Final = {LOG_RUNS: "runs", LOG_APPROVALS: "approvals", LOG_CATALOGUE: "plans", LOG_FLOW: "flows"}

@@ -8,6 +8,7 @@ import msgspec
 from headrace import codec
 from headrace.decider import Context
 from headrace.errors import ConflictError, NotAuthorizedError, NotConnectedError, NotFoundError
+from headrace.events.base import ErrorInfo
 from headrace.messages import CreateRun, RunCommand
 from headrace.plans.model import CallStep, GateStep, Plan
 from headrace.specs.rates import SETTING, parse
@@ -60,7 +61,9 @@ class RunPreparer:
             await self._reruns.check_settled(command, context)
         if not isinstance(command, CreateRun):
             return command
-        if self._admission is not None and command.parent is None:
+        if command.parent is not None:
+            return await self._child(command)
+        if self._admission is not None:
             await self._admission.admit(context.workspace)
         workflow = await self._workflow(command, context)
         plan, standing = await self._plan(command, context, workflow)
@@ -76,6 +79,28 @@ class RunPreparer:
             reused=await self._reruns.reused(command, context) if command.retry_of and command.rerun_from else (),
             workflow_version=command.workflow_version or (workflow["version"] if workflow else None),
         )
+
+    async def _child(self, command: CreateRun) -> CreateRun:
+        """Give the command with what can be found of a child: its parent has its permission and its connections.
+
+        What keeps it from running goes into the command, so that its parent is told; only an outage is raised.
+        """
+        if command.cancelled is not None:
+            return msgspec.structs.replace(command, refused=None)
+        try:
+            plan = await self._plans.get(command.plan_digest)
+        except NotFoundError as problem:
+            refused = ErrorInfo(type=problem.type, message=problem.message)
+            return msgspec.structs.replace(command, plan_digest="", refused=refused)
+        active = pools_of(plan) <= set(self._presence.pools())
+        given = codec.loads(command.connections) or {}
+        keys = {integration if name is None else f"{integration}/{name}" for integration, name in _wanted(plan)}
+        missing = sorted(keys - given.keys())
+        if not missing:
+            return msgspec.structs.replace(command, workers_active=active, refused=None)
+        message = f"not connected when its parent was created: {', '.join(missing)}"
+        refused = ErrorInfo(type=NotConnectedError.type, message=message, details={"integrations": missing})
+        return msgspec.structs.replace(command, workers_active=active, refused=refused)
 
     async def _workflow(self, command: CreateRun, context: Context) -> dict[str, Any] | None:
         if command.workflow is None:
@@ -141,9 +166,13 @@ def pools_of(plan: Plan) -> set[str]:
 
 
 def _wanted(plan: Plan) -> list[tuple[str, str | None]]:
-    """Give (integration, connection) as the steps name them; no name means the integration's own connection."""
+    """Give (integration, connection) as the steps, and those of sub-workflows, name them; no name: the integration's own."""
     wanted: dict[tuple[str, str | None], None] = {}
-    for step in plan.steps:
+    for pin in plan.workflows.values():
+        for key in pin.integrations:
+            named, _, connection = key.partition("/")
+            wanted[named, connection or None] = None
+    for step in (*plan.steps, *plan.compensations):
         if isinstance(step.body, CallStep):
             integration = plan.tools[step.body.tool].requires_connection
             if integration is not None:

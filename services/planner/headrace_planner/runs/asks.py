@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from headrace import codec, ids
-from headrace.decider import Context, Library
-from headrace.errors import StepError
-from headrace.events.runs import ApprovalRequested, RunEvent, StepSucceeded
+from headrace.decider import Context, Library, Rejection
+from headrace.errors import HeadraceError, NotFoundError, StepError
+from headrace.events.base import ErrorInfo
+from headrace.events.runs import ApprovalRequested, ApprovalResolved, RunEvent, RunFailed, StepFailed, StepSucceeded
 from headrace.messages import OpenApproval, ResolveApproval, SupersedeApproval
-from headrace.plans.model import ApprovalStep, PlanStep
+from headrace.plans.model import ApprovalStep, PlanStep, SubWorkflowStep
 from headrace.vocabulary import LOG_APPROVALS, LOG_PARTITIONS, MESSAGE_BYTES_MAX, ApprovalStatus
 from headrace_planner.runs.graph import tool_name
 from headrace_planner.runs.orders import scope_of
@@ -21,7 +22,7 @@ SHOWN_BYTES_MAX: Final = MESSAGE_BYTES_MAX // 2
 def for_run(run: Run, context: Context) -> ApprovalRequested:
     """Ask for the run's gated tools as a whole: the plan and these inputs."""
     tools = [
-        {"step": step.id, "tool": tool_name(step), "effect": run.graph.pins[step.id].effect}
+        {"step": step.id, **_use(run, step)}
         for step in run.graph.plan.steps
         if run.graph.gated(step.id) and not run.over(step.id)
     ]
@@ -43,10 +44,23 @@ def for_confirmation(run: Run, step: PlanStep, arguments: Any, context: Context)
         **_frame(run),
         "step": step.id,
         "prompt": "Perform this step?",
-        "tool": tool_name(step),
+        **_named(run, step),
         "arguments": arguments,
     }
     return _ask(run, context, shown, step.id, ("approver",), 1, None)
+
+
+def _use(run: Run, step: PlanStep) -> dict[str, Any]:
+    """Give what a step uses: its tool and effect, or the workflow that its child runs, by the plan's digest."""
+    pin = run.graph.pins.get(step.id)
+    return _named(run, step) if pin is None else {**_named(run, step), "effect": pin.effect}
+
+
+def _named(run: Run, step: PlanStep) -> dict[str, Any]:
+    child = run.graph.children.get(step.id)
+    if child is None or not isinstance(step.body, SubWorkflowStep):
+        return {"tool": tool_name(step)}
+    return {"workflow": step.body.workflow, "version": child.version, "workflow_plan_digest": child.digest}
 
 
 def _frame(run: Run) -> dict[str, Any]:
@@ -129,3 +143,32 @@ def approved(run: Run, ask: Ask, command: ResolveApproval) -> Sequence[RunEvent]
         "digest": ask.digest,
     }
     return (StepSucceeded(step=ask.step, output=codec.raw(output), started_at=ask.asked_at),)
+
+
+def resolve(run: Run, command: ResolveApproval) -> Sequence[RunEvent] | Rejection:
+    """Take the gatekeeper's outcome: what was asked goes on, or fails. Again: nothing."""
+    ask = run.data.asks.get(command.approval_id)
+    if ask is None:
+        return Rejection(NotFoundError(f"the run asked for no approval {command.approval_id}"))
+    if ask.status != ApprovalStatus.PENDING:
+        return ()
+    if command.digest != ask.digest:
+        message = f"the outcome is for {command.digest}, but the run asked about {ask.digest}"
+        return Rejection(HeadraceError(message))
+    resolved = ApprovalResolved(
+        approval_id=command.approval_id, step=ask.step, status=command.status, by=command.by, reason=command.reason
+    )
+    if run.halted:
+        return (resolved,)  # nothing waits for it any more
+    if command.status == ApprovalStatus.APPROVED:
+        return (resolved, *approved(run, ask, command))
+    who = ", ".join(actor.name for actor in command.by)
+    said = f"{command.status}{f' by {who}' if who else ''}{f': {command.reason}' if command.reason else ''}"
+    details = {"approval_id": ask.approval_id, "status": command.status}
+    if ask.step:
+        message = f"the approval of step {ask.step!r} was {said}"
+        error = ErrorInfo(type="confirmation_denied", message=message, details=details)
+        continued = run.graph.index[ask.step].on_error == "continue"
+        return (resolved, StepFailed(step=ask.step, error=error, continued=continued))
+    error = ErrorInfo(type="not_authorized", message=f"the run's gated tools were {said}", details=details)
+    return (resolved, RunFailed(error=error))

@@ -33,7 +33,7 @@ from headrace.plans.model import (
     WaitStep,
 )
 from headrace.vocabulary import RunStatus, StepStatus
-from headrace_planner.runs import asks, permits, undo
+from headrace_planner.runs import asks, children, permits, undo, waits
 from headrace_planner.runs.dashboard import dashboard_result
 from headrace_planner.runs.loops import next_round, rounds_over
 from headrace_planner.runs.orders import order_for, scope_of
@@ -49,7 +49,7 @@ def advance(run: Run, context: Context, library: Library) -> Sequence[RunEvent]:
     if data.undo is not None:
         return tuple(_broken_orders(run, library)) or permits.ask_limits(run, context) or undo.advance(run)
     if data.cancel is not None:
-        return () if data.active else (RunCancelled(by=data.cancel.by, reason=data.cancel.reason),)
+        return () if data.active or data.children else (RunCancelled(by=data.cancel.by, reason=data.cancel.reason),)
     if data.failed_step is not None:
         return (RunFailed(step=data.failed_step, error=_failure(run, data.failed_step)),)
     if permits.stands_in_line(run):
@@ -60,6 +60,7 @@ def advance(run: Run, context: Context, library: Library) -> Sequence[RunEvent]:
         tuple(_broken_orders(run, library))
         or tuple(_maps_over(run))
         or tuple(rounds_over(run, library))
+        or tuple(waits.answered(run))
         or _next_step(run, context, library)
         or permits.ask_limits(run, context)
         or (_end(run, library) if data.steps_done == len(run.graph.plan.steps) else ())
@@ -80,9 +81,9 @@ def _broken_orders(run: Run, library: Library) -> Iterator[RunEvent]:
     while run.unchecked:
         instance = run.unchecked[-1]
         trial = run.trial(instance)
-        if trial is not None and not trial.idle and instance not in failed:
+        if trial is not None and (trial.child or not trial.idle) and instance not in failed:
             try:
-                order_for(run, library, instance)
+                _check(run, library, instance)
             except MissingError:
                 if failed:
                     return  # first what failed is written down; then the body is asked for again
@@ -93,11 +94,23 @@ def _broken_orders(run: Run, library: Library) -> Iterator[RunEvent]:
                 step_id, index = instance
                 continued = run.goes_on(instance)
                 yield StepFailed(
-                    step=step_id, index=index, attempt=trial.attempt, error=told(problem), continued=continued
+                    step=step_id,
+                    index=index,
+                    attempt=trial.attempt,
+                    error=told(problem),
+                    continued=continued,
+                    child_id=trial.child,
                 )
                 continue
             run.checked.append(instance)
         run.unchecked.pop()
+
+
+def _check(run: Run, library: Library, instance: Instance) -> None:
+    if instance[0] in run.graph.children:
+        children.check(run, library, instance)
+    else:
+        order_for(run, library, instance)
 
 
 def _maps_over(run: Run) -> Iterator[RunEvent]:
@@ -137,6 +150,7 @@ def _begin(run: Run, step: PlanStep, context: Context, library: Library) -> Sequ
         return () if asked else (asks.for_run(run, context),)
     if step.confirm and not known.confirmed:
         arguments = step.body.arguments if isinstance(step.body, CallStep) else {}
+        arguments = step.body.inputs if isinstance(step.body, SubWorkflowStep) else arguments
         if not step.is_map:
             scope = scope_of(run, library, (step.id, None))
             arguments = run.graph.template(step.id, "arguments", arguments).resolve(scope)
@@ -169,8 +183,7 @@ def _begin_body(run: Run, step: PlanStep, context: Context, library: Library) ->
         case WaitStep(seconds=float(seconds)):
             return (TimerStarted(step=step.id, due_at=context.now + int(seconds * 1000)),)
         case WaitStep():
-            message = f"step {step.id!r}: waiting for signals and events is not built yet"
-            raise StepError(message, type="validation_error")
+            return waits.begin(run, step, step.body, context, library)
         case ApprovalStep():
             return (asks.for_step(run, step, step.body, context, library),)
         case LoopStep():

@@ -3,20 +3,15 @@
 from collections.abc import Sequence
 from typing import Final, assert_never
 
-from headrace import codec
 from headrace.decider import Context, Library, Rejection
-from headrace.errors import ConflictError, ForbiddenError, HeadraceError, NotFoundError, ValidationError
-from headrace.events.base import SYSTEM, Actor, ErrorInfo
+from headrace.errors import ConflictError, ForbiddenError, NotFoundError, ValidationError
+from headrace.events.base import SYSTEM, Actor
 from headrace.events.runs import (
     ApprovalReceived,
-    ApprovalResolved,
     CancelRequested,
     RunCancelled,
     RunEvent,
-    RunFailed,
-    RunQueued,
     RunStarted,
-    StepFailed,
 )
 from headrace.messages import (
     Advance,
@@ -39,7 +34,9 @@ from headrace.steering import (
     GrantPermit,
     NoteChildOutcomeReceived,
     NoteChildStarted,
+    NoteEventReceived,
     NotePermitQueued,
+    NoteWatched,
     OverdueAttempt,
     PauseRun,
     RefusePermit,
@@ -47,22 +44,37 @@ from headrace.steering import (
     ResumeRun,
     SettleOutcome,
     SignalRun,
+    WatchRun,
     YieldPermit,
 )
 from headrace.vocabulary import (
     CANCEL_GRACE_S,
-    ApprovalStatus,
-    Automation,
     RunStatus,
 )
-from headrace_planner.runs import asks, attempts, begin, limits, pauses, permits, settling, times, undo
+from headrace_planner.runs import (
+    asks,
+    attempts,
+    begin,
+    children,
+    creating,
+    limits,
+    parents,
+    pauses,
+    permits,
+    settling,
+    times,
+    undo,
+    waits,
+    watches,
+)
 from headrace_planner.runs.graph import Graph
-from headrace_planner.runs.inputs import accept, priority
 from headrace_planner.runs.loops import rounds_named
 from headrace_planner.runs.state import Run
 
 Decision = Sequence[RunEvent] | Rejection
 NOTHING: Final[Decision] = ()
+AnsweredAnyway = NoteChildStarted | ReportChild | watches.BetweenRuns
+Said = AnsweredAnyway | NoteChildOutcomeReceived
 
 
 def decide(run: Run, command: RunCommand, context: Context, library: Library, graph: Graph | None) -> Decision:
@@ -75,10 +87,14 @@ def decide(run: Run, command: RunCommand, context: Context, library: Library, gr
 
 def _decide(run: Run, command: RunCommand, context: Context, library: Library, graph: Graph | None) -> Decision:
     if isinstance(command, CreateRun):
-        return NOTHING if run.exists else _create(command, context, graph)
+        if command.parent is not None:
+            return parents.born(run, command, context, graph, creating.create, _cancel)
+        return NOTHING if run.exists else creating.create(command, context, graph)
     if not run.exists:
-        if isinstance(command, permits.FromKey):
-            return NOTHING  # what such a run holds is given back: see its receipts
+        if isinstance(command, permits.FromKey | AnsweredAnyway):
+            return (
+                NOTHING  # what such a run holds is given back, and whoever tells it something is answered: see receipts
+            )
         return Rejection(NotFoundError(f"there is no run {context.stream_id}"))
     match command:
         case Advance():
@@ -99,7 +115,7 @@ def _decide(run: Run, command: RunCommand, context: Context, library: Library, g
             ask = run.data.asks.get(approval_id)
             return NOTHING if ask is None or ask.received or run.final else (ApprovalReceived(approval_id=approval_id),)
         case ResolveApproval():
-            return _resolve(run, command)
+            return asks.resolve(run, command)
         case PauseRun():
             return pauses.pause(run, command, context)
         case ResumeRun():
@@ -115,47 +131,43 @@ def _decide(run: Run, command: RunCommand, context: Context, library: Library, g
             return limits.drop(run, command, context)
         case OverdueAttempt():
             return _started(run, attempts.overdue(run, command, context))
-        case SignalRun() | DeliverEvent() | NoteChildStarted() | ReportChild() | NoteChildOutcomeReceived():
-            return Rejection(ConflictError(f"{type(command).__name__} is not built yet"))
+        case SignalRun():
+            return waits.signal(run, command, context)
+        case (
+            DeliverEvent()
+            | NoteChildStarted()
+            | ReportChild()
+            | NoteChildOutcomeReceived()
+            | WatchRun()
+            | NoteWatched()
+            | NoteEventReceived()
+        ):
+            return _hear(run, command, context, library)
         case _:
             assert_never(command)
 
 
-def _create(command: CreateRun, context: Context, graph: Graph | None) -> Decision:
-    if graph is None:
-        return Rejection(NotFoundError(f"there is no plan {command.plan_digest}"))
-    may(context.actor, "run")
-    plan = graph.plan
-    trigger = codec.loads(command.trigger)
-    if trigger and plan.automation == Automation.MANUAL:
-        return Rejection(ConflictError(f"{plan.name!r} is started by people only (automation: manual)"))
-    inputs = accept(plan.inputs, codec.loads(command.inputs))
-    return (
-        RunQueued(
-            kind=plan.kind,
-            plan_digest=command.plan_digest,
-            inputs=codec.raw(inputs),
-            inputs_digest=codec.digest(inputs),
-            requester=context.actor,
-            workflow=command.workflow,
-            workflow_version=command.workflow_version,
-            trigger=command.trigger,
-            automation=plan.automation,
-            authorized=command.authorized,
-            attempt=command.attempt,
-            retry_of=command.retry_of,
-            rerun_from=command.rerun_from,
-            reused=len(command.reused),
-            parent=command.parent,
-            subject=command.subject,
-            stage=command.stage,
-            labels=command.labels,
-            priority=priority(plan.priority if command.priority is None else command.priority),
-            connections=command.connections,
-            workers_active=command.workers_active,
-        ),
-        *command.reused,
-    )
+def _hear(run: Run, command: Said, context: Context, library: Library) -> Decision:
+    """Take the word of another run, or of what brings a trigger's event."""
+    match command:
+        case NoteChildStarted():
+            return _started(run, children.started(run, command))
+        case ReportChild():
+            return _started(run, children.reported(run, command, context, library))
+        case NoteChildOutcomeReceived():
+            return parents.received(run)
+        case DeliverEvent(source=waits.RUN):
+            return watches.hear(run, command, library)
+        case DeliverEvent():
+            return waits.deliver(run, command, library)
+        case WatchRun():
+            return watches.watch(run, command)
+        case NoteWatched():
+            return watches.registered(run, command)
+        case NoteEventReceived():
+            return watches.confirmed(run, command)
+        case _:
+            assert_never(command)
 
 
 def _start(run: Run, context: Context) -> Decision:
@@ -186,7 +198,7 @@ def _cancel(run: Run, command: CancelRun, context: Context) -> Decision:
 
 
 def _end(run: Run, by: Actor, reason: str) -> Decision:
-    if run.data.active == 0:
+    if run.data.active == 0 and not run.data.children:
         return (RunCancelled(by=by, reason=reason),)
     return (CancelRequested(by=by, reason=reason),)
 
@@ -205,31 +217,3 @@ def _wake(run: Run, context: Context) -> Decision:
     if deadline is not None and context.now >= deadline:
         return (limits.run_over(run),)
     return times.due(run, context.now)
-
-
-def _resolve(run: Run, command: ResolveApproval) -> Decision:
-    ask = run.data.asks.get(command.approval_id)
-    if ask is None:
-        return Rejection(NotFoundError(f"the run asked for no approval {command.approval_id}"))
-    if ask.status != ApprovalStatus.PENDING:
-        return NOTHING
-    if command.digest != ask.digest:
-        message = f"the outcome is for {command.digest}, but the run asked about {ask.digest}"
-        return Rejection(HeadraceError(message))
-    resolved = ApprovalResolved(
-        approval_id=command.approval_id, step=ask.step, status=command.status, by=command.by, reason=command.reason
-    )
-    if run.halted:
-        return (resolved,)  # nothing waits for it any more
-    if command.status == ApprovalStatus.APPROVED:
-        return (resolved, *asks.approved(run, ask, command))
-    who = ", ".join(actor.name for actor in command.by)
-    said = f"{command.status}{f' by {who}' if who else ''}{f': {command.reason}' if command.reason else ''}"
-    details = {"approval_id": ask.approval_id, "status": command.status}
-    if ask.step:
-        message = f"the approval of step {ask.step!r} was {said}"
-        error = ErrorInfo(type="confirmation_denied", message=message, details=details)
-        continued = run.graph.index[ask.step].on_error == "continue"
-        return (resolved, StepFailed(step=ask.step, error=error, continued=continued))
-    error = ErrorInfo(type="not_authorized", message=f"the run's gated tools were {said}", details=details)
-    return (resolved, RunFailed(error=error))

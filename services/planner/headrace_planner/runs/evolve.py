@@ -39,9 +39,12 @@ from headrace.events.steering import (
     PermitRequested,
     RunPaused,
     RunResumed,
+    RunWatched,
     SignalReceived,
     StepReused,
+    WaitRegistered,
     WaitStarted,
+    WatchConfirmed,
 )
 from headrace.vocabulary import (
     STEP_FINAL,
@@ -50,7 +53,7 @@ from headrace.vocabulary import (
     RunStatus,
     StepStatus,
 )
-from headrace_planner.runs import loops, outcomes, pauses, permits, reuse, settling, undo
+from headrace_planner.runs import children, loops, outcomes, pauses, permits, reuse, settling, undo, waits, watches
 from headrace_planner.runs.graph import Graph
 from headrace_planner.runs.instances import end, free_all, hold, make_ready, map_started, stop_all
 from headrace_planner.runs.state import Ask, Run, StepState
@@ -67,6 +70,7 @@ def evolve(run: Run, event: RunEvent, at: int, graph: Graph | None = None) -> Ru
     _apply(run, event, at, graph)
     undo.go_on(run, at)
     run.data.version += 1
+    watches.listen(run, event, at)
     _account(run, at)
     return run
 
@@ -115,12 +119,17 @@ def _apply(run: Run, event: RunEvent, at: int, graph: Graph | None) -> None:  # 
         case StepReused():
             if reuse.reused(run, event, at):
                 _begin(run)
-        case WaitStarted() | SignalReceived() | ChildStarted() | ChildEnded():
-            pass
+        case WaitStarted() | SignalReceived():
+            waits.remember(run, event, at)
+        case WaitRegistered() | RunWatched() | WatchConfirmed():
+            watches.remember(run, event, at)
+        case ChildStarted() | ChildEnded():
+            children.remember(run, event, at)
         case PermitRequested() | PermitQueued() | PermitGranted() | PermitRefused():
             permits.remember(run, event, at)
         case LateResultKept(attempt_id=attempt_id):
             run.data.late.append(attempt_id)
+            run.data.children.pop(attempt_id, None)
         case RunSucceeded() | RunFailed() | RunCancelled():
             _over(run, event, at)
         case _:
@@ -138,7 +147,7 @@ def _queued(run: Run, event: RunQueued, at: int, graph: Graph | None) -> None:
     run.data.left = {step.id: len(step.needs) for step in graph.plan.steps if step.needs}
     if event.automation == Automation.HUMAN_APPROVAL:
         run.data.status = RunStatus.WAITING
-    elif not event.reused:
+    elif not event.reused and not event.refused:
         _begin(run)
 
 
@@ -191,7 +200,8 @@ def _over(run: Run, event: RunSucceeded | RunFailed | RunCancelled, at: int) -> 
         case RunFailed(error=error):
             run.data.error = error
             _finish(run, RunStatus.FAILED, at)
-        case RunCancelled(reason=reason):
+        case RunCancelled(reason=reason, by=by):
+            run.data.cancelled_by = by.name if run.queued.parent else ""
             run.data.error = ErrorInfo(type="cancelled", message=reason or "cancelled")
             _finish(run, RunStatus.CANCELLED, at)
         case _:
@@ -204,6 +214,7 @@ def _finish(run: Run, status: RunStatus, at: int) -> None:
     run.data.finished_at = at
     run.data.active = 0
     run.data.ready.clear()
+    run.data.signals.clear()
     for step in run.graph.plan.steps:
         known = run.data.steps.get(step.id)
         if known is None or known.status not in STEP_FINAL:
@@ -213,7 +224,7 @@ def _finish(run: Run, status: RunStatus, at: int) -> None:
                 known.map.cut.extend(sorted(known.map.open))
                 known.map.open.clear()
             known.status = StepStatus.SKIPPED if status == RunStatus.SUCCEEDED else StepStatus.CANCELLED
-            known.due_at = None
+            known.due_at = known.wait = None
             known.finished_at = at
 
 
@@ -232,7 +243,7 @@ def _account(run: Run, at: int) -> None:
 
 
 def _waits(run: Run) -> bool:
-    if run.data.paused is not None:
+    if run.data.paused is not None or run.data.children:
         return True
     if any(ask.status == ApprovalStatus.PENDING for ask in run.data.asks.values()):
         return True

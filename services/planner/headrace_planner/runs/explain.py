@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from headrace.decider import Reason
 from headrace.vocabulary import ApprovalStatus, Automation, StepStatus, WaitingFor
-from headrace_planner.runs import permits
+from headrace_planner.runs import children, permits, waits
 from headrace_planner.runs.settling import question
 from headrace_planner.runs.state import Run
 
@@ -44,6 +44,8 @@ def explain(run: Run) -> Sequence[Reason]:
                 )
             )
     reasons.extend(permits.reasons(run))
+    reasons.extend(waits.reasons(run))
+    reasons.extend(children.reasons(run))
     for step_id, known in data.steps.items():
         if known.status == StepStatus.WAITING and known.due_at is not None:
             reasons.append(

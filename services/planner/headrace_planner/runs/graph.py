@@ -17,6 +17,7 @@ from headrace.plans.model import (
     ToolPin,
     TransformStep,
     WaitStep,
+    WorkflowPin,
 )
 from headrace.vocabulary import Access, Effect
 
@@ -29,6 +30,7 @@ class Graph:
     __slots__ = (
         "_templates",
         "calls",
+        "children",
         "digest",
         "index",
         "inside",
@@ -58,7 +60,10 @@ class Graph:
         self.limitable: frozenset[str] = frozenset(
             step_id for step_id, pin in self.pins.items() if pin.rate_limit or pin.requires_connection
         )
-        self.calls: frozenset[str] = frozenset(step.id for step in every if tool_name(step) and not step.is_map)
+        self.children: dict[str, WorkflowPin] = {step.id: pin for step in every if (pin := self._child(step))}
+        self.calls: frozenset[str] = frozenset(
+            step.id for step in every if (tool_name(step) or step.id in self.children) and not step.is_map
+        )
         self.maps: tuple[str, ...] = tuple(step.id for step in plan.steps if step.is_map)
         self.roots: tuple[str, ...] = tuple(step.id for step in plan.steps if not step.needs and not step.parent)
         self.loops: tuple[str, ...] = tuple(step.id for step in plan.steps if isinstance(step.body, LoopStep))
@@ -81,8 +86,22 @@ class Graph:
             raise ValidationError(message)
         return pin
 
+    def _child(self, step: PlanStep) -> WorkflowPin | None:
+        if not isinstance(step.body, SubWorkflowStep):
+            return None
+        pin = self.plan.workflows.get(step.body.workflow)
+        if pin is None:
+            message = (
+                f"plan {self.digest} is broken: step {step.id!r} runs {step.body.workflow!r}, which it does not pin"
+            )
+            raise ValidationError(message)
+        return pin
+
     def gated(self, step_id: str) -> bool:
-        """Tell whether a step's tool needs an approval, or that of what undoes it."""
+        """Tell whether a step's tool needs an approval, or a tool of its child, or that of what undoes it."""
+        child = self.children.get(step_id)
+        if child is not None and child.gated:
+            return True
         pins = (self.pins.get(step_id), self.pins.get(self.undo.get(step_id, "")))
         return any(pin is not None and pin.access == Access.GATED for pin in pins)
 

@@ -4,6 +4,7 @@ from headrace.codec import NULL
 from headrace.events.runs import MapStarted
 from headrace.vocabulary import MAP_IN_FLIGHT_MAX, STEP_FINAL, StepStatus
 from headrace_planner.runs import limits
+from headrace_planner.runs.kept import Child
 from headrace_planner.runs.quotas import quota_of
 from headrace_planner.runs.state import Instance, MapState, Run, StepState, Try
 
@@ -68,9 +69,16 @@ def _leave_line(run: Run, instance: Instance, trial: Try) -> None:
 
 
 def _set_going(run: Run, instance: Instance, trial: Try) -> None:
-    step_id, _ = instance
-    run.data.active += 1
+    step_id, index = instance
     step = run.graph.index[step_id]
+    if step_id in run.graph.children:
+        trial.child = run.child_id(instance, trial.attempt, run.at)
+        round_ = run.step(step_id).iteration
+        run.data.children[trial.child] = Child(
+            step=step_id, attempt=trial.attempt, asked_at=run.at, index=index, iteration=round_
+        )
+    else:
+        run.data.active += 1
     if step.queue_timeout_s is not None:
         trial.since = run.at
     if step.step_timeout_s is not None:
@@ -109,7 +117,7 @@ def end(run: Run, step_id: str, status: StepStatus, at: int) -> None:
         return
     known.status = status
     known.finished_at = at
-    known.due_at = known.timed_since = None
+    known.due_at = known.timed_since = known.wait = None
     run.data.steps_done += not run.graph.index[step_id].compensates
     run.decoded.pop(("step", step_id), None)
     run.decoded.pop(("items", step_id), None)
@@ -167,7 +175,7 @@ def cut(run: Run, step_id: str) -> None:
 
 
 def stop_all(run: Run) -> None:
-    """Note every attempt that is out, so that it is stopped; what waits to be tried again is not.
+    """Note every attempt that is out, so that it is stopped; what waits to be tried again is not. Children end later.
 
     A write that may have happened and can be undone stays open: only when a person has spoken is known whether to.
     """
@@ -176,5 +184,5 @@ def stop_all(run: Run) -> None:
         assert trial is not None, "what is under way has a try"
         if not trial.idle:
             run.stopped.append((instance, trial.attempt))
-        elif trial.unknown is None or instance[0] not in run.graph.undo:
+        elif trial.child is None and (trial.unknown is None or instance[0] not in run.graph.undo):
             close(run, instance)

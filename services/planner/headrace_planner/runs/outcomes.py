@@ -4,7 +4,7 @@ from typing import assert_never
 
 from headrace.events.runs import AttemptFailed, StepFailed, StepRetried, StepSucceeded, WriteClaimed
 from headrace.vocabulary import ATTEMPTS_KEPT_MAX, AttemptStatus, StepStatus
-from headrace_planner.runs import undo
+from headrace_planner.runs import undo, waits
 from headrace_planner.runs.instances import close, cut, end, open_instance, open_next_item
 from headrace_planner.runs.state import Instance, Run, Tried, Try
 from headrace_planner.runs.times import will_retry
@@ -12,6 +12,8 @@ from headrace_planner.runs.times import will_retry
 
 def remember(run: Run, event: StepSucceeded | StepFailed | StepRetried | AttemptFailed | WriteClaimed, at: int) -> None:
     """Remember a worker's word, or the planner's own, about a step."""
+    if isinstance(event, StepSucceeded | StepFailed | AttemptFailed) and event.child_id is not None:
+        run.data.children.pop(event.child_id, None)
     match event:
         case StepSucceeded():
             _succeeded(run, event, at)
@@ -31,6 +33,7 @@ def _succeeded(run: Run, event: StepSucceeded, at: int) -> None:
     known = run.step(event.step)
     instance = (event.step, event.index)
     undo.keep(run, event)
+    waits.taken(run, event)
     close(run, instance)
     known.artifacts.extend((event.index, event.attempt_id, at, kept) for kept in event.artifacts)
     if event.index is not None:

@@ -13,6 +13,7 @@ from headrace.events.runs import (
     RunSucceeded,
 )
 from headrace.messages import (
+    CreateRun,
     NoteApprovalReceived,
     NoteOutcomeReceived,
     ResolveApproval,
@@ -21,7 +22,7 @@ from headrace.messages import (
 )
 from headrace.vocabulary import LOG_APPROVALS, ApprovalStatus
 from headrace.wire import Interrupt
-from headrace_planner.runs import asks, permits
+from headrace_planner.runs import asks, children, parents, permits, watches
 from headrace_planner.runs.limits import queue_until
 from headrace_planner.runs.orders import order_for
 from headrace_planner.runs.state import Ask, Instance, Run
@@ -36,6 +37,9 @@ def react(run: Run, event: RunEvent) -> Iterator[Effect]:
     if isinstance(event, ApprovalRequested):
         yield _tell(run, run.data.asks[event.approval_id])
     yield from permits.told_to_keys(run, event)
+    yield from children.dismissed(run, event)
+    yield from parents.ended(run, event)
+    yield from watches.spread(run, event)
     if isinstance(event, RunCancelled | RunFailed | RunSucceeded | CancelRequested):
         for ask in run.data.asks.values():
             if ask.status == ApprovalStatus.PENDING:
@@ -46,7 +50,10 @@ def receipts(run: Run, command: RunCommand, library: Library) -> Iterator[Effect
     """Give the orders that are ready to be sent, and the receipt that ends a gatekeeper's repeating."""
     while run.checked:
         instance = run.checked.pop()
-        if not run.final and run.trial(instance) is not None:
+        trial = None if run.final else run.trial(instance)
+        if trial is not None and trial.child is not None:
+            yield from children.create(run, library, instance)
+        elif trial is not None:
             yield _dispatch(run, library, instance)
     if isinstance(command, ResolveApproval):
         yield Tell(LOG_APPROVALS, command.approval_id, NoteOutcomeReceived(), run.data.workspace)
@@ -54,6 +61,11 @@ def receipts(run: Run, command: RunCommand, library: Library) -> Iterator[Effect
         yield _take_back(run, run.data.asks[command.approval_id])  # the first word of it came before the question
     if isinstance(command, permits.FromKey):
         yield from permits.receipts(run, command)
+    if isinstance(command, CreateRun):
+        yield from parents.receipts(run, command)
+    yield from children.receipts(run, command)
+    if isinstance(command, watches.BetweenRuns):
+        yield from watches.receipts(run, command)
     if isinstance(command, Wake) and run.exists:
         yield from _again(run)
 
@@ -86,6 +98,9 @@ def _dispatch(run: Run, library: Library, instance: Instance) -> Dispatch:
 def _again(run: Run) -> Iterator[Tell]:
     """Give the questions, and the questions taken back, that nobody confirmed yet; and the requests to keys."""
     yield from permits.again(run)
+    yield from children.again(run)
+    yield from parents.again(run)
+    yield from watches.again(run)
     for ask in asks.unheard(run):
         yield _take_back(run, ask) if run.final else _tell(run, ask)
 

@@ -28,7 +28,7 @@ def succeeded(run: Run, command: ReportAttempt, library: Library) -> Sequence[Ru
         if blocked is not None:
             return (ended(run, command, blocked),)
     try:
-        artifacts = _artifacts(run, step, command, library)
+        kept = artifacts(run, step, command, library)
         arguments_digest = order_for(run, library, instance).arguments_digest
     except StepError as problem:
         error = ErrorInfo(type=problem.type, message=problem.message, details=problem.details, plugin=problem.plugin)
@@ -41,7 +41,7 @@ def succeeded(run: Run, command: ReportAttempt, library: Library) -> Sequence[Ru
             attempt_id=command.attempt_id,
             output=command.output,
             blob=command.blob,
-            artifacts=artifacts,
+            artifacts=kept,
             evidence=command.evidence,
             worker=command.worker,
             started_at=command.started_at,
@@ -63,7 +63,7 @@ def _verdict_error(step: PlanStep, gate: GateStep, command: ReportAttempt) -> Er
     return ErrorInfo(type="precondition_failed", message=message, details=details, plugin=f"gate.{gate.gate}")
 
 
-def _artifacts(run: Run, step: PlanStep, command: ReportAttempt, library: Library) -> tuple[ArtifactInfo, ...]:
+def artifacts(run: Run, step: PlanStep, command: ReportAttempt, library: Library) -> tuple[ArtifactInfo, ...]:
     """Give the worker's artifacts, and the plan's own; one of both with the same type and value is one artifact."""
     kept = list(command.artifacts)
     if not step.artifacts:

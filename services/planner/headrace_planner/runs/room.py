@@ -12,6 +12,7 @@ from headrace.events.runs import RunEvent, RunQueued
 from headrace.events.upcasting import fingerprint
 from headrace.messages import ClaimWrite, CreateRun, LoseAttempt, ReportAttempt, RunCommand
 from headrace.plans import model
+from headrace.steering import DeliverEvent
 from headrace.vocabulary import CLAIM_GRANT_S, LOG_RUNS
 from headrace.wire import ClaimGrant
 from headrace_planner.runs import decide as deciding
@@ -24,6 +25,7 @@ from headrace_planner.runs.explain import explain
 from headrace_planner.runs.graph import Graph
 from headrace_planner.runs.state import Run, RunData
 from headrace_planner.runs.times import wake_after, wake_at
+from headrace_planner.runs.waits import attachments
 
 GRAPHS_MAX: Final = 512
 
@@ -59,7 +61,7 @@ class RunRoom:
 
     def decide(self, state: Run, command: RunCommand, context: Context) -> Sequence[RunEvent] | Rejection:
         """Say what happens; raises MissingError while a body must be fetched."""
-        graph = self._graph(command.plan_digest) if isinstance(command, CreateRun) else None
+        graph = self._graph(command.plan_digest) if isinstance(command, CreateRun) and command.plan_digest else None
         return deciding.decide(state, command, context, self._library, graph)
 
     def evolve(self, state: Run, event: RunEvent, at: int) -> Run:
@@ -112,8 +114,8 @@ class RunRoom:
         return list(projecting.rows(state, events))
 
     def attachments(self, command: RunCommand) -> Mapping[str, bytes]:
-        """Give nothing: the bodies that runs name are stored by their workers before."""
-        return {}
+        """Give the body of a large event; other bodies that runs name are stored by their workers before."""
+        return attachments(command) if isinstance(command, DeliverEvent) else {}
 
     def answer(self, state: Run, command: RunCommand) -> object:
         """Give what the caller meets after commit: a new run is queued, whatever its first batch already did."""

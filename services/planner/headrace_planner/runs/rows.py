@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
+import msgspec
+
 from headrace import codec, ids
 from headrace.codec import NULL
 from headrace.decider import Row
@@ -17,7 +19,7 @@ from headrace.vocabulary import (
     StepStatus,
     WaitingFor,
 )
-from headrace_planner.runs import permits, settling
+from headrace_planner.runs import children, parents, permits, settling, waits, watches
 from headrace_planner.runs.asks import unheard
 from headrace_planner.runs.state import Run, StepState, Tried
 from headrace_planner.runs.times import wake_at
@@ -34,7 +36,11 @@ def rows(run: Run, events: Sequence[RunEvent] | None) -> Iterator[Row]:
     if not run.exists:
         return
     yield Row("runs", _run(run))
-    for step_id in _changed(run, events):
+    if events is None or any(isinstance(event, RunQueued) for event in events):
+        yield from _lineage(run)
+    changed = _changed(run, events)
+    yield from waits.rows(run, events, changed)
+    for step_id in changed:
         known = run.data.steps.get(step_id)
         if known is None or _untouched(run, step_id, known):
             continue
@@ -68,7 +74,7 @@ def _added(step_id: str, events: Sequence[RunEvent]) -> int:
 
 def _run(run: Run) -> dict[str, Any]:
     data, queued = run.data, run.queued
-    waits = list(_waits(run))
+    waiting = list(_waits(run))
     return {
         "id": data.id,
         "workspace": data.workspace,
@@ -81,7 +87,7 @@ def _run(run: Run) -> dict[str, Any]:
         "plan_digest": queued.plan_digest,
         "inputs_digest": queued.inputs_digest,
         "status": str(data.status),
-        "waiting_for": waits[0]["for"] if waits and data.status == RunStatus.WAITING else None,
+        "waiting_for": waiting[0]["for"] if waiting and data.status == RunStatus.WAITING else None,
         "error_type": data.error.type if data.error else None,
         "error_message": data.error.message if data.error else None,
         "attempt": queued.attempt,
@@ -110,9 +116,10 @@ def _run(run: Run) -> dict[str, Any]:
                 "details": data.error.details,
                 "plugin": data.error.plugin,
             },
-            "waiting": waits,
+            "waiting": waiting,
             "open": [run.label(instance) for instance in run.under_way()[:OPEN_SHOWN_MAX]],
             **({"rerun_from": queued.rerun_from} if queued.rerun_from else {}),
+            **({"parent": msgspec.to_builtins(queued.parent)} if queued.parent else {}),
             "connections": sorted(codec.loads(queued.connections) or {}),
         },
         "wake_at": wake_at(run),
@@ -120,8 +127,28 @@ def _run(run: Run) -> dict[str, Any]:
     }
 
 
+def _lineage(run: Run) -> Iterator[Row]:
+    """Give the row that shows a child with its parent."""
+    parent = run.queued.parent
+    if parent is not None:
+        columns = {
+            "id": run.data.id,
+            "workspace": run.data.workspace,
+            "parent_id": parent.run_id,
+            "step": parent.step,
+            "item": parent.index,
+            "iteration": parent.iteration,
+            "attempt": parent.attempt,
+            "depth": parent.depth,
+            "created_at": run.data.created_at,
+        }
+        yield Row("children", columns)
+
+
 def _busy(run: Run) -> bool:
-    return any(True for _ in unheard(run)) or bool(permits.unheard(run)) or (not run.final and run.data.active > 0)
+    told = any(True for _ in unheard(run)) or bool(permits.unheard(run)) or parents.unheard(run)
+    told = told or any(True for _ in children.unheard(run)) or any(True for _ in watches.unheard(run))
+    return told or (not run.final and run.data.active > 0)
 
 
 def _waits(run: Run) -> Iterator[dict[str, Any]]:
@@ -151,6 +178,8 @@ def _waits(run: Run) -> Iterator[dict[str, Any]]:
             }
     yield from _unknown_outcomes(run)
     yield from permits.waits(run)
+    yield from waits.shown(run)
+    yield from children.waits(run)
     for step_id, known in run.data.steps.items():
         if known.due_at is not None:
             yield {

@@ -5,7 +5,7 @@ raises MissingError until the host has fetched it.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from headrace import codec
 from headrace.codec import Raw
@@ -15,6 +15,9 @@ from headrace.events.base import BlobRef, ErrorInfo
 from headrace.expressions.expression import parse
 from headrace.vocabulary import MAP_ITEMS_MAX
 from headrace_planner.runs.state import Run, StepState
+
+MISSING_KEY: Final = ("unknown key", "there is no")
+"""How an expression's reason begins that asks an event for what it does not have: such an event is not meant."""
 
 
 class RunScope:

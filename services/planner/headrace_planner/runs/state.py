@@ -13,8 +13,9 @@ from headrace.codec import NULL, Raw
 from headrace.events.base import Actor, ArtifactInfo, BlobRef, ErrorInfo, Evidence
 from headrace.events.runs import CancelRequested, RunQueued
 from headrace.events.steering import OutcomeLost, OutcomeSettled, RunPaused
-from headrace.vocabulary import RUN_FINAL, STEP_FINAL, ApprovalStatus, RunStatus, StepStatus
+from headrace.vocabulary import LOG_PARTITIONS, LOG_RUNS, RUN_FINAL, STEP_FINAL, ApprovalStatus, RunStatus, StepStatus
 from headrace_planner.runs.graph import Graph
+from headrace_planner.runs.kept import Child, Signal, Wait, Watch
 
 Instance = tuple[str, int | None]
 """A step, or one item of a map."""
@@ -24,7 +25,8 @@ class Try(msgspec.Struct, omit_defaults=True):
     """An instance that is under way: its attempt, and the claim of the worker that acts.
 
     `since` is when the attempt began to wait for a worker, kept where that may take only so long. `unknown` says that
-    its worker was lost while it acted: a person must say what happened. `limited` is the rate limit that it waits for.
+    its worker was lost while it acted: a person must say what happened. `limited` is the rate limit that it waits for,
+    `child` the run that performs it instead of a worker.
     """
 
     attempt: int = 1
@@ -37,11 +39,13 @@ class Try(msgspec.Struct, omit_defaults=True):
     since: int | None = None
     unknown: OutcomeLost | None = None
     limited: str | None = None
+    child: str | None = None
 
     @property
     def idle(self) -> bool:
-        """Tell whether the attempt is not with the workers: it waits for its next try, a rate limit or a person's word."""
-        return self.retry_at is not None or self.unknown is not None or self.limited is not None
+        """Tell whether the attempt is not with the workers: a child run has it, or it waits for something else."""
+        waits = self.retry_at is not None or self.unknown is not None or self.limited is not None
+        return waits or self.child is not None
 
 
 class Tried(msgspec.Struct, omit_defaults=True):
@@ -110,6 +114,7 @@ class StepState(msgspec.Struct, omit_defaults=True):
     reused_from: str | None = None
     spent_ms: int = 0
     timed_since: int | None = None
+    wait: Wait | None = None
 
 
 class Ask(msgspec.Struct, omit_defaults=True):
@@ -173,7 +178,9 @@ class RunData(msgspec.Struct, omit_defaults=True):
     """Everything a run remembers.
 
     `permits` are its requests to shared keys; `admitted` says that it holds its concurrency key, or needs none.
-    `limited` are the instances that wait for each rate limit, in order.
+    `limited` are the instances that wait for each rate limit, in order. `children` are child runs by id, also those
+    that are not needed any more, until they say how they ended; `reported` says that this run's parent knows its end.
+    `signals` are kept until a step takes them, `taken` the ids of the last signals and events that ended a wait.
     """
 
     id: str
@@ -208,6 +215,12 @@ class RunData(msgspec.Struct, omit_defaults=True):
     limited: dict[str, list[Instance]] = {}
     done: list[Done] = []
     undo: Undo | None = None
+    children: dict[str, Child] = {}
+    reported: bool = False
+    cancelled_by: str = ""
+    signals: list[Signal] = []
+    taken: list[str] = []
+    watches: dict[str, Watch] = {}
 
 
 class Run:
@@ -268,8 +281,11 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Tell whether the run is over and nobody is asked anything any more: it needs no wake-up."""
-        return self.final and not any(ask.status == ApprovalStatus.PENDING for ask in self.data.asks.values())
+        """Tell whether the run is over and everybody knows: nobody is asked or told anything any more."""
+        data = self.data
+        if not self.final or data.children or data.watches or (self.queued.parent is not None and not data.reported):
+            return False
+        return not any(ask.status == ApprovalStatus.PENDING for ask in data.asks.values())
 
     @property
     def halted(self) -> bool:
@@ -365,6 +381,12 @@ class Run:
         step_id, index = instance
         known = self.data.steps.get(step_id)
         return ids.instance(step_id, index, known.iteration if known else 0)
+
+    def child_id(self, instance: Instance, attempt: int, at: int) -> str:
+        """Give the id of the run that performs an attempt which begins at a time: the same parts give the same id."""
+        label = self.label(instance)
+        partition = ids.partition_for(LOG_PARTITIONS[LOG_RUNS], self.data.id, label, str(attempt))
+        return ids.derive(ids.RUN, at, partition, self.data.id, label, str(attempt))
 
     def attempt_id(self, instance: Instance, attempt: int) -> str:
         """Give the id of an attempt: the same parts always give the same id."""

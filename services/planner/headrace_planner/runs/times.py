@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from headrace import codec
 from headrace.events.runs import RunEvent, StepRetried, StepSucceeded
 from headrace.vocabulary import BATCH_EVENTS_MAX, CANCEL_GRACE_S, TELL_REPEAT_S, StepStatus
-from headrace_planner.runs import limits, permits
+from headrace_planner.runs import children, limits, parents, permits, waits, watches
 from headrace_planner.runs.asks import unheard
 from headrace_planner.runs.state import Instance, Run
 
@@ -27,7 +27,7 @@ def due(run: Run, now: int) -> list[RunEvent]:
     over = list(limits.steps_over(run, now))
     ended = {event.step for event in over}
     again = [event for event in retries_due(run, now) if event.step not in ended]
-    return [*over, *timers_over(run, now), *again]
+    return [*over, *timers_over(run, now), *waits.expired(run, now), *again]
 
 
 def timers_over(run: Run, now: int) -> Iterator[RunEvent]:
@@ -68,6 +68,12 @@ def _times(run: Run) -> Iterator[int]:
     if not run.exists:
         return
     again = int(TELL_REPEAT_S * 1000)
+    for child in children.unheard(run):
+        yield child.asked_at + again
+    for since in watches.unheard(run):
+        yield since + again
+    if parents.unheard(run):
+        yield (data.finished_at or data.created_at) + again
     for ask in unheard(run):
         yield (data.finished_at or data.created_at if run.final else ask.asked_at) + again
     if run.final:
@@ -85,6 +91,8 @@ def _times(run: Run) -> Iterator[int]:
     for step_id, known in data.steps.items():
         if known.due_at is not None:
             yield known.due_at
+        if known.wait is not None and known.wait.expires_at is not None:
+            yield known.wait.expires_at
         if known.timed_since is not None and (until := limits.step_deadline(run, step_id, known)) is not None:
             yield until
     retry = None if data.paused is not None else _next_retry(run)

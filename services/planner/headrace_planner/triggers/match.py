@@ -16,11 +16,10 @@ from headrace.expressions.expression import parse
 from headrace.expressions.scope import Values
 from headrace.expressions.template import template
 from headrace.vocabulary import IDEMPOTENCY_KEY_CHARS_MAX
+from headrace_planner.runs.scope import MISSING_KEY
 
 EVENT: Final = "event"
 CLOUD_EVENT_NEEDS: Final = ("specversion", "id", "source", "type")
-MISSING_KEY: Final = ("unknown key", "there is no")
-"""How an expression's reason begins that asks for what the event does not have: such an event is not meant."""
 
 
 class Trigger(msgspec.Struct, frozen=True):

@@ -16,7 +16,15 @@ from headrace.testing.checker.history import Finding
 HISTORY: Final = "history"
 TERMINAL: Final = frozenset({"run.succeeded", "run.failed", "run.cancelled"})
 AFTER_THE_END: Final = frozenset(
-    {"attempt.late", "approval.resolved", "child.ended", "permit.queued", "permit.granted", "permit.refused"}
+    {
+        "attempt.late",
+        "approval.resolved",
+        "child.ended",
+        "watch.confirmed",
+        "permit.queued",
+        "permit.granted",
+        "permit.refused",
+    }
 )
 """What may follow a run's terminal event: late news that changes nothing."""
 OVER: Final = frozenset({"step.succeeded", "step.failed", "step.skipped", "step.reused"})

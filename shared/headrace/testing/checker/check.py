@@ -84,7 +84,10 @@ async def settled(log: ReadLog, now_ms: int) -> list[Finding]:
 
 async def _stuck(log: ReadLog, row: dict[str, Any], now_ms: int) -> str | None:
     """Say why an open run counts as stuck; None when it waits, named, for somebody outside."""
-    waits = row["waiting_for"]
+    named = [waits["for"] for waits in (row["detail"] or {}).get("waiting", ())]
+    waits = row["waiting_for"] or (named[0] if named else None)
+    if row["status"] == "queued" and waits == "concurrency":
+        return await _held_up(log, row)
     if row["status"] != "waiting":
         return f"it is {row['status']}"
     if waits == "approval":

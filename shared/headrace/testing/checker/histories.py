@@ -20,10 +20,11 @@ AFTER_THE_END: Final = frozenset(
         "attempt.late",
         "approval.resolved",
         "child.ended",
-        "watch.confirmed",
         "permit.queued",
         "permit.granted",
         "permit.refused",
+        "run.purged",
+        "watch.confirmed",
     }
 )
 """What may follow a run's terminal event: late news that changes nothing."""

@@ -10,11 +10,14 @@ from collections.abc import Awaitable, Callable
 import headrace
 from headrace import codec
 from headrace.errors import StepError
+from headrace.events.runs import WriteClaimed
 from headrace.log.port import Recorded
+from headrace.messages import CreateRun, LoseAttempt
 from headrace.ports.tool import ToolContext
+from headrace.steering import PauseRun, ResumeRun, SettleOutcome
 from headrace.testing import virtual
 from headrace.testing.engine import Engine
-from headrace.vocabulary import LOG_CATALOGUE, LOG_PARTITIONS
+from headrace.vocabulary import LOG_CATALOGUE, LOG_PARTITIONS, LOG_RUNS
 from tests.golden.histories import HISTORIES, About, Happened, History, folded, names, read, state_file, write
 from tests.tour.kit import workflow
 
@@ -41,6 +44,13 @@ async def send(text: str, context: ToolContext) -> dict[str, str]:
 async def ask(name: str) -> dict[str, str]:
     """Ask somebody who answers twice a minute."""
     return {"said": f"I am {name}"}
+
+
+@headrace.tool(pool="golden", effect="notify", access="auto")
+async def post(text: str, context: ToolContext) -> dict[str, str]:
+    """Put up a notice, which takes a while and cannot be taken back."""
+    await asyncio.sleep(20)
+    return {"posted": text}
 
 
 ASK = {"id": "ask", "approval": {"roles": ["approver"], "prompt": "Send it?"}}
@@ -140,6 +150,35 @@ async def shared(engine: Engine) -> None:
     await asyncio.sleep(5)
 
 
+async def steered(engine: Engine) -> None:
+    put_up = {
+        "id": "post",
+        "tool": "post",
+        "with": {"text": "{{ inputs.text }}"},
+        "timeout": {"queue": "5m", "step": "10m"},
+    }
+    done = {
+        "id": "done",
+        "depends_on": ["post"],
+        "transform": "{{ steps.post.output.posted }} for {{ inputs.days }} days",
+    }
+    inputs = {"text": {"type": "string", "default": "Lost: a cat"}, "days": {"type": "integer", "default": 7}}
+    run = await engine.run(workflow("steered", put_up, done, inputs=inputs))
+    await asyncio.sleep(5)
+    claim = next(event for event in run.history if isinstance(event, WriteClaimed))
+    lost = LoseAttempt(step="post", attempt=1, attempt_id=claim.attempt_id, worker=claim.worker)
+    await engine.ask(LOG_RUNS, lost, stream=run.id)
+    await engine.ask(LOG_RUNS, PauseRun(reason="somebody looks"), stream=run.id)
+    answer = SettleOutcome(step="post", answer="not_happened", reason="the wall is bare")
+    await engine.ask(LOG_RUNS, answer, stream=run.id)
+    await engine.ask(LOG_RUNS, ResumeRun(), stream=run.id)
+    await run.until("succeeded")
+    given = codec.raw({"text": "Lost: a cat", "days": 14})
+    again = CreateRun(plan_digest=run.row["plan_digest"], inputs=given, retry_of=run.id, rerun_from="done", attempt=2)
+    await engine.ask(LOG_RUNS, again)
+    await asyncio.sleep(5)
+
+
 STORIES: dict[Callable[[Engine], Awaitable[None]], tuple[str, ...]] = {
     chain: ("run", "pln", "wfl", "tol"),
     mapped: ("run",),
@@ -153,12 +192,13 @@ STORIES: dict[Callable[[Engine], Awaitable[None]], tuple[str, ...]] = {
     authorized: ("run", "apr", "pln"),
     connected: ("con",),
     shared: ("run", "flw"),
+    steered: ("run",),
 }
 """The stories, and which kinds of their streams are recorded; of announced tools the stories' own."""
 
 
 async def _tell(story: Callable[[Engine], Awaitable[None]]) -> dict[str, History]:
-    async with Engine(tools=[greet, send, ask]) as engine:
+    async with Engine(tools=[greet, send, ask, post]) as engine:
         await story(engine)
         streams: dict[tuple[str, str], list[Recorded]] = {}
         for log, count in LOG_PARTITIONS.items():

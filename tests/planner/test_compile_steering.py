@@ -63,6 +63,7 @@ def test_loops_that_do_not_fit_are_refused() -> None:
         id: c, condition: {expression: "true", then: [x]}
     """)
     )
+    assert any("there is no previous here" in said for said in problems_of('id: a, transform: "{{ previous.a }}"'))
     assert any("there is no iteration here" in said for said in problems_of('id: a, transform: "{{ iteration }}"'))
 
 

@@ -194,3 +194,21 @@ def test_what_is_over_is_neither_paused_nor_resumed() -> None:
     sim = Sim(plan(step("a", TransformStep(value=1)))).create()
     assert "cannot be paused: it is succeeded" in sim.do(PauseRun()).refused()
     assert "is over" in sim.do(ResumeRun()).refused()
+
+
+def test_a_round_reads_what_the_one_before_gave() -> None:
+    sim = Sim(
+        plan(
+            loop("again", "iteration < 3", "total", "one"),
+            call("one", parent="again"),
+            step(
+                "total",
+                TransformStep(value="{{ iteration == 1 ? 0 : previous.total.output + previous.one.output }}"),
+                parent="again",
+            ),
+            outputs="{{ steps.total.output + steps.one.output }}",
+        )
+    ).create()
+    for number in (1, 10, 100):
+        sim.report("one", number)
+    assert (sim.status, codec.loads(sim.run.data.outputs)) == ("succeeded", 111)

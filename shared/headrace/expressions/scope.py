@@ -5,10 +5,10 @@ from typing import Any, Final, Protocol
 
 STEPS: Final = "steps"
 ROOTS: Final = frozenset(
-    {"inputs", "trigger", STEPS, "variables", "run", "item", "index", "output", "event", "iteration"}
+    {"inputs", "trigger", STEPS, "variables", "run", "item", "index", "output", "event", "iteration", "previous"}
 )
 """Names that an expression may begin with. `item` and `index` exist inside a map, `output` in a step's own artifacts
-and outputs, `event` in a trigger's `when`."""
+and outputs, `event` in a trigger's `when`, `iteration` and `previous` in a loop's body."""
 
 
 class Scope(Protocol):

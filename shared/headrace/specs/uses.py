@@ -13,6 +13,7 @@ from headrace.specs.problems import Path
 BASE: Final = frozenset({"inputs", "trigger", STEPS, "variables", "run"})
 IN_MAP: Final = BASE | {"item", "index"}
 ITERATION: Final = "iteration"
+IN_LOOP: Final = frozenset({ITERATION, "previous"})
 TRIGGER: Final = frozenset({"trigger", "event"})
 
 
@@ -27,9 +28,12 @@ class Use(NamedTuple):
 
 
 def uses(step: Step, path: Path, *, repeated: bool = False) -> Iterator[Use]:
-    """Give every expression of a step; `repeated`: it belongs to the body of a loop, so that it sees the round."""
+    """Give every expression of a step.
+
+    `repeated`: it belongs to the body of a loop, so that it sees the round and what the one before gave.
+    """
     for use in _uses(step, path):
-        yield use._replace(roots=use.roots | {ITERATION}) if repeated else use
+        yield use._replace(roots=use.roots | IN_LOOP) if repeated else use
 
 
 def _uses(step: Step, path: Path) -> Iterator[Use]:

@@ -13,7 +13,7 @@ from headrace.events.steering import LoopIterated
 from headrace.plans.model import LoopStep, PlanStep
 from headrace.vocabulary import STEP_FINAL, StepStatus
 from headrace_planner.runs.instances import make_ready
-from headrace_planner.runs.scope import told, truth
+from headrace_planner.runs.scope import PREVIOUS, told, truth
 from headrace_planner.runs.state import Run, StepState
 
 
@@ -52,11 +52,18 @@ def iterated(run: Run, event: LoopIterated, at: int) -> None:
     loop.loop, loop.status, loop.started_at = event.count, StepStatus.RUNNING, loop.started_at or at
     if event.step in run.data.ready:
         run.data.ready.remove(event.step)
+    for place in [place for place in run.decoded if isinstance(place, tuple) and place[0] == PREVIOUS]:
+        del run.decoded[place]
     for step_id in run.graph.inside[event.step]:
         old = run.step(step_id)
         run.data.steps_done -= old.status in STEP_FINAL
         direct = run.graph.index[step_id].parent == event.step
-        run.data.steps[step_id] = StepState(iteration=old.iteration + direct, artifacts=old.artifacts, tried=old.tried)
+        run.data.steps[step_id] = StepState(
+            iteration=old.iteration + direct,
+            artifacts=old.artifacts,
+            tried=old.tried,
+            before=_kept(old) if event.count > 1 else None,
+        )
         run.decoded.pop(("step", step_id), None)
         needs = run.graph.index[step_id].needs
         if needs:
@@ -65,6 +72,13 @@ def iterated(run: Run, event: LoopIterated, at: int) -> None:
         step = run.graph.index[step_id]
         if step.parent == event.step and not step.needs:
             make_ready(run, step_id)
+
+
+def _kept(old: StepState) -> StepState | None:
+    """Give what the next round may read of a step: how it ended, and what it gave."""
+    if old.status not in STEP_FINAL:
+        return None
+    return StepState(status=old.status, output=old.output, blob=old.blob, map=old.map, error=old.error)
 
 
 def rounds_named(run: Run, decision: Sequence[RunEvent] | Rejection) -> Sequence[RunEvent] | Rejection:

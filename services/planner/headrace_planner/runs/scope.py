@@ -13,30 +13,35 @@ from headrace.decider import Library
 from headrace.errors import HeadraceError, StepError
 from headrace.events.base import BlobRef, ErrorInfo
 from headrace.expressions.expression import parse
-from headrace.vocabulary import MAP_ITEMS_MAX
+from headrace.vocabulary import MAP_ITEMS_MAX, STEP_FINAL
 from headrace_planner.runs.state import Run, StepState
 
 MISSING_KEY: Final = ("unknown key", "there is no")
 """How an expression's reason begins that asks an event for what it does not have: such an event is not meant."""
 
 
+PREVIOUS: Final = "previous"
+
+
 class RunScope:
     """The scope of a run's expressions; `extra` adds `item` and `index` in a map, `output` for artifacts."""
 
-    __slots__ = ("_extra", "_library", "_run")
+    __slots__ = ("_extra", "_library", "_loop", "_run")
 
-    def __init__(self, run: Run, library: Library, extra: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, run: Run, library: Library, extra: Mapping[str, Any] | None = None, loop: str = "") -> None:
         self._run = run
         self._library = library
         self._extra = extra or {}
+        self._loop = loop
 
     def root(self, name: str) -> Any:
         """Give a root other than `steps`; raises KeyError when there is none of that name here."""
         if name in self._extra:
             return self._extra[name]
-        known = self._run.decoded.get(name)
+        place = (PREVIOUS, self._loop) if name == PREVIOUS else name
+        known = self._run.decoded.get(place)
         if known is None:
-            known = self._run.decoded[name] = self._make(name)
+            known = self._run.decoded[place] = self._previous() if name == PREVIOUS else self._make(name)
         return known
 
     def step(self, step_id: str) -> Mapping[str, Any]:
@@ -74,8 +79,19 @@ class RunScope:
             case _:
                 raise KeyError(name)
 
-    def _view(self, step_id: str) -> dict[str, Any]:
-        known = self._run.peek(step_id)
+    def _previous(self) -> dict[str, Any]:
+        """Give what the steps of a loop's body gave in the round before; nothing in the first."""
+        if not self._loop:
+            raise KeyError(PREVIOUS)
+        found: dict[str, Any] = {}
+        for step_id in self._run.graph.inside[self._loop]:
+            before = self._run.peek(step_id).before
+            if before is not None:
+                found[step_id] = self._view(step_id, before)
+        return found
+
+    def _view(self, step_id: str, known: StepState | None = None) -> dict[str, Any]:
+        known = known or self._run.peek(step_id)
         view: dict[str, Any] = {
             "output": self._output(known),
             "status": str(known.status),
@@ -91,7 +107,7 @@ class RunScope:
                 for place, error in sorted(known.map.failed.items())
             ]
         named = self._run.graph.index[step_id].outputs
-        if named and self._run.over(step_id):
+        if named and known.status in STEP_FINAL:
             inner = RunScope(self._run, self._library, {**self._extra, "output": view["output"]})
             view["outputs"] = self._run.graph.template(step_id, "outputs", named).resolve(inner)
         return view
@@ -106,10 +122,13 @@ class RunScope:
 
 
 def scope_for(run: Run, library: Library, step_id: str, extra: Mapping[str, Any] | None = None) -> RunScope:
-    """Give the scope of a step's expressions: in a loop's body `iteration` is the round, 1 for the first."""
+    """Give the scope of a step's expressions.
+
+    In a loop's body `iteration` is the round, 1 for the first, and `previous` what its steps gave in the round before.
+    """
     parent = run.graph.index[step_id].parent
     own = {"iteration": run.peek(parent).loop} if parent else {}
-    return RunScope(run, library, {**own, **(extra or {})})
+    return RunScope(run, library, {**own, **(extra or {})}, parent)
 
 
 def undone_scope(run: Run, library: Library, step_id: str) -> RunScope:

@@ -85,7 +85,7 @@ class StepState(msgspec.Struct, omit_defaults=True):
     """Where a step stands. `iteration` counts the rounds of a loop's body; `loop` those that a loop has begun.
 
     `tried` are its last failed attempts, `settled` the last answer to an unknown outcome, `reused_from` the run whose
-    result stands. `spent_ms` and `timed_since` are its own clock, which runs only where the plan bounds it.
+    result stands. `before` is how the step ended in the round before. `spent_ms` and `timed_since` are its own clock, which runs only where the plan bounds it.
     """
 
     status: StepStatus = StepStatus.PENDING
@@ -114,6 +114,7 @@ class StepState(msgspec.Struct, omit_defaults=True):
     reused_from: str | None = None
     spent_ms: int = 0
     timed_since: int | None = None
+    before: "StepState | None" = None
     wait: Wait | None = None
 
 
@@ -215,6 +216,7 @@ class RunData(msgspec.Struct, omit_defaults=True):
     limited: dict[str, list[Instance]] = {}
     done: list[Done] = []
     undo: Undo | None = None
+    purged: bool = False
     children: dict[str, Child] = {}
     reported: bool = False
     cancelled_by: str = ""

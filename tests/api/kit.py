@@ -17,7 +17,7 @@ from headrace.client.client import Client
 from headrace.client.tokens import mint
 from headrace.clock import SystemClock
 from headrace.errors import UnavailableError
-from headrace.events.base import Actor, ArtifactInfo, BlobRef, ErrorInfo
+from headrace.events.base import Actor, ArtifactInfo, BlobRef, ErrorInfo, RateLimit
 from headrace.events.catalogue import ToolManifest
 from headrace.host.library import CachedLibrary
 from headrace.host.owner import OwnerHost
@@ -186,6 +186,20 @@ class World:
             stream = ids.definition("tol", WORKSPACE, name)
             await self._tell(LOG_CATALOGUE, stream, AnnounceTool(manifest=manifest, worker="wrk_one"))
         await until(self._all_known)
+
+    async def announce_limited(self, name: str, limit: RateLimit) -> None:
+        """Announce a tool with a rate limit, which the worker performs like `echo`."""
+        manifest = ToolManifest(
+            name=name, version="1", effect="read", access="auto", idempotent=True, pool=RUNNER,
+            input_schema=ANY, output_schema=ANY, rate_limit=limit,
+        )  # fmt: skip
+        stream = ids.definition("tol", WORKSPACE, name)
+        await self._tell(LOG_CATALOGUE, stream, AnnounceTool(manifest=manifest, worker="wrk_one"))
+
+        async def known() -> bool:
+            return bool(await self.log.rows("tools", {"workspace": WORKSPACE, "name": name}))
+
+        await until(known)
 
     async def _all_known(self) -> bool:
         return len(await self.log.rows("tools", {"workspace": WORKSPACE})) == len(TOOLS)

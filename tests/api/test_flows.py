@@ -7,6 +7,7 @@ import httpx2
 import pytest
 
 from headrace.clock import SystemClock
+from headrace.events.base import RateLimit
 from headrace.log.postgres import PostgresLog
 from tests.api.kit import World, living, step, until, workflow
 
@@ -130,3 +131,28 @@ async def test_a_workspace_with_too_many_unfinished_runs_is_told_which_limit_and
             return (await http.post("/runs", json={"plan_digest": digest})).status_code == 202
 
         await until(room)
+
+
+# --- rate limits -------------------------------------------------------------------------------------------------
+
+
+async def test_a_tool_shows_its_rate_limit_and_an_attempt_that_waits_for_it_says_until_when(
+    world: World, http: httpx2.AsyncClient
+) -> None:
+    await world.announce_limited("slow", RateLimit(limit=1, period_s=3_600))
+    assert (await got(http, "/tools/slow"))["rate_limit"] == "1/1h"
+    assert (await got(http, "/tools/echo"))["rate_limit"] is None
+    spec = workflow("slow", [step("slow")])
+    await becomes(http, await posted(http, spec=spec), "succeeded")
+    waiting = await becomes(http, await posted(http, spec=spec), "waiting")
+    assert waiting["waiting_for"] == "rate_limit"
+
+    async def told() -> Body | None:
+        (reason,) = (await got(http, f"/runs/{waiting['id']}/explain"))["reasons"]
+        return dict(reason) if reason["until"] else None
+
+    reason = await until(told)
+    assert "the rate limit of slow (1 in 3600 s)" in reason["message"]
+    assert "number 1 of 1 in line" in reason["message"]
+    (known,) = (await got(http, "/flows?kind=rate_limit"))["items"]
+    assert (known["key"], known["held"], known["opens_at"]) == ("slow", 1, reason["until"])

@@ -284,6 +284,7 @@ class Tool(Shape):
     pool: str
     idempotent: bool
     requires_connection: str | None
+    rate_limit: str | None
     input_schema: dict[str, Any]
     output_schema: dict[str, Any]
     announced_at: str | None

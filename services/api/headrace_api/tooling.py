@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from headrace.events.base import RateLimit
+from headrace.specs.rates import written
 from headrace_api import views
 
 SPEC_API: Final = "headrace/v1"
@@ -14,6 +16,7 @@ OPENING: Final = "{{"
 def tool(row: Mapping[str, Any], stats: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Give a tool: its row of the catalogue, and what the workers that live say about it, taken together."""
     manifest = row["manifest"] or {}
+    limit = manifest.get("rate_limit")
     return {
         "name": row["name"],
         "version": row["version"],
@@ -25,6 +28,7 @@ def tool(row: Mapping[str, Any], stats: Sequence[Mapping[str, Any]]) -> dict[str
         "pool": row["pool"],
         "idempotent": bool(manifest.get("idempotent")),
         "requires_connection": manifest.get("requires_connection"),
+        "rate_limit": None if limit is None else written(RateLimit(**limit)),
         "input_schema": manifest.get("input_schema") or {},
         "output_schema": manifest.get("output_schema") or {},
         "announced_at": views.at(row["announced_at"]),

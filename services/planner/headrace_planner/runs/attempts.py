@@ -1,7 +1,7 @@
 """What a worker's word about an attempt does: results, claims, losses, retries (pure)."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, assert_never
 
 import msgspec
 
@@ -10,7 +10,7 @@ from headrace.errors import ConflictError
 from headrace.events.base import ErrorInfo
 from headrace.events.runs import LateResultKept, RunEvent, WriteClaimed
 from headrace.messages import ClaimWrite, LoseAttempt, ReportAttempt
-from headrace.steering import OverdueAttempt
+from headrace.steering import DropAttempt, OverdueAttempt
 from headrace.vocabulary import LOST_ATTEMPTS_MAX, AttemptStatus
 from headrace_planner.runs import limits, results, settling
 from headrace_planner.runs.orders import order_for
@@ -121,6 +121,19 @@ def _failed(run: Run, command: ReportAttempt, trial: Try, context: Context) -> S
         return (results.ended(run, command, error, status=status),)
     delay_s = results.delay_s(run, (command.step, command.index), command.attempt, command.retry_after_s)
     return (results.tried(command, error, command.status, context.now + int(delay_s * 1000)),)
+
+
+def found(run: Run, command: LoseAttempt | DropAttempt | OverdueAttempt, context: Context) -> Sequence[RunEvent]:
+    """Judge what the owner found out about the workers of an attempt."""
+    match command:
+        case LoseAttempt():
+            return lose(run, command, context)
+        case DropAttempt():
+            return limits.drop(run, command, context)
+        case OverdueAttempt():
+            return overdue(run, command, context)
+        case _:
+            assert_never(command)
 
 
 def lose(run: Run, command: LoseAttempt, context: Context) -> Sequence[RunEvent]:

@@ -107,8 +107,8 @@ def _decide(run: Run, command: RunCommand, context: Context, library: Library, g
             return _started(run, attempts.report(run, command, context, library))
         case ClaimWrite():
             return _started(run, attempts.claim(run, command, library))
-        case LoseAttempt():
-            return attempts.lose(run, command, context)
+        case LoseAttempt() | DropAttempt() | OverdueAttempt():
+            return attempts.found(run, command, context)
         case Wake():
             return _wake(run, context)
         case NoteApprovalReceived(approval_id=approval_id):
@@ -127,10 +127,6 @@ def _decide(run: Run, command: RunCommand, context: Context, library: Library, g
             return permits.hear(run, command)
         case SettleOutcome():
             return settling.settle(run, command, context, library)
-        case DropAttempt():
-            return limits.drop(run, command, context)
-        case OverdueAttempt():
-            return _started(run, attempts.overdue(run, command, context))
         case SignalRun():
             return waits.signal(run, command, context)
         case (

@@ -112,10 +112,8 @@ def _apply(run: Run, event: RunEvent, at: int, graph: Graph | None) -> None:  # 
             pauses.paused(run, event)
         case RunResumed():
             pauses.resumed(run)
-        case OutcomeLost():
-            settling.outcome_lost(run, event)
-        case OutcomeSettled():
-            settling.outcome_settled(run, event)
+        case OutcomeLost() | OutcomeSettled():
+            settling.remember(run, event)
         case StepReused():
             if reuse.reused(run, event, at):
                 _begin(run)

@@ -157,7 +157,15 @@ def evidence(run: Run, unknown: OutcomeLost) -> dict[str, object]:
 # --- what a run remembers, for `evolve` alone --------------------------------------------------------------------
 
 
-def outcome_lost(run: Run, event: OutcomeLost) -> None:
+def remember(run: Run, event: OutcomeLost | OutcomeSettled) -> None:
+    """Remember that an outcome is unknown, or what was said of it."""
+    if isinstance(event, OutcomeLost):
+        _outcome_lost(run, event)
+    else:
+        _outcome_settled(run, event)
+
+
+def _outcome_lost(run: Run, event: OutcomeLost) -> None:
     """Remember that an attempt is with nobody any more, and that a person must speak."""
     instance = (event.step, event.index)
     trial = run.trial(instance)
@@ -170,7 +178,7 @@ def outcome_lost(run: Run, event: OutcomeLost) -> None:
     limits.clock_rests(run, event.step)
 
 
-def outcome_settled(run: Run, event: OutcomeSettled) -> None:
+def _outcome_settled(run: Run, event: OutcomeSettled) -> None:
     """Remember what was said; the event behind it says what follows.
 
     Until a person speaks, a worker that lives after all may finish and say so itself; from then on it must not act.

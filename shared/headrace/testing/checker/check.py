@@ -54,6 +54,7 @@ async def check(log: Any, history: History, *, now_ms: int, rooms: Rooms | None 
     found += await settled(log, now_ms)
     found += promises.answers(history, watch)
     found += promises.effects(history, watch)
+    found += promises.children(watch)
     found += promises.readings(history, last, watch)
     found += promises.bounds(history)
     found += await projections.compare(log, watch)

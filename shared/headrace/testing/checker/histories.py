@@ -73,6 +73,8 @@ class Watched:
         self.permit: str | None = None
         """What the run asked of its own concurrency key."""
         self.permits: set[str] = set()
+        self.children: dict[str, str] = {}
+        """How the steps ended that child runs performed."""
         self.undoing = False
         self.finished: list[str] = []
         """Steps that ended well, in order: what is undone is undone the other way round."""
@@ -250,6 +252,8 @@ def _over(run: Watched, kind: str, data: dict[str, Any]) -> Iterator[str]:
     attempt_id = data.get("attempt_id")
     if attempt_id is not None:
         run.reports.add(attempt_id)
+    if data.get("child_id"):
+        run.children[data["child_id"]] = kind
     current = run.attempt.get(instance, 1)
     if attempt_id is not None and kind == "step.succeeded" and data.get("attempt", 1) != current:
         yield f"attempt {data.get('attempt', 1)} of {instance} counts, but the current one is {current}"

@@ -82,6 +82,16 @@ def effects(history: History, watch: Watch) -> Iterator[Finding]:
                 yield Finding("effect at most once", f"{attempt_id} succeeded and never acted", run_id)
 
 
+def children(watch: Watch) -> Iterator[Finding]:
+    """A step that a child run performed ended as its child did."""
+    for run_id, run in watch.watched.items():
+        for child_id, ended in run.children.items():
+            child = watch.watched.get(child_id)
+            how = child.ended if child is not None else "no run at all"
+            if (ended == "step.succeeded") != (how == "run.succeeded"):
+                yield Finding("history", f"a step ended by {ended}, its child {child_id} by {how}", run_id)
+
+
 def readings(history: History, last: Mapping[tuple[str, int], int], watch: Watch) -> Iterator[Finding]:
     """Every reader saw every event of its place, once and in order."""
     for reading in history.readings:

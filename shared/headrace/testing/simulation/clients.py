@@ -20,9 +20,10 @@ from headrace.messages import (
     RecordPlan,
     StartRun,
 )
-from headrace.steering import PauseRun, ResumeRun, SettleOutcome
+from headrace.steering import PauseRun, ResumeRun, SettleOutcome, SignalRun
 from headrace.testing.checker.history import Asked, History
-from headrace.testing.simulation.documents import TRIGGER, compiled, triggered
+from headrace.testing.simulation.documents import TRIGGER, Compiler, triggered
+from headrace.testing.simulation.features import SIGNAL
 from headrace.testing.simulation.scenario import Job
 from headrace.testing.simulation.world import KEYS, Installation, Machine
 from headrace.vocabulary import LOG_APPROVALS, LOG_CATALOGUE, LOG_PARTITIONS, LOG_RUNS, WORKSPACE_DEFAULT, Role
@@ -40,8 +41,9 @@ _answers = msgspec.json.Decoder(Answer)
 class Clients:
     """Everybody who asks, in one process of their own that never breaks."""
 
-    def __init__(self, world: Installation, machine: Machine, history: History) -> None:
+    def __init__(self, world: Installation, machine: Machine, history: History, compiler: Compiler | None) -> None:
         self._world, self.machine, self._history = world, machine, history
+        self._compiler = compiler
         self._routes = 0
         self.open = 0
         """Things that clients still want to do."""
@@ -60,7 +62,8 @@ class Clients:
 
     async def _job(self, job: Job) -> None:
         await asyncio.sleep(job.at)
-        made = compiled(job.document)
+        assert self._compiler is not None, "only a world without jobs has none"
+        made = self._compiler.compiled(job.document)
         await self.ask(LOG_CATALOGUE, RecordPlan(plan_digest=made.digest))
         create, key = CreateRun(plan_digest=made.digest), f"job-{job.number}"
         answer = await self.ask(LOG_RUNS, create, key=key)
@@ -73,6 +76,10 @@ class Clients:
         if job.repeat:
             await asyncio.sleep(1.0)
             await self.ask(LOG_RUNS, create, key=key)
+        if job.number in self.runs and any(getattr(step.body, "signal", None) for step in made.plan.steps):
+            signal = SignalRun(name=SIGNAL, signal_id=key, data=codec.raw({"value": job.number}))
+            for _ in range(1 + job.repeat):
+                await self.ask(LOG_RUNS, signal, stream=self.runs[job.number])
         if job.pause_at is not None and job.number in self.runs:
             await asyncio.sleep(job.pause_at)
             await self.ask(LOG_RUNS, PauseRun(), stream=self.runs[job.number])

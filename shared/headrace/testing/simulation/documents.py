@@ -1,15 +1,15 @@
 """Workflows of the simulation: random graphs of every kind of step, each made from its number alone and compiled once."""
 
-import functools
 from typing import Any, Final
 
 from headrace import codec
 from headrace.plans import model
-from headrace.specs.documents import from_value
 from headrace.testing.processes import installed
 from headrace.testing.simulation import features
 from headrace.testing.simulation.chance import Chance
-from headrace.testing.simulation.world import PLANNER, _master
+from headrace.testing.simulation.world import PLANNER
+from headrace.testing.views import at_once
+from headrace.vocabulary import LOG_CATALOGUE, WORKSPACE_DEFAULT
 
 DOCUMENTS: Final = 240
 """How many different workflows there are; schedules draw from them."""
@@ -23,24 +23,45 @@ RELIABLE: Final = frozenset({"look", "note", "transform"})
 class Compiled:
     """A document with its plan's bytes and digest."""
 
-    def __init__(self, document: dict[str, Any], plan: model.Plan) -> None:
+    def __init__(self, document: dict[str, Any], body: bytes) -> None:
         self.document = document
-        self.plan = plan
-        self.body = model.canonical(plan)
-        self.digest = codec.sha256(self.body)
+        self.body = body
+        self.plan = model.parse(body)
+        self.digest = codec.sha256(body)
 
 
-@functools.lru_cache(maxsize=DOCUMENTS)
-def compiled(number: int) -> Compiled:
-    """Give a workflow by its number, compiled by the installed planner's own compiler."""
-    document = _document(number)
-    manifests = {record.manifest.name: record.manifest for record in _master().records()}
-    preparer = installed(PLANNER).preparers(None)["catalogue"]
-    plan = preparer._compiler(from_value(document), manifests)  # noqa: SLF001  (the compiler as it is installed)
-    if not isinstance(plan, model.Plan):
-        message = f"document {number} of the simulation has problems: {plan.as_dicts()}"
-        raise TypeError(message)
-    return Compiled(document, plan)
+class Compiler:
+    """Compiles workflows by their numbers, each once, as the installed planner does with what a log knows."""
+
+    def __init__(self, log: Any, clock: Any) -> None:
+        self._preparer = installed(PLANNER).preparers(log, clock=clock)[LOG_CATALOGUE]
+        self._known: dict[int, Compiled] = {}
+
+    def compiled(self, number: int) -> Compiled:
+        """Give a workflow by its number; raises TypeError when the simulation wrote one that does not compile."""
+        known = self._known.get(number)
+        if known is None:
+            document = _document(number)
+            made = at_once(self._preparer.compiled(codec.raw(document), WORKSPACE_DEFAULT))
+            if made.problems:
+                message = f"document {number} of the simulation has problems: {made.problems}"
+                raise TypeError(message)
+            known = self._known[number] = Compiled(document, bytes(made.plan))
+        return known
+
+
+def child() -> dict[str, Any]:
+    """Give the workflow that others run as a step."""
+    steps = [
+        {"id": "see", "tool": "look", "with": {"value": "{{ inputs.value }}", "seconds": 0.2}},
+        {"id": "keep", "tool": "note", "with": {"value": "{{ steps.see.output.value }}"}},
+    ]
+    spec = {
+        "inputs": {"value": {"type": "integer", "default": 0}},
+        "steps": steps,
+        "outputs": {"value": "{{ steps.keep.output.value }}"},
+    }
+    return {"apiVersion": "headrace/v1", "kind": "Workflow", "metadata": {"name": features.CHILD}, "spec": spec}
 
 
 def triggered(number: int) -> dict[str, Any]:

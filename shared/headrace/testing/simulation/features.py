@@ -1,8 +1,11 @@
 """What is put into random workflows beyond their plain steps: branches, and whatever the compiler has learnt since."""
 
-from typing import Any
+from typing import Any, Final
 
 from headrace.testing.simulation.chance import Chance
+
+SIGNAL: Final = "go"
+CHILD: Final = "child"
 
 
 def spice(chance: Chance, spec: dict[str, Any]) -> None:
@@ -15,6 +18,24 @@ def spice(chance: Chance, spec: dict[str, Any]) -> None:
     if chance.happens(0.12):
         _shared_key(chance, spec)
     _compensation(chance, spec)
+    if chance.happens(0.1):
+        _waits(chance, spec)
+    if chance.happens(0.12):
+        _child(chance, spec)
+
+
+def _waits(chance: Chance, spec: dict[str, Any]) -> None:
+    """Wait for a signal that people send, or for an event that perhaps never comes."""
+    what = chance.choice([{"signal": SIGNAL, "timeout": "40s"}, {"event": "ping", "timeout": "6s"}])
+    spec["steps"].append({"id": "heed", "_kind": "wait", "wait": what, "on_error": "continue"})
+
+
+def _child(chance: Chance, spec: dict[str, Any]) -> None:
+    """Run another workflow as a step, or as each item of a map."""
+    step: dict[str, Any] = {"id": "kid", "_kind": "child", "sub_workflow": {"workflow": CHILD, "with": {"value": 3}}}
+    if chance.happens(0.3):
+        step["map"] = [1, 2]
+    spec["steps"].append(step)
 
 
 def _shared_key(chance: Chance, spec: dict[str, Any]) -> None:

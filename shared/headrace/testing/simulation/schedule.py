@@ -8,16 +8,19 @@ from typing import Any, Final
 
 import msgspec
 
+from headrace import codec, ids
 from headrace.errors import HeadraceError
 from headrace.log.port import Recorded
+from headrace.messages import ApplyWorkflow
 from headrace.testing.checker.check import check, settled
 from headrace.testing.checker.histories import Watch
 from headrace.testing.checker.history import Finding, History
 from headrace.testing.processes import installed
 from headrace.testing.simulation.chance import Chance
 from headrace.testing.simulation.clients import Clients
-from headrace.testing.simulation.documents import compiled
+from headrace.testing.simulation.documents import Compiler, child
 from headrace.testing.simulation.faults import Faults
+from headrace.testing.simulation.features import CHILD
 from headrace.testing.simulation.loop import SimLoop
 from headrace.testing.simulation.reader import Reader
 from headrace.testing.simulation.scenario import STORM_S, Scenario
@@ -25,7 +28,7 @@ from headrace.testing.simulation.storage import World
 from headrace.testing.simulation.weather import CALM, Weather
 from headrace.testing.simulation.world import GATEKEEPER, PLANNER, WORKER, Installation
 from headrace.testing.views import at_once
-from headrace.vocabulary import LOG_APPROVALS, LOG_FLOW, LOG_PARTITIONS
+from headrace.vocabulary import LOG_APPROVALS, LOG_CATALOGUE, LOG_FLOW, LOG_PARTITIONS, WORKSPACE_DEFAULT
 
 CALM_S: Final = 240.0
 """Within so much virtual time after the last fault every run has ended, or waits for something named."""
@@ -64,13 +67,15 @@ class Schedule:
         self.scenario = scenario
         self.loop = SimLoop(chance)
         self.weather = Weather(chance, scenario.rates)
-        self.log = World(_StillClock()) if scenario.seed < 0 else _template().fork(_StillClock())
+        template = None if scenario.seed < 0 else _template()
+        self.log = World(_StillClock()) if template is None else template.log.fork(_StillClock())
+        self.compiler = None if template is None else template.compiler
         self.world = Installation(self.loop, self.log, self.weather, f"processes {scenario.seed}")
         self.log._clock = self.world.clock  # noqa: SLF001  (the two need each other)
         self.history = History(acted=self.world.ledger.acted)
         self.watch = Watch(self.log.body)
         self.found: list[Finding] = []
-        self.clients = Clients(self.world, self.world.machine("client"), self.history)
+        self.clients = Clients(self.world, self.world.machine("client"), self.history, self.compiler)
         self.reader = Reader(self.log, self.world.machine("reader"), self.history)
 
     def run(self) -> Outcome:
@@ -92,7 +97,9 @@ class Schedule:
 
     async def _story(self) -> None:
         scenario, world = self.scenario, self.world
-        self.log.store({compiled(job.document).digest: compiled(job.document).body for job in scenario.jobs})
+        if self.compiler is not None:
+            plans = [self.compiler.compiled(job.document) for job in scenario.jobs]
+            self.log.store({plan.digest: plan.body for plan in plans})
         for kind, count in ((PLANNER, scenario.planners), (GATEKEEPER, 1), (WORKER, scenario.workers)):
             for _ in range(count):
                 world.start(kind)
@@ -103,6 +110,8 @@ class Schedule:
         stormy = bool(scenario.faults) or scenario.rates is not CALM
         if scenario.seed < 0:
             await asyncio.sleep(TEMPLATE_S)
+            stream = ids.definition("wfl", WORKSPACE_DEFAULT, CHILD)
+            await self.clients.ask(LOG_CATALOGUE, ApplyWorkflow(spec=codec.raw(child())), stream=stream)
         if stormy:
             await asyncio.sleep(STORM_S)
             for fault in scenario.faults:
@@ -158,6 +167,13 @@ class Schedule:
         )
 
 
+class Template(msgspec.Struct, frozen=True):
+    """What all schedules of a process begin with."""
+
+    log: World
+    compiler: Compiler
+
+
 class _StillClock:
     """A clock that a log is made with before its world stands."""
 
@@ -198,8 +214,8 @@ def _rooms(library: Any) -> list[Any]:
 
 
 @functools.cache
-def _template() -> World:
-    """Give the log that schedules begin with: every tool is announced already."""
+def _template() -> Template:
+    """Give what schedules begin with: a log in which every tool is announced and the child workflow applied."""
     nothing = Scenario(seed=-1, planners=1, workers=1, jobs=(), faults=(), rates=CALM)
     schedule = Schedule(nothing)
     outcome = schedule.run()
@@ -207,6 +223,7 @@ def _template() -> World:
         message = f"the simulation cannot begin: {outcome.findings[0]}"
         raise RuntimeError(message)
     log = schedule.log
+    log._clock = _StillClock()  # noqa: SLF001  (its world is over)
     for part in log._parts.values():  # noqa: SLF001  (handed over)
         part.owner, part.lease_until = None, 0
-    return log
+    return Template(log, Compiler(log, _StillClock()))

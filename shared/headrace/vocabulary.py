@@ -179,6 +179,8 @@ PERMITS_ASKED_MAX: Final = 64
 """Attempts for which a run asks a rate limit at once; it asks for the next ones when these may begin."""
 PERMIT_CONFIRM_S: Final = 300.0
 """How long a run holds a key before the key asks it whether it still does, so that a lost release heals."""
+PERMIT_CONFIRM_WANTED_S: Final = 20.0
+"""The same while somebody waits for the key."""
 UNFINISHED_RUNS_MAX: Final = 20_000
 """Runs of one workspace that may be unfinished at once; HEADRACE_UNFINISHED_RUNS_MAX sets another number."""
 BATCH_EVENTS_MAX: Final = 500

@@ -183,6 +183,15 @@ def test_a_holder_is_asked_after_a_long_while_and_confirms() -> None:
     assert ROOM.wake_at(confirmed.state) == NOW + 600_100
 
 
+def test_a_holder_is_asked_sooner_while_somebody_waits() -> None:
+    history = (asked(1), gave(1), PermitReceived(permit_id="p1"), asked(2))
+    assert ROOM.wake_at(after(*history).state) == NOW + 20_000
+    late = after(*history).when(Wake(), now=NOW + 20_000).then()
+    assert len(told(late.effects, ConfirmPermit)) == 1
+    after(*history).when(NotePermitReceived(permit_id="p1"), now=NOW + 19_000).then()
+    after(*history).when(NotePermitReceived(permit_id="p1"), now=NOW + 20_100).then(PermitReceived(permit_id="p1"))
+
+
 def test_a_rate_limit_lets_so_many_begin_in_any_period_and_no_more() -> None:
     begun = after(stream=RATE).when(asks(1, **rate(7))).then(asked(1, **rate(7)), gave(1, 7))
     some = after(*begun.events, stream=RATE).when(asks(2, **rate(7)), now=NOW + 1_000)

@@ -1,13 +1,15 @@
 """Keys that runs share, over the whole engine in virtual time: lines, priority, room made, rates, owners that die."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 import headrace
 from headrace import ids
-from headrace.errors import ValidationError
+from headrace.errors import UnavailableError, ValidationError
+from headrace.log.port import Batch
 from headrace.ports.tool import ToolContext
 from headrace.testing.engine import Engine
 from headrace.testing.views import Run
@@ -243,3 +245,28 @@ async def test_a_connections_rate_limit_is_checked_when_it_is_saved() -> None:
         with pytest.raises(ValidationError, match="such as 100/1m"):
             await engine.connect("github", {"rate_limit": "often"}, {"token": "env:GITHUB_TOKEN"})
         await engine.connect("github", {"rate_limit": "30/1m"}, {"token": "env:GITHUB_TOKEN"})
+
+
+@in_virtual_time
+async def test_a_key_whose_release_was_never_sent_goes_to_the_next_because_it_asks() -> None:
+    works = Works()
+    async with Engine(tools=works.tools) as engine:
+        await engine.apply(job())
+        first = await engine.run("deploy", {"label": "first"})
+        await first.until("running")
+        second = await engine.run("deploy", {"label": "second"})
+        lost: list[str] = []
+
+        async def unanswered(batches: Sequence[Batch]) -> None:
+            """Let the owner never learn that the end of the first run was committed, so that nothing of it leaves."""
+            ended = any(event.type == "run.succeeded" for batch in batches for event in batch.events)
+            if ended and not lost:
+                lost.append("release")
+                message = "the answer of the append is lost"
+                raise UnavailableError(message)
+
+        engine.log.after_commit = unanswered
+        await first.until("succeeded")
+        assert lost
+        await second.until("succeeded", seconds=120)
+    assert works.began == ["first", "second"]

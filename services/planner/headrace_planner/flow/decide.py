@@ -12,7 +12,7 @@ from headrace.errors import ConflictError, ValidationError
 from headrace.events.flow import FlowEvent, PermitAsked, PermitGiven, PermitRecalled, PermitReceived, PermitReturned
 from headrace.messages import Advance, FlowCommand, Wake
 from headrace.steering import NotePermitReceived, ReleasePermit, RequestPermit
-from headrace.vocabulary import BATCH_EVENTS_MAX, PERMIT_CONFIRM_S
+from headrace.vocabulary import BATCH_EVENTS_MAX
 from headrace_planner.flow.state import CONCURRENCY, QUEUE, RATE_LIMIT, REJECT, REPLACE, Flow
 
 Decision = Sequence[FlowEvent] | Rejection
@@ -88,7 +88,7 @@ def _is_news(flow: Flow, permit_id: str, count: int, now: int) -> bool:
     if permit is None:
         return False
     since = flow.held.get(permit_id)
-    confirmed = since is not None and now >= since + int(PERMIT_CONFIRM_S * 1000)
+    confirmed = since is not None and now >= since + flow.confirm_ms
     return confirmed or (permit_id in flow.untold and count >= permit.given)
 
 

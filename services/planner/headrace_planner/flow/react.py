@@ -18,12 +18,11 @@ from headrace.steering import (
     RequestPermit,
     YieldPermit,
 )
-from headrace.vocabulary import BATCH_EVENTS_MAX, LOG_RUNS, PERMIT_CONFIRM_S, TELL_REPEAT_S
+from headrace.vocabulary import BATCH_EVENTS_MAX, LOG_RUNS, TELL_REPEAT_S
 from headrace_planner.flow.state import Flow
 
 HOLDERS_TOLD_MAX: Final = 5
 REPEAT_MS: Final = int(TELL_REPEAT_S * 1000)
-CONFIRM_MS: Final = int(PERMIT_CONFIRM_S * 1000)
 
 
 def react(flow: Flow, event: FlowEvent) -> Iterable[Effect]:
@@ -63,7 +62,7 @@ def outstanding(flow: Flow) -> Iterable[Effect]:
 def wake_at(flow: Flow) -> int | None:
     """Give when the key wants to be woken: to say something again, to ask a holder, or when it has room again."""
     times = [since + REPEAT_MS for kept in (flow.untold, flow.recalled) for since in islice(kept.values(), 1)]
-    times.extend(since + CONFIRM_MS for since in islice(flow.held.values(), 1))
+    times.extend(since + flow.confirm_ms for since in islice(flow.held.values(), 1))
     opens = flow.opens_at()
     return min([*times, *([opens] if opens is not None else [])], default=None)
 
@@ -90,7 +89,7 @@ def _repeated(flow: Flow, now: int) -> Iterator[Effect]:
         if since + REPEAT_MS <= now:
             yield _recall(flow, permit_id)
     for permit_id, since in islice(flow.held.items(), BATCH_EVENTS_MAX):
-        if since + CONFIRM_MS > now:
+        if since + flow.confirm_ms > now:
             return
         yield _tell(flow, permit_id, ConfirmPermit(permit_id=permit_id, flow_id=flow.id))
 

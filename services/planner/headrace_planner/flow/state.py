@@ -6,6 +6,8 @@ from typing import Final
 
 import msgspec
 
+from headrace.vocabulary import PERMIT_CONFIRM_S, PERMIT_CONFIRM_WANTED_S
+
 CONCURRENCY: Final = "concurrency"
 RATE_LIMIT: Final = "rate_limit"
 """The kinds of keys: one that runs hold until they are over, and one that attempts use up."""
@@ -92,6 +94,11 @@ class Flow(msgspec.Struct, kw_only=True, omit_defaults=True):
             left -= count
             opens = at + permit.period_ms
         return opens
+
+    @property
+    def confirm_ms(self) -> int:
+        """Give after how long a holder is asked whether it still holds the key: soon when somebody waits for it."""
+        return int((PERMIT_CONFIRM_WANTED_S if self.queue else PERMIT_CONFIRM_S) * 1000)
 
     def holders(self, count: int) -> list[str]:
         """Name the first runs that hold the key."""

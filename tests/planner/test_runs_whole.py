@@ -8,9 +8,9 @@ import pytest
 import headrace
 from headrace import codec
 from headrace.errors import ConflictError, ValidationError
-from headrace.messages import CreateRun, LoseAttempt
+from headrace.messages import LoseAttempt
 from headrace.ports.tool import ToolContext
-from headrace.steering import PauseRun, ResumeRun, SettleOutcome
+from headrace.steering import SettleOutcome
 from headrace.testing.engine import Engine
 from headrace.testing.views import Run
 from headrace.testing.virtual import in_virtual_time
@@ -47,15 +47,6 @@ async def large(size: int, context: ToolContext) -> dict[str, str]:
 
 def pondering(id: str, seconds: float, **more: Any) -> dict[str, Any]:
     return {"id": id, "tool": "ponder", "with": {"seconds": seconds}, **more}
-
-
-async def again(engine: Engine, run: Run, from_step: str, inputs: dict[str, Any] | None = None) -> Run:
-    row = run.row
-    given = {**(row["detail"]["inputs"] or {}), **(inputs or {})}
-    command = CreateRun(
-        plan_digest=row["plan_digest"], inputs=codec.raw(given), retry_of=run.id, rerun_from=from_step, attempt=2
-    )
-    return Run(engine, (await engine.ask(LOG_RUNS, command))["id"])
 
 
 @in_virtual_time
@@ -154,10 +145,10 @@ async def test_a_paused_run_waits_for_its_resume_however_long() -> None:
             {"id": "a", "depends_on": ["t"], "tool": "greet", "with": {"name": "x"}},
         )
         run = await engine.run(workflow("w", *steps))
-        await engine.ask(LOG_RUNS, PauseRun(reason="a look"), stream=run.id)
+        await engine.pause(run, "a look")
         await engine.pass_time("2d")
         assert (run.status, run.waiting_for) == ("waiting", "resume")
-        await engine.ask(LOG_RUNS, ResumeRun(), stream=run.id)
+        await engine.resume(run)
         await run.until("succeeded")
 
 
@@ -194,11 +185,11 @@ async def test_a_rerun_performs_only_what_comes_after_also_with_large_results() 
     async with Engine(tools=[large]) as engine:
         run = await engine.run(spec)
         assert await run.result() == {"sizes": [size, size], "w": "a"}
-        new = await again(engine, run, "last", {"w": "b"})
+        new = await engine.rerun(run, "last", {"w": "b"})
         assert await new.result() == {"sizes": [size, size], "w": "b"}
         assert new.events.count("step.reused") == 2
         assert [event.type_name() for event in new.history if getattr(event, "worker", None)] == []
-        third = await again(engine, new, "last")
+        third = await engine.rerun(new, "last")
         assert await third.result() == {"sizes": [size, size], "w": "b"}
 
 
@@ -213,7 +204,7 @@ async def test_a_rerun_with_an_input_that_a_standing_result_has_read_is_refused(
         run = await engine.run(spec)
         await run.until("succeeded")
         with pytest.raises(ConflictError, match="step 'a' has read the input 'who'"):
-            await again(engine, run, "b", {"who": "bob"})
-        new = await again(engine, run, "a", {"who": "bob"})
+            await engine.rerun(run, "b", {"who": "bob"})
+        new = await engine.rerun(run, "a", {"who": "bob"})
         await new.until("succeeded")
         assert new.step("a").output == {"text": "Hello bob"}

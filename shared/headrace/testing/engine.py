@@ -44,6 +44,7 @@ from headrace.messages import (
 )
 from headrace.specs import durations
 from headrace.specs.documents import read_spec
+from headrace.steering import PauseRun, ResumeRun
 from headrace.testing import virtual
 from headrace.testing.people import PEOPLE, People
 from headrace.testing.processes import PLANNER, REFILL_S, Processes, offering
@@ -247,6 +248,26 @@ class Engine:
     async def cancel(self, run: Run, reason: str = "", *, as_: str = "ann") -> None:
         """Stop a run."""
         await self.ask(LOG_RUNS, CancelRun(reason=reason), stream=run.id, as_=as_)
+
+    async def pause(self, run: Run, reason: str = "", *, as_: str = "ann") -> None:
+        """Let nothing new begin in a run."""
+        await self.ask(LOG_RUNS, PauseRun(reason=reason), stream=run.id, as_=as_)
+
+    async def resume(self, run: Run, *, as_: str = "ann") -> None:
+        """Let a paused run go on."""
+        await self.ask(LOG_RUNS, ResumeRun(), stream=run.id, as_=as_)
+
+    async def rerun(self, run: Run, step: str, inputs: dict[str, Any] | None = None, *, as_: str = "ann") -> Run:
+        """Run a finished run again from a step, as a new run; `inputs` are those that differ."""
+        row = run.row
+        command = CreateRun(
+            plan_digest=row["plan_digest"],
+            inputs=codec.raw({**(row["detail"]["inputs"] or {}), **(inputs or {})}),
+            attempt=row["attempt"] + 1,
+            retry_of=run.id,
+            rerun_from=step,
+        )
+        return Run(self, (await self.ask(LOG_RUNS, command, as_=as_))["id"])
 
     async def trigger(self, name: str, data: Any, *, message_id: str | None = None) -> list[Run]:
         """Publish a trigger event, as any NATS client may, and give the runs that it started (or has started before).

@@ -214,6 +214,15 @@ async def test_a_rerun_lets_results_stand_and_lineage_shows_both_ways(http: http
     assert (await get(http, f"/runs/{retried['id']}"))["retry_of"] == run["id"]
 
 
+async def test_an_optional_input_that_was_left_out_is_left_out_again(http: httpx2.AsyncClient) -> None:
+    spec = workflow("w", [step("broken", "last")], inputs={"word": {"type": "string", "required": False}})
+    run = (await http.post("/runs", json={"spec": spec}, headers={"Prefer": "wait=20"})).json()
+    assert run["inputs"] == {"word": None}
+    for action, more in (("retry", {}), ("rerun", {"from": "last"})):
+        again = await over(http, await act(http, run, action, 202, **more))
+        assert (again["inputs"], again["retry_of"]) == ({"word": None}, run["id"])
+
+
 async def test_a_rerun_that_cannot_stand_on_the_earlier_run_is_refused(http: httpx2.AsyncClient) -> None:
     running = await run_of(http, LATER, wait=0)
     assert "Can only rerun runs that are over" in await refusal(http, running, "rerun", 409, **{"from": "later"})

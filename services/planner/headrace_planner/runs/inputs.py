@@ -28,7 +28,10 @@ def priority(wanted: int) -> int:
 
 
 def accept(fields: dict[str, InputField], given: Any) -> dict[str, Any]:
-    """Give the inputs with defaults filled in; raises ValidationError that lists everything wrong with them."""
+    """Give the inputs with defaults filled in; raises ValidationError that lists everything wrong with them.
+
+    What was accepted is accepted again: null stands for an optional input that was left out.
+    """
     given = {} if given is None else given
     if not isinstance(given, dict):
         message = "inputs must be an object of names and values"
@@ -45,7 +48,8 @@ def accept(fields: dict[str, InputField], given: Any) -> dict[str, Any]:
     )
     for name, value in given.items():
         field = fields.get(name)
-        if field is not None and not TYPES[field.type](value):
+        left_out = value is None and field is not None and not field.required and field.default is None
+        if field is not None and not left_out and not TYPES[field.type](value):
             said = f"input {name!r} must be of type {field.type}, not {type(value).__name__}"
             problems.append({"field": f"inputs.{name}", "message": said})
     if problems:

@@ -1,6 +1,7 @@
 """What only a database can show: migrations, copies, refusals of its own, bytes changed behind its back."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
@@ -117,6 +118,20 @@ async def test_the_tables_are_those_of_the_code_column_by_column(database: async
 
 async def test_a_new_database_has_the_logs_of_the_vocabulary(database: asyncpg.Connection) -> None:
     assert dict(await database.fetch("select name, partitions from headrace.logs")) == LOG_PARTITIONS
+
+
+async def test_a_database_of_before_a_log_gains_its_partitions_and_keeps_its_own_numbers(
+    empty_postgres_url: str,
+) -> None:
+    before = {name: count for name, count in LOG_PARTITIONS.items() if name != "flow"} | {"runs": 3}
+    await migrate(empty_postgres_url, partitions=before)
+    await migrate(empty_postgres_url)
+    log = await PostgresLog.open(empty_postgres_url, CLOCK)
+    try:
+        counts = Counter(row["log"] for row in await log.partitions())
+    finally:
+        await log.close()
+    assert counts == {**LOG_PARTITIONS, "runs": 3}
 
 
 async def test_a_restored_copy_is_refused_until_it_is_adopted(

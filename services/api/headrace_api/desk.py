@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import msgspec
 
+from headrace.bus.opening import until_open
 from headrace.bus.port import Bus, Delivery, Subscription
 from headrace.clock import Clock
-from headrace.errors import NotFoundError, UnavailableError
+from headrace.errors import NotFoundError
 from headrace.keys import Keys
 from headrace.log.months import Straggler
 from headrace.log.port import DataError, Log, Parked
@@ -22,7 +23,6 @@ from headrace_api.feed import Feed, lines_of
 from headrace_api.presence import Presence
 
 PLANS_CACHED_MAX: Final = 256
-OPEN_AGAIN_S: Final = 0.5
 
 _log = logging.getLogger(__name__)
 _lines = msgspec.json.Decoder(list[Line])
@@ -56,7 +56,7 @@ class Desk:
         Again until log and bus answer: an api that begins while one of them breaks is there when they are back.
         """
         counts: dict[str, int] = {}
-        for row in await self._until_there(self.log.partitions):
+        for row in await until_open(self.log.partitions, self.clock):
             counts[row["log"]] = counts.get(row["log"], 0) + 1
         self.commander.partitions.update(counts)
         ways: list[Callable[[], Awaitable[Subscription]]] = [
@@ -64,15 +64,7 @@ class Desk:
             partial(self.bus.open_presence, self.presence.deliver),
             partial(self.bus.open_lines, self._keep_lines),
         ]
-        return [await self._until_there(way) for way in ways]
-
-    async def _until_there[T](self, way: Callable[[], Awaitable[T]]) -> T:
-        while True:
-            try:
-                return await way()
-            except UnavailableError as problem:
-                _log.info("trying again to listen: %s", problem.message)
-                await self.clock.sleep(OPEN_AGAIN_S)
+        return [await until_open(way, self.clock) for way in ways]
 
     async def _keep_lines(self, delivery: Delivery) -> None:
         """Store lines; what is none is parked, and a store that is away makes the message come again."""

@@ -37,6 +37,7 @@ SAY_AGAIN_S: Final = 30.0
 """How often the same trouble is said again."""
 NO_RESPONDERS: Final = "503"
 STATUS: Final = "Status"
+SERVER_ERRORS_FROM: Final = 500
 
 _loads = msgspec.json.Decoder().decode
 
@@ -372,12 +373,15 @@ class Connection:
 
 
 def raise_refusal(answer: dict[str, Any], subject: str) -> None:
-    """Raise what an answer of JetStream refuses with: UnavailableError when it may go away, else ApiError."""
+    """Raise what an answer of JetStream refuses with: ApiError for what was asked wrongly, else UnavailableError.
+
+    What the server itself is short of may go away: a full disk (500), a store that is still starting (503).
+    """
     error = answer.get("error")
     if error is None:
         return
     message = f"JetStream refused {subject}: {error.get('description')}"
-    if error.get("code") == int(NO_RESPONDERS):
+    if int(error.get("code", 0)) >= SERVER_ERRORS_FROM:
         raise UnavailableError(message)
     raise ApiError(message, int(error.get("err_code", 0)))
 

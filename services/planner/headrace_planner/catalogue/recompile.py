@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from headrace import codec, ids
+from headrace.bus.opening import until_open
 from headrace.bus.port import Bus
 from headrace.clock import Clock
 from headrace.codec import NULL
@@ -40,7 +42,7 @@ class Recompiler:
 
     async def run(self) -> None:
         """Listen to the catalogue's feed until cancelled."""
-        subscription = await self._bus.open_feed(LOG_CATALOGUE, self.heard)
+        subscription = await until_open(partial(self._bus.open_feed, LOG_CATALOGUE, self.heard), self._clock)
         try:
             while True:
                 await self._changed.wait()

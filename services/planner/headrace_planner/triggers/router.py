@@ -7,11 +7,13 @@ the idempotency key of each run makes the repeat harmless.
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from headrace import codec, ids
+from headrace.bus.opening import until_open
 from headrace.bus.port import Bus, Delivery
 from headrace.clock import Clock
 from headrace.errors import HeadraceError, RateLimitedError, UnavailableError, from_envelope
@@ -45,7 +47,7 @@ class TriggerRouter:
 
     async def run(self) -> None:
         """Receive events until cancelled."""
-        subscription = await self._bus.open_triggers(self.deliver)
+        subscription = await until_open(partial(self._bus.open_triggers, self.deliver), self._clock)
         try:
             await asyncio.Event().wait()
         finally:

@@ -10,7 +10,7 @@ COMPILE  := $(UV) pip compile --quiet --universal --python-version 3.12 --genera
             --no-emit-package headrace $(addprefix --no-emit-package headrace-,$(SERVICES))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test sim mutants check lint types imports scan lock bench clean
+.PHONY: help setup demo up test sim chaos mutants check lint types imports scan lock bench clean
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*?## ' Makefile | awk -F ':.*?## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ test: setup ## The whole test suite
 SEEDS ?= 2000
 sim: setup ## Simulated installations under seeded faults: make sim SEEDS=2000
 	$(BIN)/python -m headrace.testing.simulation --seeds $(SEEDS) --processes $$(nproc 2>/dev/null || echo 1)
+
+chaos: setup ## Chaos over real processes: make chaos MINUTES=60 SEED=7 (codes: 0 passed, 1 failed, 3 void)
+	$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULE),--schedule $(SCHEDULE))
 
 mutants: setup ## Seeded bugs, each in a copy: the simulation must find every one
 	$(BIN)/python -m tests.chaos.mutants

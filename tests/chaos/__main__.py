@@ -16,6 +16,7 @@ from tests.chaos.round import Round, Told, table
 
 CODES: Final = {"passed": 0, "failed": 1, "void": 3}
 STORM_MINUTES: Final = 2.5
+SHORT_MINUTES: Final = 0.4
 EVERY_S: Final = 1.0
 
 
@@ -23,6 +24,7 @@ def main(arguments: list[str]) -> int:
     """Play a round and tell what came of it."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=STORM_MINUTES, help="how long things break")
+    parser.add_argument("--short", action="store_true", help="half a minute with one fault of each family")
     parser.add_argument("--seed", type=int, default=None, help="which schedule; drawn and printed when not given")
     parser.add_argument("--schedule", type=Path, default=None, help="a schedule.jsonl to play instead")
     parser.add_argument("--every", type=float, default=EVERY_S, help="seconds from one run to the next, on average")
@@ -31,11 +33,12 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     seed = given.seed if given.seed is not None else secrets.randbelow(1_000_000)
     faults = schedule.load(given.schedule) if given.schedule else None
-    kinds = tuple(given.only) if given.only is not None else tuple(schedule.KINDS)
+    kinds = tuple(given.only) if given.only is not None else schedule.SHORT if given.short else tuple(schedule.KINDS)
+    minutes = SHORT_MINUTES if given.short else given.minutes
     folder = Path(tempfile.mkdtemp(prefix=f"headrace-chaos-{seed}-"))
     folder.chmod(0o755)
     say(f"round of seed {seed} in {folder}")
-    told = played(Round(folder, seed, given.minutes * 60, every_s=given.every, faults=faults, kinds=kinds, say=say))
+    told = played(Round(folder, seed, minutes * 60, every_s=given.every, faults=faults, kinds=kinds, say=say))
     (folder / "told.json").write_bytes(msgspec.json.encode(told))
     say("\n" + table(told))
     say(f"{told.verdict.upper()}: seed {seed}")
@@ -43,7 +46,7 @@ def main(arguments: list[str]) -> int:
         shutil.rmtree(folder, ignore_errors=True)
     else:
         say(f"logs, history, ledger and schedule: {folder}")
-        say(f"again: python -m tests.chaos --minutes {given.minutes:g} --schedule {folder / 'schedule.jsonl'}")
+        say(f"again: python -m tests.chaos --minutes {minutes:g} --schedule {folder / 'schedule.jsonl'}")
     return CODES[told.verdict]
 
 

@@ -2,15 +2,18 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import httpx2
 import msgspec
 
 from headrace import codec, ids
 from headrace.bus.subjects import trigger
 from headrace.client.client import Client
 from headrace.client.streams import COMPLETE
+from headrace.client.transport import Transport
 from headrace.errors import HeadraceError, UnavailableError
 from headrace.testing.checker.history import Asked, History, Reading
 from headrace.testing.simulation import documents
@@ -20,6 +23,7 @@ from tests.chaos import ledger
 from tests.chaos.bus_faults import TIMEOUT_S, BusFaults
 from tests.chaos.stand import Stand
 
+REQUEST_S: Final = 30.0
 PATIENCE_S: Final = 240.0
 """How long a client asks again under the same key: longer than any trouble of a round."""
 LOOK_S: Final = 1.0
@@ -37,6 +41,7 @@ class People:
     def __init__(self, stand: Stand, bus: BusFaults, history: History, file: Path, chance: Chance) -> None:
         self._stand, self._bus, self._history, self._chance = stand, bus, history, chance
         self._file = file.open("ab", buffering=0)
+        self._requests = file.with_name("requests.jsonl").open("ab")
         self._number = 0
         self.count: Counter[str] = Counter()
         self.storming = True
@@ -52,22 +57,42 @@ class People:
                 name: await admin.create_token(name, roles)
                 for name, roles in (("ann", ["operator"]), ("bob", ["approver"]), ("cleo", ["approver"]))
             }
+            self._asked("apply", LOG_CATALOGUE, (await admin.apply(documents.child())).get("id"))
             for number in TRIGGERED:
                 document = documents.triggered(number)
                 document["metadata"]["name"] = f"triggered-{number}"
                 document["spec"]["triggers"] = [{"type": "event", "event": f"chaos.{number}"}]
                 applied = await admin.apply(document)
-                self._asked("apply", LOG_CATALOGUE, applied.get("id"), answer=b"")
+                self._asked("apply", LOG_CATALOGUE, applied.get("id"))
         self._ann = self._client(made["ann"]["token"])
         self._approvers = [self._client(made[name]["token"]) for name in ("bob", "cleo")]
 
     def _client(self, token: str) -> Client:
-        return self._stand.client(token, patience_s=PATIENCE_S)
+        """Give a client of which every single request, and what came of it, is written down."""
+        hooks: dict[str, list[Callable[..., Any]]] = {"request": [self._sent], "response": [self._received]}
+        http = httpx2.AsyncClient(timeout=REQUEST_S, event_hooks=hooks)
+        return Client(
+            self._stand.url, token, transport=Transport(self._stand.url, token, patience_s=PATIENCE_S, http=http)
+        )
+
+    async def _sent(self, request: httpx2.Request) -> None:
+        self.count["requests sent"] += 1
+        self._note(request)
+
+    async def _received(self, response: httpx2.Response) -> None:
+        self._note(response.request, status=response.status_code)
+
+    def _note(self, request: httpx2.Request, **more: object) -> None:
+        key, after = (request.headers.get(name) for name in ("idempotency-key", "last-event-id"))
+        told = {"at": self._stand.clock.now_ms(), "method": request.method, "path": request.url.path, "key": key}
+        self._requests.write(codec.dumps({**told, "after": after, **more}) + b"\n")
 
     async def leave(self) -> None:
         """Let go of connections."""
         for client in (self._ann, *self._approvers):
             await client.close()
+        for file in (self._file, self._requests):
+            file.close()
 
     # asking
 

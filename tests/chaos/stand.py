@@ -151,7 +151,6 @@ class Stand:
         for server in self.servers.values():
             await server.start()
         await migrate(self.postgres.url)
-        self._ledger = self._leash_ledger()
         self.supervisor = Supervisor(self.home.logs, self.clock, self._hear)
         self.place = children.Place(
             database_url=self.postgres.url,
@@ -161,7 +160,9 @@ class Stand:
             incarnation=await check(self.postgres.url),
         )
         await self._open_links(group)
-        inherited = {**environment(), "PYTHONPATH": os.pathsep.join([str(plugins), str(ROOT)])}
+        self.path = os.pathsep.join(filter(None, [str(plugins), str(ROOT), environment().get("PYTHONPATH", "")]))
+        inherited = {**environment(), "PYTHONPATH": self.path}
+        self._ledger = self._leash_ledger(inherited)
         for name in SERVICES:
             self.programs[name] = self._program(name, inherited)
             group.create_task(self.supervisor.keep(self.programs[name]))
@@ -176,10 +177,10 @@ class Stand:
         if known and known["how"] not in {"SIGKILL", "SIGUSR2", "exit code 0"}:
             self.fallen.append(text)
 
-    def _leash_ledger(self) -> Leash:
+    def _leash_ledger(self, env: dict[str, str]) -> Leash:
         command = [sys.executable, "-m", "tests.chaos.ledger", str(self.ledger_port), str(self.ledger_file)]
         with (self.home.logs / "ledger.log").open("ab") as output:
-            return Leash(command, env={**environment(), "PYTHONPATH": str(ROOT)}, output=output, cwd=ROOT)
+            return Leash(command, env=env, output=output, cwd=ROOT)
 
     async def _open_links(self, group: asyncio.TaskGroup) -> None:
         for name in SERVICES:

@@ -27,6 +27,8 @@ EVIDENCE: Final[Mapping[str, frozenset[str]]] = {
 }
 """Which events show that a command of a kind was kept; a kind that is not here must at least have made its stream."""
 RSS_GROWTH_MAX: Final = 2.0
+HANDLES_MAX: Final = 400
+TASKS_MAX: Final = 400
 IDLE_CPU_MAX: Final = 0.02
 
 
@@ -114,6 +116,8 @@ def bounds(history: History) -> Iterator[Finding]:
         start = first.setdefault(sample.process, sample.rss_bytes)
         if start and sample.rss_bytes > start * RSS_GROWTH_MAX:
             yield Finding("bounded", f"{sample.process} grew from {start} to {sample.rss_bytes} bytes")
+        if sample.handles > HANDLES_MAX or sample.tasks > TASKS_MAX:
+            yield Finding("bounded", f"{sample.process} holds {sample.handles} handles and {sample.tasks} tasks")
         at, cpu_s = before.get(sample.process, (sample.at, sample.cpu_s))
         seconds = (sample.at - at) / 1000
         if sample.idle and seconds > 0 and (sample.cpu_s - cpu_s) / seconds > IDLE_CPU_MAX:

@@ -26,6 +26,7 @@ from headrace.steering import (
     NoteWatched,
     OverdueAttempt,
     PauseRun,
+    PurgeRun,
     RefusePermit,
     ReleasePermit,
     ReportChild,
@@ -163,6 +164,7 @@ RunCommand = (
     | ResolveApproval
     | PauseRun
     | ResumeRun
+    | PurgeRun
     | SignalRun
     | SettleOutcome
     | DropAttempt

@@ -12,7 +12,7 @@ from headrace.errors import ForbiddenError
 from headrace.events.base import SYSTEM, Actor
 from headrace.vocabulary import Role
 
-Action = Literal["run", "plan", "apply", "authorize", "tokens", "connections"]
+Action = Literal["run", "plan", "apply", "authorize", "tokens", "connections", "purge"]
 NEEDS: Final[MappingProxyType[Action, frozenset[Role]]] = MappingProxyType(
     {
         "run": frozenset({Role.OPERATOR}),
@@ -21,6 +21,7 @@ NEEDS: Final[MappingProxyType[Action, frozenset[Role]]] = MappingProxyType(
         "authorize": frozenset({Role.OPERATOR}),
         "tokens": frozenset(),
         "connections": frozenset(),
+        "purge": frozenset(),
     }
 )
 """The roles that allow an action, beside admin."""

@@ -21,6 +21,12 @@ class ResumeRun(Message, frozen=True, kw_only=True, tag="resume_run"):
     """Let a paused run go on. Again: nothing."""
 
 
+class PurgeRun(Message, frozen=True, kw_only=True, tag="purge_run"):
+    """Let a finished run go: its rows and lines at once, its events with their month. Again: nothing."""
+
+    reason: str = ""
+
+
 class SignalRun(Message, frozen=True, kw_only=True, tag="signal_run"):
     """Give a run a signal by name. Again with the same `signal_id`: nothing. On a finished run: refused."""
 

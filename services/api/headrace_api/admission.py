@@ -30,6 +30,7 @@ ADMINS: Final = frozenset({Role.ADMIN})
 MAY: Final[dict[str, frozenset[Role]]] = {
     "create_run": OPERATORS,
     "act_on_run": DECIDERS,
+    "act_on_runs": OPERATORS,
     "record_plan": OPERATORS,
     "request_authorization": OPERATORS,
     "decide_approval": DECIDERS,

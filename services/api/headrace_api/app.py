@@ -23,6 +23,7 @@ from headrace_api.routes import (
     outputs,
     plans,
     run_actions,
+    run_bulk,
     run_history,
     run_streams,
     runs,
@@ -44,6 +45,7 @@ Specs become plans, plans become runs. Every answer comes from the log; every wr
 - `Prefer: wait=30` on a POST that makes a run waits for its end.
 """
 ROUTERS: Final = (
+    run_bulk.router,
     runs.router,
     run_actions.router,
     run_history.router,

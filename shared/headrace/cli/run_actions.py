@@ -1,4 +1,4 @@
-"""Steering a run: cancel, start, pause, resume, settle, retry, rerun; and what it did to the world."""
+"""Steering a run: start, pause, resume, settle, rerun; and what it did to the world."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,9 @@ Told = dict[str, Any]
 Reason = Annotated[str, typer.Option(help="Why; it is shown with the run.")]
 
 
-def _act(run: str, action: str, output: Out, url: str | None, token: str | None, told: Told | None = None) -> None:
+def act(run: str, action: str, output: Out, url: str | None, token: str | None, told: Told | None = None) -> None:
+    """Act on one run, and end the command with how it stands."""
+
     async def todo(api: Client) -> None:
         known = await api.act(run, action, **(told or {}))
         body = await api.get(f"/runs/{known.id}")
@@ -36,29 +38,19 @@ def _told(run: Run, action: str) -> str:
     return f"{run.id}: {run.status}{waits}"
 
 
-def cancel(run: RunId, reason: Reason = "", output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
-    """Cancel a run; one that is over is refused."""
-    _act(run, "cancel", output, url, token, {"reason": reason})
-
-
 def start(run: RunId, output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
     """Start a run that waits for somebody to."""
-    _act(run, "start", output, url, token)
+    act(run, "start", output, url, token)
 
 
 def pause(run: RunId, reason: Reason = "", output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
     """Pause a run: what is under way ends, nothing new begins until it is resumed."""
-    _act(run, "pause", output, url, token, {"reason": reason})
+    act(run, "pause", output, url, token, {"reason": reason})
 
 
 def resume(run: RunId, output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
     """Let a paused run go on."""
-    _act(run, "resume", output, url, token)
-
-
-def retry(run: RunId, output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
-    """Run a failed or cancelled run again, as a new run."""
-    _act(run, "retry", output, url, token)
+    act(run, "resume", output, url, token)
 
 
 def rerun(
@@ -73,7 +65,7 @@ def rerun(
 
     An input may differ as long as no result that stands depends on it.
     """
-    _act(run, "rerun", output, url, token, {"from_step": from_step, "inputs": inputs_of(single or [], None)})
+    act(run, "rerun", output, url, token, {"from_step": from_step, "inputs": inputs_of(single or [], None)})
 
 
 def settle(
@@ -100,7 +92,7 @@ def settle(
     fields: Told = {"step": step, "answer": answers[0], "reason": reason}
     if given is not None:
         fields["output"] = read_json(read_text(Path(given[1:])) if given.startswith("@") else given, "--output")
-    _act(run, "settle", output, url, token, fields)
+    act(run, "settle", output, url, token, fields)
 
 
 def effects(run: RunId, output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
@@ -130,5 +122,5 @@ def _effect(item: dict[str, Any]) -> Sequence[Any]:
     )
 
 
-ACTIONS = (cancel, start, pause, resume, settle, retry, rerun, effects)
+ACTIONS = (start, pause, resume, settle, rerun, effects)
 """Commands of `headrace runs` that are made here."""

@@ -16,6 +16,7 @@ from headrace.events.steering import (
     PermitRefused,
     PermitRequested,
     RunPaused,
+    RunPurged,
     RunResumed,
     RunWatched,
     SignalReceived,
@@ -279,6 +280,7 @@ RunEvent = (
     | PermitRefused
     | PermitRequested
     | RunPaused
+    | RunPurged
     | RunResumed
     | RunWatched
     | SignalReceived

@@ -89,6 +89,13 @@ class RunResumed(Event, frozen=True, kw_only=True, tag="run.resumed"):
     by: Actor
 
 
+class RunPurged(Event, frozen=True, kw_only=True, tag="run.purged"):
+    """Written when a finished run is purged: its rows and what it printed are gone, its events stay with their month."""
+
+    by: Actor
+    reason: str = ""
+
+
 class StepReused(Event, frozen=True, kw_only=True, tag="step.reused"):
     """Written when a rerun begins: the recorded result of a step of the earlier run stands for this one's."""
 

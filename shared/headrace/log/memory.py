@@ -31,7 +31,7 @@ from headrace.log.port import (
     Tenure,
 )
 from headrace.log.shares import Member, claimable, share
-from headrace.log.tables import MAIN, TABLES
+from headrace.log.tables import MAIN, PURGED, TABLES
 from headrace.log.verify import verify
 from headrace.vocabulary import IDEMPOTENCY_KEPT_S, LOG_PARTITIONS
 from headrace.wire import Line
@@ -84,6 +84,7 @@ class MemoryLog(MemoryBodies):
         self._snapshots: dict[tuple[str, str], tuple[str, int, bytes]] = {}
         self._parked: list[Parked] = []
         self._lines: dict[tuple[str, int], KeptLine] = {}
+        self._lines_ever = 0
         self._failing: list[bool] = []
 
     def fail_next_append(self, *, committed: bool) -> None:
@@ -215,11 +216,13 @@ class MemoryLog(MemoryBodies):
     async def put_lines(self, lines: Sequence[Line]) -> int:
         """Keep lines, unique by attempt and sequence; tells how many were new."""
         self._up()
-        before = len(self._lines)
+        before = self._lines_ever
         for line in lines:
-            shown = msgspec.structs.replace(line, text=projection.storable(line.text))
-            self._lines.setdefault((line.attempt_id, line.sequence), KeptLine(len(self._lines) + 1, shown))
-        return len(self._lines) - before
+            if (line.attempt_id, line.sequence) not in self._lines:
+                self._lines_ever += 1
+                shown = msgspec.structs.replace(line, text=projection.storable(line.text))
+                self._lines[line.attempt_id, line.sequence] = KeptLine(self._lines_ever, shown)
+        return self._lines_ever - before
 
     async def read_lines(self, run_id: str, after: int = 0, limit: int = 1_000) -> list[KeptLine]:
         """Read a run's lines after a `KeptLine.id`."""
@@ -375,6 +378,9 @@ class MemoryLog(MemoryBodies):
             known = Recorded(batch.log, batch.partition, part.last + 1, *msgspec.structs.astuple(event))
             part.events.append(known)
             self._streams.setdefault((batch.log, event.stream_id), []).append(known)
+            if event.type == PURGED:
+                projection.purge(self._rows, event.stream_id)
+                self._lines = {key: one for key, one in self._lines.items() if one.line.run_id != event.stream_id}
         for name, rows in tables.items():
             self._rows[name].update(rows)
         now = self._clock.now_ms()

@@ -13,7 +13,7 @@ from headrace.codec import LONE_SURROGATE, Raw
 from headrace.decider import Row
 from headrace.errors import ValidationError
 from headrace.log.port import DataError
-from headrace.log.tables import TABLES, Table
+from headrace.log.tables import OF_A_RUN, TABLES, Table
 
 NUL_SHOWN: Final = "\u2400"
 SURROGATE_SHOWN: Final = "\ufffd"
@@ -112,3 +112,11 @@ def _value(table: str, column: str, kind: str, value: Any) -> Any:
         return value
     message = f"{table}.{column} is {kind}, and {value!r} does not fit"
     raise DataError(message)
+
+
+def purge(tables: dict[str, dict[tuple[Any, ...], Values]], run_id: str) -> None:
+    """Take the rows of a purged run out of tables in memory."""
+    for name, column in OF_A_RUN.items():
+        at = list(TABLES[name].columns).index(column)
+        for key in [key for key, row in tables[name].items() if row[at] == run_id]:
+            del tables[name][key]

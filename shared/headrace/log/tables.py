@@ -271,3 +271,7 @@ TABLES: Final[dict[str, Table]] = {
 
 MAIN: Final = {LOG_RUNS: "runs", LOG_APPROVALS: "approvals", LOG_CATALOGUE: "plans", LOG_FLOW: "flows"}
 """The table of each log that carries `partition`, `wake_at` and `busy`."""
+PURGED: Final = "run.purged"
+"""The event with which the rows of a run go, in the same append."""
+OF_A_RUN: Final = {"runs": "id", "steps": "run_id", "artifacts": "run_id", "children": "id", "waits": "run_id"}
+"""The tables whose rows a purged run loses, and the column that names it."""

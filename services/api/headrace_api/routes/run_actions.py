@@ -1,4 +1,4 @@
-"""Acting on a run: cancel, start, pause, resume, settle, retry, rerun, and deciding on what it waits for."""
+"""Acting on a run: cancel, start, pause, resume, settle, retry, rerun, purge, and deciding on what it waits for."""
 
 import re
 from typing import Any, Final
@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from headrace import codec, errors
 from headrace.envelope import Message
 from headrace.messages import CancelRun, CreateRun, DecideApproval, StartRun
-from headrace.steering import PauseRun, ResumeRun, SettleOutcome
+from headrace.steering import PauseRun, PurgeRun, ResumeRun, SettleOutcome
 from headrace.vocabulary import LOG_APPROVALS, LOG_RUNS, RUN_FINAL, RunStatus
 from headrace_api import shapes, starting, views
 from headrace_api.answers import answer
@@ -18,13 +18,13 @@ from headrace_api.routes.runs import created, queued, run_row
 
 router = APIRouter(tags=["runs"])
 LATER: Final = ("signal",)
-ACTIONS: Final = ("cancel", "start", "pause", "resume", "settle", "retry", "rerun", "approve", "reject")
+ACTIONS: Final = ("cancel", "start", "pause", "resume", "settle", "retry", "rerun", "purge", "approve", "reject")
 INSTANCE: Final = re.compile(r"^(?P<step>[^#\[\]]+)(?:#\d+)?(?:\[(?P<index>\d{1,9})\])?$")
 
 
 @router.post("/runs/{run_id}", name="act_on_run", responses=says(shapes.WholeRun, 200, [202]))
 async def act_on_run(asked: Asked, run_id: str, body: ActionBody) -> Response:
-    """Act on a run: cancel, start, pause, resume, settle, retry or rerun (a new run), approve or reject."""
+    """Act on a run: cancel, start, pause, resume, settle, retry or rerun (a new run), purge, approve or reject."""
     action = body.action.lower()
     if action in LATER:
         message = f"the action {action!r} is not built yet; built are: {', '.join(ACTIONS)}"
@@ -38,8 +38,10 @@ async def act_on_run(asked: Asked, run_id: str, body: ActionBody) -> Response:
         return await _decide(asked, row, body, action)
     asked.caller.require("create_run", "POST")
     if action in {"retry", "rerun"}:
-        return await created(asked, await _again(asked, row, body))
+        return await created(asked, await again(asked, row, body))
     await asked.send(LOG_RUNS, _command(action, body), stream_id=run_id)
+    if action == "purge":
+        return answer(views.run_whole(row, []))  # as it was: there is nothing of it any more
     now = await run_row(asked, run_id)
     return answer(views.run_whole(now, await starting.steps_of(asked, run_id)))
 
@@ -73,6 +75,8 @@ def _command(action: str, body: ActionBody) -> Message:
             return PauseRun(reason=body.reason)
         case "resume":
             return ResumeRun()
+        case "purge":
+            return PurgeRun(reason=body.reason)
         case _:
             return _settling(body)
 
@@ -92,7 +96,7 @@ def _settling(body: ActionBody) -> SettleOutcome:
     )
 
 
-async def _again(asked: Asking, row: dict[str, Any], body: ActionBody) -> CreateRun:
+async def again(asked: Asking, row: dict[str, Any], body: ActionBody) -> CreateRun:
     """Make the run that does an earlier one again: all of it, or (`rerun`) from a step on."""
     rerun = body.action.lower() == "rerun"
     if not rerun and row["status"] not in {RunStatus.FAILED, RunStatus.CANCELLED}:

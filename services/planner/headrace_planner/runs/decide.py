@@ -39,6 +39,7 @@ from headrace.steering import (
     NoteWatched,
     OverdueAttempt,
     PauseRun,
+    PurgeRun,
     RefusePermit,
     ReportChild,
     ResumeRun,
@@ -61,6 +62,7 @@ from headrace_planner.runs import (
     parents,
     pauses,
     permits,
+    purging,
     settling,
     times,
     undo,
@@ -92,9 +94,7 @@ def _decide(run: Run, command: RunCommand, context: Context, library: Library, g
         return NOTHING if run.exists else creating.create(command, context, graph)
     if not run.exists:
         if isinstance(command, permits.FromKey | AnsweredAnyway):
-            return (
-                NOTHING  # what such a run holds is given back, and whoever tells it something is answered: see receipts
-            )
+            return NOTHING  # what it holds is given back, and whoever tells it something is answered: see receipts
         return Rejection(NotFoundError(f"there is no run {context.stream_id}"))
     match command:
         case Advance():
@@ -120,6 +120,8 @@ def _decide(run: Run, command: RunCommand, context: Context, library: Library, g
             return pauses.pause(run, command, context)
         case ResumeRun():
             return pauses.resume(run, context)
+        case PurgeRun():
+            return purging.purge(run, command, context)
         case YieldPermit():
             why = permits.yields(run, command)
             return NOTHING if why is None else _end(run, SYSTEM, why)

@@ -38,6 +38,7 @@ from headrace.events.steering import (
     PermitRefused,
     PermitRequested,
     RunPaused,
+    RunPurged,
     RunResumed,
     RunWatched,
     SignalReceived,
@@ -80,8 +81,7 @@ def _apply(run: Run, event: RunEvent, at: int, graph: Graph | None) -> None:  # 
         case RunQueued():
             _queued(run, event, at, graph)
         case RunStarted():
-            run.data.status = RunStatus.RUNNING
-            run.data.started_at = at
+            run.data.status, run.data.started_at = RunStatus.RUNNING, at
             _begin(run)
         case StepSucceeded() | StepFailed() | StepRetried() | AttemptFailed() | WriteClaimed():
             outcomes.remember(run, event, at)
@@ -112,6 +112,8 @@ def _apply(run: Run, event: RunEvent, at: int, graph: Graph | None) -> None:  # 
             pauses.paused(run, event)
         case RunResumed():
             pauses.resumed(run)
+        case RunPurged():
+            run.data.purged = True
         case OutcomeLost() | OutcomeSettled():
             settling.remember(run, event)
         case StepReused():

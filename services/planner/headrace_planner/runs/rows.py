@@ -32,8 +32,8 @@ WIDE: Final = (RunQueued, RunStarted, ApprovalResolved, CancelRequested, RunResu
 
 
 def rows(run: Run, events: Sequence[RunEvent] | None) -> Iterator[Row]:
-    """Give the rows that events changed, or all of the run's."""
-    if not run.exists:
+    """Give the rows that events changed, or all of the run's; a purged run has none."""
+    if not run.exists or run.data.purged:
         return
     yield Row("runs", _run(run))
     if events is None or any(isinstance(event, RunQueued) for event in events):
@@ -123,7 +123,7 @@ def _run(run: Run) -> dict[str, Any]:
             "connections": sorted(codec.loads(queued.connections) or {}),
         },
         "wake_at": wake_at(run),
-        "busy": _busy(run),
+        "busy": busy(run),
     }
 
 
@@ -145,7 +145,8 @@ def _lineage(run: Run) -> Iterator[Row]:
         yield Row("children", columns)
 
 
-def _busy(run: Run) -> bool:
+def busy(run: Run) -> bool:
+    """Tell whether a new owner has something to look after: attempts, or what others have not confirmed."""
     told = any(True for _ in unheard(run)) or bool(permits.unheard(run)) or parents.unheard(run)
     told = told or any(True for _ in children.unheard(run)) or any(True for _ in watches.unheard(run))
     return told or (not run.final and run.data.active > 0)

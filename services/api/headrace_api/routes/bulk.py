@@ -1,0 +1,200 @@
+"""One action on many runs: what is meant is counted first, and then done page by page, each run by its own rules.
+
+A preview fixes what is meant: its question and the moment up to which runs count, so that one created later is not
+touched. Each run is asked under a key made of the preview and its id: a page that comes again does nothing twice.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+import msgspec
+from pydantic import Field
+
+from headrace import codec, errors
+from headrace.messages import CancelRun
+from headrace.specs.durations import Duration
+from headrace.steering import PurgeRun
+from headrace.vocabulary import LOG_RUNS, PAGE_MAX, RUN_FINAL, RunStatus
+from headrace_api import run_shapes, shapes, starting, views
+from headrace_api.asking import Asking
+from headrace_api.bodies import ActionBody, Body, Labels, Name, Text
+from headrace_api.routes.run_actions import again
+from headrace_api.routes.runs import statuses
+
+Action = Literal["cancel", "retry", "purge"]
+FITTING: Final[dict[str, frozenset[str]]] = {
+    "cancel": frozenset(RunStatus) - RUN_FINAL,
+    "retry": frozenset({RunStatus.FAILED, RunStatus.CANCELLED}),
+    "purge": RUN_FINAL,
+}
+"""The statuses in which an action makes sense, meant where a question names none."""
+EXAMPLES_MAX: Final = 5
+SCAN_PAGE: Final = 500
+COUNTED_MAX: Final = 100_000
+AT_ONCE: Final = 16
+
+
+class BulkQuery(Body):
+    """Which runs are meant: all that is said must hold. Without a status: those that the action is for."""
+
+    OLDER: ClassVar[dict[str, str]] = {"label": "labels", "card": "subject", "card_id": "subject"}
+
+    workflow: Name | None = None
+    status: list[str] = []
+    labels: Labels = {}
+    subject: Name | None = None
+    older_than: Duration | None = Field(None, description="Only runs created longer ago, such as 2d.")
+
+
+class BulkBody(Body):
+    """What to do with which runs. First with `dry_run`; then with the `preview` that it gave, page by page."""
+
+    action: Action
+    query: BulkQuery
+    dry_run: bool = False
+    preview: str | None = None
+    cursor: str | None = None
+    limit: Annotated[int, Field(ge=1, le=PAGE_MAX)] = PAGE_MAX
+    reason: Text = ""
+
+
+class Refused(run_shapes.Shape):
+    """A run that an action did not reach, and why."""
+
+    id: str
+    type: str
+    message: str
+
+
+class BulkAnswer(run_shapes.Shape):
+    """A preview (`count`, `examples`), or what became of a page (`done`, `already`, `refused`)."""
+
+    action: Action
+    preview: str
+    before: str
+    count: int | None = None
+    capped: bool = False
+    examples: list[shapes.Run] = []
+    done: int = 0
+    already: int = 0
+    refused: list[Refused] = []
+    next_cursor: str | None = None
+
+
+class Meant(msgspec.Struct, frozen=True):
+    """A question as it is asked of the log: columns, labels, and the moment up to which runs count (ms)."""
+
+    where: dict[str, Any]
+    labels: dict[str, str]
+    before: int
+    preview: str
+
+
+def meant(asked: Asking, body: BulkBody) -> Meant:
+    """Read what a request means; raises ValidationError (nothing named), ConflictError (the preview is of another)."""
+    query = body.query
+    if not query.model_fields_set:
+        message = "say which runs: workflow, status, labels, subject or older_than"
+        raise errors.ValidationError(message)
+    wanted = statuses(query.status) or sorted(FITTING[body.action])
+    where = {"workflow": query.workflow, "subject": query.subject, "status": wanted}
+    where = {"workspace": asked.workspace, **{name: value for name, value in where.items() if value}}
+    if body.dry_run:
+        before = asked.desk.clock.now_ms() - int((query.older_than or 0) * 1_000)
+    elif body.preview is None:
+        message = "ask with dry_run first, and send the preview that it gives"
+        raise errors.MissingArgumentError(message)
+    else:
+        number = body.preview.partition(".")[0]
+        before = int(number) if number.isascii() and number.isdecimal() and len(number) <= len("9999999999999") else 0
+    told = {"action": body.action, "where": where, "labels": query.labels, "before": before, "age": query.older_than}
+    preview = f"{before}.{codec.digest(told).removeprefix('sha256:')[:32]}"
+    if body.preview is not None and body.preview != preview:
+        message = "the preview is of another question: ask again with dry_run"
+        raise errors.ConflictError(message)
+    return Meant(where, dict(query.labels), before, preview)
+
+
+async def preview(asked: Asking, body: BulkBody) -> dict[str, Any]:
+    """Count what is meant, and show a few, the oldest first."""
+    what, count = meant(asked, body), 0
+    examples: list[dict[str, Any]] = []
+    async for row, fits in _rows(asked, what, None):
+        if fits:
+            count += 1
+            if len(examples) < EXAMPLES_MAX:
+                examples.append(views.run(row))
+        if count >= COUNTED_MAX:
+            break
+    return _answer(body, what, count=count, capped=count >= COUNTED_MAX, examples=examples)
+
+
+async def act(asked: Asking, body: BulkBody) -> dict[str, Any]:
+    """Do it to the next page of runs; raises UnavailableError when owners do not answer: the page may come again."""
+    what = meant(asked, body)
+    page: list[dict[str, Any]] = []
+    cursor: str | None = None
+    async for row, fits in _rows(asked, what, body.cursor):
+        if fits:
+            page.append(row)
+        if len(page) >= body.limit:
+            cursor = row["id"]
+            break
+    room = asyncio.Semaphore(AT_ONCE)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_one(asked, body, what, row, room)) for row in page]
+    outcomes = [task.result() for task in tasks]
+    for outcome in outcomes:
+        if isinstance(outcome, errors.UnavailableError):
+            raise outcome
+    refused = [
+        {"id": row["id"], "type": outcome.type, "message": outcome.message}
+        for row, outcome in zip(page, outcomes, strict=True)
+        if isinstance(outcome, errors.HeadraceError)
+    ]
+    done, already = outcomes.count("done"), outcomes.count("already")
+    return _answer(body, what, done=done, already=already, refused=refused, next_cursor=cursor)
+
+
+def _answer(body: BulkBody, what: Meant, **told: Any) -> dict[str, Any]:
+    return {"action": body.action, "preview": what.preview, "before": views.at(what.before), **told}
+
+
+async def _rows(asked: Asking, what: Meant, after: str | None) -> AsyncIterator[tuple[dict[str, Any], bool]]:
+    """Give the rows that the columns mean, the oldest first, and whether labels and time mean them too."""
+    while True:
+        rows = await asked.desk.log.rows("runs", what.where, descending=False, after=after, limit=SCAN_PAGE)
+        for row in rows:
+            labels = row["labels"] or {}
+            fits = all(labels.get(name) == value for name, value in what.labels.items())
+            yield row, fits and row["created_at"] < what.before
+        if len(rows) < SCAN_PAGE:
+            return
+        after = rows[-1]["id"]
+
+
+async def _one(
+    asked: Asking, body: BulkBody, what: Meant, row: dict[str, Any], room: asyncio.Semaphore
+) -> str | errors.HeadraceError:
+    """Do it to one run; gives `done`, `already`, or why not."""
+    own = msgspec.structs.replace(asked, key=f"bulk/{what.preview}/{row['id']}")
+    async with room:
+        try:
+            if body.action == "retry":
+                return await _retry(own, row)
+            if body.action == "cancel" and row["cancel_requested"]:
+                return "already"
+            command = CancelRun(reason=body.reason) if body.action == "cancel" else PurgeRun(reason=body.reason)
+            await own.send(LOG_RUNS, command, stream_id=row["id"])
+        except errors.HeadraceError as refusal:
+            return refusal
+        return "done"
+
+
+async def _retry(own: Asking, row: dict[str, Any]) -> str:
+    """Make a run of it anew, unless somebody has."""
+    if await own.desk.log.rows("runs", {"workspace": own.workspace, "retry_of": row["id"]}, limit=1):
+        return "already"
+    await starting.create(own, await again(own, row, ActionBody(action="retry")))
+    return "done"

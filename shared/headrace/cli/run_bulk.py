@@ -1,0 +1,158 @@
+"""`headrace runs cancel|retry|purge`: one run, or all that a query means, previewed first and done in pages."""
+
+import sys
+from typing import Annotated, Any, Final
+
+import typer
+
+from headrace.cli.exits import FAILED, SUCCEEDED, USAGE
+from headrace.cli.options import Out, Output, Token, Url, ago, pairs, show, show_table, work
+from headrace.cli.run_actions import Reason, act
+from headrace.client.client import Client
+from headrace.errors import ConflictError, MissingArgumentError
+
+DONE: Final = {"cancel": "cancelled", "retry": "run again", "purge": "purged"}
+REFUSED_SHOWN_MAX: Final = 20
+RunId = Annotated[str | None, typer.Argument(metavar="[RUN]", help="One run; else all that the options mean.")]
+Workflow = Annotated[str | None, typer.Option(help="Of many: runs of this workflow.")]
+Status = Annotated[list[str] | None, typer.Option(help="Of many: in this status; again for more.")]
+Label = Annotated[list[str] | None, typer.Option(help="Of many: with the label NAME=VALUE; again for more.")]
+Older = Annotated[str | None, typer.Option("--older-than", help="Of many: created longer ago than this, such as 2d.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; in a pipe nothing is done to many without it.")]
+
+
+def cancel(
+    run: RunId = None,
+    reason: Reason = "",
+    workflow: Workflow = None,
+    status: Status = None,
+    label: Label = None,
+    older_than: Older = None,
+    *,
+    yes: Yes = False,
+    output: Output = Out.TEXT,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Cancel a run, or many; one that is over is refused."""
+    query = _query(run, workflow, status, label, older_than)
+    if run is not None:
+        act(run, "cancel", output, url, token, {"reason": reason})
+    work(url, token, lambda api: _many(api, "cancel", query, reason, output, yes=yes))
+
+
+def retry(
+    run: RunId = None,
+    workflow: Workflow = None,
+    status: Status = None,
+    label: Label = None,
+    older_than: Older = None,
+    *,
+    yes: Yes = False,
+    output: Output = Out.TEXT,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Run a failed or cancelled run again, as a new run; of many, those that nobody has retried yet."""
+    query = _query(run, workflow, status, label, older_than)
+    if run is not None:
+        act(run, "retry", output, url, token)
+    work(url, token, lambda api: _many(api, "retry", query, "", output, yes=yes))
+
+
+def purge(
+    run: RunId = None,
+    reason: Reason = "",
+    workflow: Workflow = None,
+    status: Status = None,
+    label: Label = None,
+    older_than: Older = None,
+    *,
+    yes: Yes = False,
+    output: Output = Out.TEXT,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Let finished runs go: lists, steps, artifacts and lines forget them; their events stay with their month."""
+    query = _query(run, workflow, status, label, older_than)
+    if run is not None:
+
+        async def one(api: Client) -> None:
+            body = await api.post(f"/runs/{run}", {"action": "purge", "reason": reason})
+            show(output, body, lambda: print(f"{run}: purged"))
+
+        work(url, token, one)
+    work(url, token, lambda api: _many(api, "purge", query, reason, output, yes=yes))
+
+
+def _query(
+    run: str | None, workflow: str | None, status: list[str] | None, label: list[str] | None, older_than: str | None
+) -> dict[str, Any]:
+    told = {"workflow": workflow, "status": status, "labels": pairs(label or [], "--label"), "older_than": older_than}
+    query = {name: value for name, value in told.items() if value}
+    if run is not None and query:
+        message = "name one run, or say which ones by options, not both"
+        raise ConflictError(message)
+    if run is None and not query:
+        message = "name a run, or say which ones: --workflow, --status, --label, --older-than"
+        raise MissingArgumentError(message)
+    return query
+
+
+async def _many(api: Client, action: str, query: dict[str, Any], reason: str, output: Out, *, yes: bool) -> int:
+    """Preview, ask, and do it page by page; gives the exit code."""
+    asked = {"action": action, "query": query, "reason": reason}
+    found = await api.post("/runs/bulk", {**asked, "dry_run": True})
+    if output is Out.TEXT:
+        _show_preview(found)
+    if found["count"] and not yes and not await _agreed(action, found, output):
+        show(output, found, lambda: None)
+        typer.echo(f"nothing was {DONE[action]}: --yes does it", err=True)
+        return USAGE
+    totals: dict[str, Any] = {"action": action, "count": found["count"], "done": 0, "already": 0, "refused": []}
+    cursor: str | None = None
+    while found["count"]:
+        told = {**asked, "preview": found["preview"], **({"cursor": cursor} if cursor else {})}
+        page = await api.post("/runs/bulk", told)
+        totals["done"] += page["done"]
+        totals["already"] += page["already"]
+        totals["refused"] += page["refused"]
+        cursor = page["next_cursor"]
+        over = totals["done"] + totals["already"] + len(totals["refused"])
+        typer.echo(f"{over} of {max(found['count'], over)}", err=True)
+        if cursor is None:
+            break
+    show(output, totals, lambda: _show_totals(totals))
+    return FAILED if totals["refused"] else SUCCEEDED
+
+
+async def _agreed(action: str, found: dict[str, Any], output: Out) -> bool:
+    """Ask on a terminal; in a pipe nobody can agree."""
+    if output is Out.JSON or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    from headrace.cli.terminal import asked
+
+    answer = await asked(f"{action.capitalize()} {found['count']} runs? [y/N] ")
+    return answer is not None and answer.lower() in {"y", "yes"}
+
+
+def _show_preview(found: dict[str, Any]) -> None:
+    count = f"{found['count']}{' or more' if found['capped'] else ''}"
+    print(f"{count} runs, created before {ago(found['before'])}" + (", such as:" if found["examples"] else ""))
+    if found["examples"]:
+        rows = [(run["id"], run["status"], run["name"], ago(run["created_at"])) for run in found["examples"]]
+        show_table(("id", "status", "name", "created"), rows)
+
+
+def _show_totals(totals: dict[str, Any]) -> None:
+    refused = totals["refused"]
+    if totals["count"]:
+        print(f"{totals['done']} {DONE[totals['action']]}, {totals['already']} were already, {len(refused)} refused")
+    for each in refused[:REFUSED_SHOWN_MAX]:
+        print(f"- {each['id']}: {each['type']}: {each['message']}")
+    if len(refused) > REFUSED_SHOWN_MAX:
+        print(f"… and {len(refused) - REFUSED_SHOWN_MAX} more (-o json lists all)")
+
+
+ACTIONS = (cancel, retry, purge)
+"""Commands of `headrace runs` that are made here."""

@@ -38,28 +38,26 @@ def test_a_window_grows_with_results_and_halves_without() -> None:
     window = Window(0.0)
     assert window.room(0, 0) == WINDOW_BLIND
     assert window.room(0, 50) == 100
+    window.finished(1.0, 0.01)
+    assert window.size == WINDOW_MIN  # nothing waits for more room
+    window.full = True
     for _ in range(10):
-        window.finished(int(window.size), 1.0, 0.01)
+        window.finished(1.0, 0.01)
     assert window.size == WINDOW_MIN + 10
     for second in range(10, 100, 10):
         window.tick(5, float(second))
     assert window.size == WINDOW_MIN
 
 
-def test_a_window_shrinks_when_results_come_late_but_not_for_tools_that_take_long() -> None:
+def test_a_window_shrinks_when_orders_wait_long_for_a_slot() -> None:
     window = Window(0.0)
+    window.full = True
     for _ in range(100):
-        window.finished(int(window.size), 1.0, 0.02)
+        window.finished(1.0, 0.02)
+    assert window.size == WINDOW_MIN + 100
     for _ in range(200):
-        window.finished(int(window.size), 2.0, AHEAD_S + 0.1)
+        window.finished(2.0, AHEAD_S + 0.1)
     assert window.size == WINDOW_MIN
-    slow = Window(0.0)
-    for _ in range(100):
-        slow.finished(int(slow.size), 30.0, 20.0)
-    assert slow.size == WINDOW_MIN + 100
-    for _ in range(200):
-        slow.finished(int(slow.size), 31.0, 41.0)
-    assert slow.size == WINDOW_MIN
 
 
 def test_a_pool_that_is_busy_with_one_workspace_takes_another_ones_first_order_within_about_a_second() -> None:
@@ -70,11 +68,12 @@ def test_a_pool_that_is_busy_with_one_workspace_takes_another_ones_first_order_w
     out: list[tuple[float, str]] = []
     seconds_waited = None
     for tick in range(2_000):
+        window.full = True
         while window.room(len(out), 2) and (one := queue.take()) is not None:
             out.append((now, one.order.workspace))
         for published, workspace in [out.pop(0) for _ in range(min(2, len(out)))]:
             now_ended = now + 1.0
-            window.finished(len(out) + 1, now_ended, now_ended - published)
+            window.finished(now_ended, now_ended - published - 1.0)
             if workspace == "quiet":
                 seconds_waited = tick - 999
         now += 1.0

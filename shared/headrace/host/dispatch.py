@@ -104,15 +104,15 @@ class Dispatcher:
         else:
             pool.waiting.put(known)
 
-    def over(self, attempt_id: str, *, answered: bool = False) -> None:
-        """Forget an attempt: its result is committed, or it is lost or stopped."""
+    def over(self, attempt_id: str, *, answered: bool = False, performed_s: float = 0.0) -> None:
+        """Forget an attempt: its result is committed, or it is lost or stopped. It was performed for `performed_s`."""
         known = self._orders.pop(attempt_id, None)
         if known is None:
             return
         pool = self._pools[known.order.pool]
         if answered and attempt_id in pool.out:
             now = self._clock.monotonic()
-            pool.window.finished(len(pool.out), now, now - known.at)
+            pool.window.finished(now, now - known.at - performed_s)
         if pool.out.pop(attempt_id, None) is None and pool.suspects.pop(attempt_id, None) is None:
             pool.waiting.withdraw(known)
         attempts = self._streams.get(known.order.run_id, set())
@@ -186,6 +186,7 @@ class Dispatcher:
             while room > 0 and (order := pool.waiting.take()) is not None:
                 self._publish(pool, order)
                 room -= 1
+            pool.window.full = len(pool.waiting) > 0
 
     def _publish(self, pool: Pool, known: Order) -> None:
         now = self._clock.monotonic()

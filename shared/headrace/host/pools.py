@@ -14,9 +14,8 @@ WINDOW_MAX: Final = 4_096.0
 SLOTS_AHEAD: Final = 2
 """Orders published for each live slot at least, so that no worker waits for an owner."""
 AHEAD_S: Final = 1.0
-"""How old a result may be for its window to grow: what is published already is nobody's turn any more, so that a new
-workspace waits about so long behind it."""
-AGE_KEPT_S: Final = 10.0
+"""How long an order may wait for a slot for the window to grow: what is published already is nobody's turn any more,
+so that a new workspace waits about so long behind it."""
 STALLED_S: Final = 5.0
 QUANTUM: Final = 4
 """What a workspace may spend in its turn; an order costs one, and one more for each COST_BYTES of arguments."""
@@ -50,31 +49,26 @@ class Order:
 class Window:
     """How many orders of a pool may be out.
 
-    One more with each result while it was full, one less with each result that came late: later than AHEAD_S and than
-    twice the quickest of the last seconds, so that neither tools nor commits that take long make it small; half when
-    no result comes.
+    One more with each result while it is too small (`full`: more waits than has room), one less with each result whose
+    order waited for longer than AHEAD_S, half when no result comes.
     """
 
     def __init__(self, now: float) -> None:
         self.size = WINDOW_MIN
+        self.full = False
         self._moved_at = now
-        self._quickest = self._quickest_before = float("inf")
-        self._since = now
 
     def room(self, out: int, slots: int) -> int:
         """Give how many more may leave while `out` are out and live workers have `slots`."""
         least = slots * SLOTS_AHEAD if slots else WINDOW_BLIND
         return max(int(max(self.size, least)) - out, 0)
 
-    def finished(self, out: int, now: float, age_s: float) -> None:
-        """Note a result, `age_s` after its order was published."""
+    def finished(self, now: float, waited_s: float) -> None:
+        """Note a result: for how long its order was out without being performed."""
         self._moved_at = now
-        if now - self._since >= AGE_KEPT_S:
-            self._quickest_before, self._quickest, self._since = self._quickest, float("inf"), now
-        self._quickest = min(self._quickest, age_s)
-        if age_s > max(AHEAD_S, 2 * min(self._quickest, self._quickest_before)):
+        if waited_s > AHEAD_S:
             self.size = max(self.size - 1, WINDOW_MIN)
-        elif out >= int(self.size):
+        elif self.full:
             self.size = min(self.size + 1, WINDOW_MAX)
 
     def tick(self, out: int, now: float) -> None:

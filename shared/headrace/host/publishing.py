@@ -99,7 +99,8 @@ class Publisher:
     def _finish(self, item: Item) -> None:
         command = item.command
         if isinstance(command, ReportAttempt | LoseAttempt) and item.ended:
-            self._dispatcher.over(command.attempt_id, answered=isinstance(command, ReportAttempt))
+            answered = isinstance(command, ReportAttempt)
+            self._dispatcher.over(command.attempt_id, answered=answered, performed_s=_performed_s(command))
         if item.key is not None:
             known = item.held.answering.get(item.key)
             if known is not None and known.answer == item.outcome:
@@ -136,3 +137,10 @@ class Publisher:
     def _put_snapshots(self, log: str, fingerprint: str, kept: Mapping[str, tuple[int, bytes]]) -> None:
         if kept:
             self._chores.put(lambda: self._log.keep_snapshots(log, fingerprint, kept))
+
+
+def _performed_s(command: ReportAttempt | LoseAttempt) -> float:
+    """Give for how long an attempt was performed, by its worker's own clock."""
+    if isinstance(command, LoseAttempt) or command.started_at is None or command.finished_at is None:
+        return 0.0
+    return max(command.finished_at - command.started_at, 0) / 1000

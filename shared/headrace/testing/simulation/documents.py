@@ -167,9 +167,9 @@ KINDS: Final[dict[str, tuple[float, Any]]] = {
     "pay": (0.4, _call),
     "ring": (0.5, _call),
     "map": (1.5, _map),
-    "branch": (0.7, _branch),
+    "branch": (1.2, _branch),
     "gate": (0.8, _gate),
     "approval": (0.5, _approval),
-    "wait": (0.7, _wait),
-    "transform": (1, _transform),
+    "wait": (1, _wait),
+    "transform": (3, _transform),
 }

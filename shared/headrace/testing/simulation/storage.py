@@ -6,13 +6,16 @@ what a process does with the answer waits until the process goes on.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from headrace import ids
 from headrace.clock import Clock
+from headrace.decider import Row
 from headrace.errors import HeadraceError, UnavailableError
+from headrace.log import rows as projection
 from headrace.log.memory import MemoryLog
 from headrace.log.port import Appended, Batch, Break, DataError, Holdings, Recorded
+from headrace.log.tables import TABLES
 from headrace.testing.simulation.loop import Process
 from headrace.testing.simulation.weather import CALM, Weather
 from headrace.testing.views import at_once
@@ -27,11 +30,32 @@ LATE_S: Final = 9.0
 """How long it takes at most when it is late: longer than a lease."""
 
 
+class Rows(dict[tuple[Any, ...], Any]):
+    """The rows of a table. They are made storable when somebody reads them: most are written again before."""
+
+    def __init__(self, rows: Mapping[tuple[Any, ...], Any] | None = None) -> None:
+        super().__init__(rows or {})
+        self.fresh: dict[tuple[Any, ...], Row] = {}
+
+    def settle(self) -> "Rows":
+        """Make storable what was written since the last time."""
+        if self.fresh:
+            self.update({key: projection.values(row) for key, row in self.fresh.items()})
+            self.fresh.clear()
+        return self
+
+    def values(self) -> Any:
+        """Give all rows."""
+        self.settle()
+        return super().values()
+
+
 class World(MemoryLog):
     """The one log of a schedule. `committed` hears of every event as it takes hold."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
+        self._rows = {name: Rows() for name in TABLES}
         self.committed: Callable[[Recorded], None] = lambda _event: None
 
     def fork(self, clock: Clock) -> "World":
@@ -42,7 +66,7 @@ class World(MemoryLog):
             other.epoch, other.format = part.epoch, part.format
             other.events, other.links = list(part.events), list(part.links)
         copy._streams = {key: list(events) for key, events in self._streams.items()}
-        copy._rows = {name: dict(rows) for name, rows in self._rows.items()}
+        copy._rows = {name: Rows(cast("Rows", rows).settle()) for name, rows in self._rows.items()}
         copy._answers = dict(self._answers)
         copy._blobs = dict(self._blobs)
         return copy
@@ -67,6 +91,20 @@ class World(MemoryLog):
                 message = f"version {event.version} of {event.stream_id} does not follow {before} here"
                 raise DataError(message)
             versions[event.stream_id] = event.version
+
+    async def append_events(self, batches: Sequence[Batch]) -> Appended:
+        """Commit all batches that are not stale, as its twin does, but leave rows as they came."""
+        good = [batch for batch in batches if self._stands(batch)]
+        for batch in good:
+            self._check(batch)
+        for batch in good:
+            for row in batch.rows:
+                key = tuple(row.columns[column] for column in TABLES[row.table].key)
+                cast("Rows", self._rows[row.table]).fresh[key] = row
+            self._commit(batch, {})
+        stale = tuple((batch.log, batch.partition) for batch in batches if batch not in good)
+        positions = {(batch.log, batch.partition): batch.expected_position + len(batch.events) for batch in good}
+        return Appended(positions, stale)
 
     def _commit(self, batch: Batch, tables: Any) -> None:
         before = self._parts[batch.log, batch.partition].last

@@ -11,7 +11,7 @@ from headrace.host.draft import Draft
 from headrace.host.presence import Presence
 from headrace.host.tenure import Held
 from headrace.log.port import Tenure
-from headrace.messages import ReportAttempt
+from headrace.messages import CancelRun, NoteApprovalReceived, ReportAttempt, ResolveApproval, SupersedeApproval
 from headrace.testing import virtual
 from headrace.testing.simulation.command import show
 from headrace.testing.simulation.scenario import scenario
@@ -49,6 +49,17 @@ def test_the_word_of_a_refused_claimer_does_not_end_the_watch_over_the_attempt()
     assert sim.room.awaits(sim.run, refused)
     sim.report("w", {})
     assert not sim.room.awaits(sim.run, refused)
+
+
+def test_a_question_that_arrives_after_it_was_taken_back_is_taken_back_again() -> None:
+    sim = Sim(plan(call("w", tool="write"), call("slow"))).create()
+    (ask,) = sim.run.data.asks.values()
+    sim.do(CancelRun())
+    sim.do(ResolveApproval(approval_id=ask.approval_id, step="", status="superseded", digest=ask.digest))
+    assert not sim.run.final
+    told = len(sim.told)
+    sim.do(NoteApprovalReceived(approval_id=ask.approval_id))
+    assert [type(tell.command) for tell in sim.told[told:]] == [SupersedeApproval]
 
 
 def test_a_new_tenure_orders_anew_what_the_old_one_had_drafted_in_the_same_batch() -> None:

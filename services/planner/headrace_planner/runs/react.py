@@ -57,8 +57,10 @@ def receipts(run: Run, command: RunCommand, library: Library) -> Iterator[Effect
             yield _dispatch(run, library, instance)
     if isinstance(command, ResolveApproval):
         yield Tell(LOG_APPROVALS, command.approval_id, NoteOutcomeReceived(), run.data.workspace)
-    if isinstance(command, NoteApprovalReceived) and run.final and command.approval_id in run.data.asks:
-        yield _take_back(run, run.data.asks[command.approval_id])  # the first word of it came before the question
+    if isinstance(command, NoteApprovalReceived) and command.approval_id in run.data.asks:
+        ask = run.data.asks[command.approval_id]
+        if run.final or ask.status == ApprovalStatus.SUPERSEDED:
+            yield _take_back(run, ask)  # the first word of it came before the question
     if isinstance(command, permits.FromKey):
         yield from permits.receipts(run, command)
     if isinstance(command, CreateRun):

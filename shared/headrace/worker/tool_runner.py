@@ -139,7 +139,9 @@ class ToolRunner:
         context = await self._context(order, record.tool)
         performance.context = context
         given_input = results.checked_input(record.tool.input, arguments, order.tool)
-        self._precheck(None if order.precondition == codec.NULL else codec.loads(order.precondition), FileRoot(self._root))
+        self._precheck(
+            None if order.precondition == codec.NULL else codec.loads(order.precondition), FileRoot(self._root)
+        )
         permission = await self._claimer.claim(order) if order.effect in ACTS else None
         output = await self._call(record, performance, context, given_input, permission)
         found_at = context.found_at or Evidence(source=order.tool, fetched_at=self._clock.now_ms())
@@ -251,7 +253,9 @@ class ToolRunner:
 
     def _over_time(self, performance: Performance) -> ReportAttempt:
         order = performance.order
-        message = f"attempt timeout: step {order.step!r} was over its time: {order.tool} took more than {order.timeout_s:g} s"
+        message = (
+            f"attempt timeout: step {order.step!r} was over its time: {order.tool} took more than {order.timeout_s:g} s"
+        )
         details = {"timeout": "attempt", "timeout_s": order.timeout_s, "step": order.step}
         problem = StepError(message, type="timeout", details=details)
         if performance.called:

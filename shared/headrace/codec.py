@@ -21,6 +21,8 @@ Raw = msgspec.Raw
 NULL: Final = Raw(b"null")
 INTEGER_MAX: Final = 2**53 - 1
 DEPTH_MAX: Final = 200
+HARMLESS: Final = frozenset({str, int, bool, type(None)})
+"""What the fast encoder writes as it is, or refuses by itself."""
 LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 _encoder = msgspec.json.Encoder()
@@ -79,19 +81,17 @@ def digest(value: object) -> str:
 
 def _refuse_what_json_cannot_say(value: object, depth: int) -> None:
     """Stop the fast encoder where it would change a value silently (it writes infinity as null)."""
+    if type(value) in HARMLESS:
+        return
     if isinstance(value, float):
         if not math.isfinite(value):
             raise OverflowError
-    elif isinstance(value, dict):
+    elif isinstance(value, dict | list | tuple):
         if depth > DEPTH_MAX:
             raise RecursionError
-        for item in value.values():
-            _refuse_what_json_cannot_say(item, depth + 1)
-    elif isinstance(value, list | tuple):
-        if depth > DEPTH_MAX:
-            raise RecursionError
-        for item in value:
-            _refuse_what_json_cannot_say(item, depth + 1)
+        for item in value.values() if isinstance(value, dict) else value:
+            if type(item) not in HARMLESS:
+                _refuse_what_json_cannot_say(item, depth + 1)
 
 
 def _dumps_slowly(value: object) -> bytes:

@@ -10,6 +10,7 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -52,7 +53,7 @@ class Keys(msgspec.Struct, frozen=True):
         if self.master is None:
             message = f"this process holds no key for {label!r}; set HEADRACE_SECRET_FILE or HEADRACE_KEYS"
             raise ForbiddenError(message)
-        return hmac.digest(self.master, label.encode(), "sha256")
+        return _derived(self.master, label)
 
     def seal(self, label: str, body: bytes) -> bytes:
         """Put a seal in front of a body."""
@@ -92,6 +93,11 @@ class Keys(msgspec.Struct, frozen=True):
             message = "the blob token is over its time"
             raise UnauthorizedError(message)
         return claim
+
+
+@lru_cache(maxsize=256)
+def _derived(master: bytes, label: str) -> bytes:
+    return hmac.digest(master, label.encode(), "sha256")
 
 
 def secret_hash(secret: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from headrace import codec
 from headrace.codec import Raw
@@ -51,4 +52,9 @@ def _cloud_event(incarnation: str, held: Held, position: int, event: NewEvent) -
 
 def rfc3339(at_ms: int) -> str:
     """Write a time (milliseconds since 1970) as RFC 3339 in UTC."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at_ms % 1000:03d}Z"
+    return f"{_to_the_second(at_ms // 1000)}{at_ms % 1000:03d}Z"
+
+
+@lru_cache(maxsize=1_024)
+def _to_the_second(at_s: int) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.")

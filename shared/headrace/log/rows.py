@@ -19,6 +19,9 @@ NUL_SHOWN: Final = "\u2400"
 SURROGATE_SHOWN: Final = "\ufffd"
 INT_MAX: Final = {"int": 2**31 - 1, "bigint": 2**63 - 1}
 Values = tuple[Any, ...]
+KEY_PLACES: Final = {
+    name: tuple(list(table.columns).index(column) for column in table.key) for name, table in TABLES.items()
+}
 
 
 def storable(text: str) -> str:
@@ -45,22 +48,23 @@ def values(row: Row) -> Values:
         message = f"row of {row.table!r} names what its table has not: {unknown}"
         raise DataError(message)
     get = row.columns.get
-    if any(get(column) is None for column in table.key):
-        message = f"row of {row.table!r} lacks its key: {', '.join(table.key)}"
-        raise DataError(message)
+    for column in table.key:
+        if get(column) is None:
+            message = f"row of {row.table!r} lacks its key: {', '.join(table.key)}"
+            raise DataError(message)
     whole: list[Any] = []
     for name, kind in table.columns.items():
         value = get(name)
-        plain = value is None or (kind == "text" and type(value) is str and value.isascii() and "\x00" not in value)
-        whole.append(value if plain else _value(row.table, name, kind, value))
+        fits = value is None or (kind == "text" and type(value) is str and value.isascii() and "\x00" not in value)
+        if type(value) is int:
+            fits = abs(value) <= INT_MAX.get(kind, -1)
+        whole.append(value if fits else _value(row.table, name, kind, value))
     return tuple(whole)
 
 
 def key_of(name: str, whole: Values) -> tuple[Any, ...]:
     """Give the key of a row's values."""
-    table = TABLES[name]
-    columns = list(table.columns)
-    return tuple(whole[columns.index(column)] for column in table.key)
+    return tuple([whole[place] for place in KEY_PLACES[name]])
 
 
 def shown(name: str, whole: Values) -> dict[str, Any]:

@@ -10,11 +10,20 @@ import sys
 from typing import Any, Final
 
 from benchmarks.chain import chain
+from benchmarks.chains import long_chain, many_chains, one_by_one, steady
 from benchmarks.fairness import fairness
 from benchmarks.scale import map_of_items, parked
 from benchmarks.stand import Workload, machine, stand
 
-WORKLOADS: Final[dict[str, Workload]] = {"W10": map_of_items, "parked": parked, "fairness": fairness}
+WORKLOADS: Final[dict[str, Workload]] = {
+    "W1a": many_chains,
+    "W2": one_by_one,
+    "W6": long_chain,
+    "W7": steady,
+    "W10": map_of_items,
+    "parked": parked,
+    "fairness": fairness,
+}
 CHAIN: Final = "chain"
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from headrace.clock import SystemClock
 from headrace.log.folding import installed_rooms
+from headrace.log.port import Recorded
 from headrace.log.postgres import PostgresLog
 from headrace.testing.checker.check import check, settled
 from headrace.testing.checker.history import Finding, History
@@ -25,6 +26,7 @@ from tests.chaos.watching import Meter, Reader
 QUIET_S: Final = 240.0
 """How long after the last fault everything may take to end, or to wait for something named."""
 LOOK_S: Final = 1.0
+PAGE: Final = 1_000
 WARM_UP_S: Final = 3.0
 STUCK_SHOWN_MAX: Final = 8
 
@@ -145,6 +147,8 @@ class Round:
         told.findings += await self._triggers(log, people)
         told.findings += [Finding("no crash loop", text) for text in stand.fallen]
         told.missing = history.missing()
+        if told.findings:
+            await self._keep_events(log)
         by_status: Counter[str] = Counter()
         for status in ("succeeded", "failed", "cancelled", "waiting", "running", "queued"):
             by_status[f"runs {status}"] = await log.count("runs", {"status": [status]})
@@ -165,6 +169,15 @@ class Round:
         }
         (self._folder / "observed.json").write_bytes(msgspec.json.encode(history))
         self._mark("judging", began)
+
+    async def _keep_events(self, log: PostgresLog) -> None:
+        """Write every event down, for whoever looks for the cause of what was found."""
+        with (self._folder / "events.jsonl").open("wb") as file:
+            for row in await log.partitions():
+                after = 0
+                while read := await log.read(row["log"], row["partition"], after, PAGE):
+                    file.writelines(msgspec.json.encode(_plain(one)) + b"\n" for one in read)
+                    after = read[-1].position
 
     async def _triggers(self, log: PostgresLog, people: People) -> list[Finding]:
         """See that every trigger event started just one run."""
@@ -193,6 +206,12 @@ async def alive(works: list[Callable[[], Coroutine[Any, Any, None]]]) -> AsyncIt
         finally:
             for task in tasks:
                 task.cancel()
+
+
+def _plain(one: Recorded) -> dict[str, Any]:
+    """Give an event as JSON holds it."""
+    told = msgspec.structs.asdict(one)
+    return {key: value.decode("utf-8", "replace") if isinstance(value, bytes) else value for key, value in told.items()}
 
 
 def table(told: Told) -> str:

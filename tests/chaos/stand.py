@@ -290,6 +290,9 @@ class Stand:
             async with server.turn:
                 await asyncio.to_thread(server.embedded.stop)
         for disk in self.disks.values():
+            log = disk.folder / "server.log"
+            if log.is_file():
+                shutil.copy(log, self.home.logs / f"{disk.folder.name}.log")
             disk.remove()
         self.home.unlock()
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from headrace import codec
 from headrace.errors import HeadraceError, ValidationError
-from headrace.vocabulary import PRIORITY_MAX, Role
+from headrace.vocabulary import IDEMPOTENCY_KEY_CHARS_MAX, PRIORITY_MAX, Role
 
 Json = JsonValue
 NEAR: Final = 0.6
@@ -114,7 +114,8 @@ class ActionBody(Body):
     """What to do with a run; `reason` is shown with it, `digest` is that of the approval's `shown`.
 
     `settle` takes the `step` (`notify`, or `notify[3]` for an item), the `answer` happened, not_happened or give_up,
-    and for happened the `output`. `rerun` takes `from`, the step from which to perform anew, and `inputs` that change.
+    and for happened the `output`. `signal` takes the `name` that a step waits for and its `data`; again with the same
+    `signal_id` it changes nothing. `rerun` takes `from`, the step from which to perform anew, and `inputs` that change.
     """
 
     OLDER: ClassVar[dict[str, str]] = {"from": "from_step", "set": "inputs"}
@@ -128,6 +129,9 @@ class ActionBody(Body):
     index: Annotated[int, Field(ge=0)] | None = None
     answer: Name | None = None
     output: Json = None
+    name: Name | None = None
+    data: Json = None
+    signal_id: Annotated[str, Field(min_length=1, max_length=IDEMPOTENCY_KEY_CHARS_MAX)] | None = None
 
 
 class SpecBody(Body):

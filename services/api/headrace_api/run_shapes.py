@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from headrace.vocabulary import AttemptStatus, RunStatus
+from headrace.vocabulary import AttemptStatus, RunStatus, WaitingFor
 
 
 class Shape(BaseModel):
@@ -51,6 +51,20 @@ class Lineage(Shape):
     status: RunStatus
     attempt: int
     rerun_from: str | None
+    created_at: str | None
+
+
+class Relative(Shape):
+    """A run's parent, or one of its children: the step instance that the child performs, and how that run stands."""
+
+    id: str
+    status: RunStatus | None
+    waiting_for: WaitingFor | None
+    name: str | None
+    step: str
+    instance: str
+    attempt: int
+    depth: int
     created_at: str | None
 
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from headrace.vocabulary import ApprovalStatus, Role, RunStatus, StepStatus, WaitingFor
 from headrace_api import run_shapes
-from headrace_api.run_shapes import Lineage, Person, StepProblem, Tried
+from headrace_api.run_shapes import Lineage, Person, Relative, StepProblem, Tried
 
 Shape = run_shapes.Shape
 """What every shape is."""
@@ -104,6 +104,9 @@ class WholeRun(Run):
     waiting: list[dict[str, Any]] = []
     connections: list[str] = []
     retried_by: list[Lineage] = []
+    parent: Relative | None = None
+    children: list[Relative] = []
+    children_total: int = 0
     steps: list[Step] = []
 
 

@@ -95,6 +95,26 @@ def settle(
     act(run, "settle", output, url, token, fields)
 
 
+def signal(
+    run: RunId,
+    name: Annotated[str, typer.Argument(help="The name that a step of the run waits for.")],
+    given: Annotated[str | None, typer.Option("--data", help="What it carries, as JSON; @FILE reads a file.")] = None,
+    signal_id: Annotated[
+        str | None, typer.Option("--id", help="Tells a repeat: again with it changes nothing.")
+    ] = None,
+    output: Output = Out.TEXT,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Send a run a signal; it is kept until a step waits for it."""
+    fields: Told = {"name": name}
+    if given is not None:
+        fields["data"] = read_json(read_text(Path(given[1:])) if given.startswith("@") else given, "--data")
+    if signal_id is not None:
+        fields["signal_id"] = signal_id
+    act(run, "signal", output, url, token, fields)
+
+
 def effects(run: RunId, output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
     """List what a run did to the world: every claimed attempt, and what became of it."""
 
@@ -122,5 +142,5 @@ def _effect(item: dict[str, Any]) -> Sequence[Any]:
     )
 
 
-ACTIONS = (start, pause, resume, settle, rerun, effects)
+ACTIONS = (start, pause, resume, settle, signal, rerun, effects)
 """Commands of `headrace runs` that are made here."""

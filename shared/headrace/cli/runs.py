@@ -20,6 +20,7 @@ def list_(
     status: Annotated[list[str] | None, typer.Option(help="Only these statuses; again for more.")] = None,
     workflow: Annotated[str | None, typer.Option(help="Only runs of this workflow.")] = None,
     subject: Annotated[str | None, typer.Option(help="Only runs about this subject.")] = None,
+    parent: Annotated[str | None, typer.Option(metavar="RUN", help="Only the child runs of this run.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
     output: Output = Out.TEXT,
     url: Url = None,
@@ -28,7 +29,8 @@ def list_(
     """List runs, the newest first."""
 
     async def todo(api: Client) -> None:
-        page = await api.get("/runs", status=status or None, workflow=workflow, subject=subject, limit=limit)
+        where = {"workflow": workflow, "subject": subject, "parent": parent}
+        page = await api.get("/runs", status=status or None, limit=limit, **where)
 
         def text() -> None:
             columns = ("id", "status", "waiting for", "name", "steps", "requester", "created")
@@ -69,6 +71,7 @@ def show_run(body: dict[str, Any]) -> None:
         ("retry of", body["retry_of"]),
         ("rerun from", body["rerun_from"]),
         ("retried by", ", ".join(each["id"] for each in body["retried_by"])),
+        ("child of", f"{parent['id']}, step {parent['instance']}" if (parent := body["parent"]) else None),
         ("created", body["created_at"]),
         ("started", body["started_at"]),
         ("finished", body["finished_at"]),
@@ -81,10 +84,20 @@ def show_run(body: dict[str, Any]) -> None:
         print(f"waits for {waits['for']}: {waits['step'] + ': ' if waits['step'] else ''}{waits['message']}{until}")
     print()
     show_table(("step", "kind", "status", "items", "attempt", "error"), [_step(step) for step in body["steps"]])
+    if body["children"]:
+        total = body["children_total"]
+        print(
+            f"\nchild runs{f' (the newest {len(body["children"])} of {total})' if total > len(body['children']) else ''}"
+        )
+        show_table(("step", "attempt", "run", "status", "waiting for"), [_child(each) for each in body["children"]])
     attempts = [_attempt(step, each) for step in body["steps"] for each in step["attempts"]]
     if attempts:
         print("\nfailed attempts")
         show_table(("step", "attempt", "status", "worker", "finished", "next", "error"), attempts)
+
+
+def _child(each: dict[str, Any]) -> Sequence[Any]:
+    return (each["instance"], each["attempt"], each["id"], each["status"], each["waiting_for"] or "")
 
 
 def _attempt(step: dict[str, Any], each: dict[str, Any]) -> Sequence[Any]:

@@ -124,6 +124,18 @@ class Client:
         body = await self.post(f"/runs/{quote(run_id)}", {"action": action, "reason": reason, **more}, key=key)
         return views.read(views.Run, body)
 
+    async def signal(
+        self, run_id: str, name: str, data: object = None, *, signal_id: str | None = None, key: str | None = None
+    ) -> views.Run:
+        """Send a run a signal by name; again under the same `signal_id` (else the key) it changes nothing."""
+        more = {"signal_id": signal_id} if signal_id is not None else {}
+        return await self.act(run_id, "signal", name=name, data=data, key=key, **more)
+
+    async def children(self, run_id: str, *, limit: int = 100) -> list[views.Run]:
+        """List the newest child runs of a run."""
+        page = await self.get("/runs", parent=run_id, limit=limit)
+        return [views.read(views.Run, item) for item in page["items"]]
+
     async def rerun(
         self, run_id: str, from_step: str, *, inputs: Mapping[str, Any] | None = None, key: str | None = None
     ) -> views.Run:

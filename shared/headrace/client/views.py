@@ -69,6 +69,20 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     reused_from: str | None = None
 
 
+class Relative(msgspec.Struct, frozen=True, kw_only=True):
+    """A run's parent, or one of its children: the step instance that the child performs, and how that run stands."""
+
+    id: str
+    step: str
+    instance: str
+    attempt: int
+    depth: int
+    status: str | None = None
+    waiting_for: str | None = None
+    name: str | None = None
+    created_at: str | None = None
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """A run."""
 
@@ -85,6 +99,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     retry_of: str | None = None
     rerun_from: str | None = None
     retried_by: list[Lineage] = []
+    parent: Relative | None = None
+    children: list[Relative] = []
+    children_total: int = 0
     requester: Person = Person()
     subject: str | None = None
     stage: str | None = None

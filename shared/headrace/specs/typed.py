@@ -75,6 +75,9 @@ RESULTS: Final = {
     "condition": map_of({"value": BOOL, "branch": STRING}, closed=False),
 }
 """What steps give that perform no tool, by kind."""
+SIGNAL: Final = map_of({**dict.fromkeys(("name", "by"), STRING), "data": ANY, "at": INT}, closed=False)
+EVENT: Final = map_of({**dict.fromkeys(("name", "id"), STRING), "data": ANY, "at": INT}, closed=False)
+"""What waits give that a signal or an event ends."""
 
 
 def type_problems(document: Document, calls: Mapping[str, Called] = NO_CALLS) -> Iterator[Said]:
@@ -291,7 +294,7 @@ class _Scope:
         if step.kind == "transform":
             return types.stored(_template(step.transform, self.within(step)))
         if step.wait is not None and step.wait.timer is None:
-            return ANY
+            return SIGNAL if step.wait.signal is not None else EVENT
         return RESULTS.get(step.kind, ANY)
 
 

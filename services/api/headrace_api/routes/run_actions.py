@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from headrace import codec, errors
 from headrace.envelope import Message
 from headrace.messages import CancelRun, CreateRun, DecideApproval, StartRun
-from headrace.steering import PauseRun, PurgeRun, ResumeRun, SettleOutcome
+from headrace.steering import PauseRun, PurgeRun, ResumeRun, SettleOutcome, SignalRun
 from headrace.vocabulary import LOG_APPROVALS, LOG_RUNS, RUN_FINAL, RunStatus
 from headrace_api import shapes, starting, views
 from headrace_api.answers import answer
@@ -17,18 +17,16 @@ from headrace_api.bodies import ActionBody
 from headrace_api.routes.runs import created, queued, run_row
 
 router = APIRouter(tags=["runs"])
-LATER: Final = ("signal",)
-ACTIONS: Final = ("cancel", "start", "pause", "resume", "settle", "retry", "rerun", "purge", "approve", "reject")
+ACTIONS: Final = (
+    "cancel", "start", "pause", "resume", "settle", "signal", "retry", "rerun", "purge", "approve", "reject",
+)  # fmt: skip
 INSTANCE: Final = re.compile(r"^(?P<step>[^#\[\]]+)(?:#\d+)?(?:\[(?P<index>\d{1,9})\])?$")
 
 
 @router.post("/runs/{run_id}", name="act_on_run", responses=says(shapes.WholeRun, 200, [202]))
 async def act_on_run(asked: Asked, run_id: str, body: ActionBody) -> Response:
-    """Act on a run: cancel, start, pause, resume, settle, retry or rerun (a new run), purge, approve or reject."""
+    """Act on a run: cancel, start, pause, resume, settle, signal, retry or rerun (a new run), purge, approve or reject."""
     action = body.action.lower()
-    if action in LATER:
-        message = f"the action {action!r} is not built yet; built are: {', '.join(ACTIONS)}"
-        raise errors.ValidationError(message)
     if action not in ACTIONS:
         message = f"unknown action {body.action!r}; known are: {', '.join(ACTIONS)}"
         raise errors.ValidationError(message)
@@ -39,7 +37,8 @@ async def act_on_run(asked: Asked, run_id: str, body: ActionBody) -> Response:
     asked.caller.require("create_run", "POST")
     if action in {"retry", "rerun"}:
         return await created(asked, await again(asked, row, body))
-    await asked.send(LOG_RUNS, _command(action, body), stream_id=run_id)
+    command = _signal(asked, body) if action == "signal" else _command(action, body)
+    await asked.send(LOG_RUNS, command, stream_id=run_id)
     if action == "purge":
         return answer(views.run_whole(row, []))  # as it was: there is nothing of it any more
     now = await run_row(asked, run_id)
@@ -53,6 +52,9 @@ FIELDS_OF: Final = {
     "index": {"settle"},
     "answer": {"settle"},
     "output": {"settle"},
+    "name": {"signal"},
+    "data": {"signal"},
+    "signal_id": {"signal"},
     "digest": {"approve", "reject"},
 }
 
@@ -79,6 +81,14 @@ def _command(action: str, body: ActionBody) -> Message:
             return PurgeRun(reason=body.reason)
         case _:
             return _settling(body)
+
+
+def _signal(asked: Asking, body: ActionBody) -> SignalRun:
+    """Make a signal; without an id of its own the Idempotency-Key tells a repeat."""
+    if body.name is None:
+        message = "signal needs the name that a step waits for: `name`"
+        raise errors.MissingArgumentError(message)
+    return SignalRun(name=body.name, signal_id=body.signal_id or asked.key, data=codec.raw(body.data))
 
 
 def _settling(body: ActionBody) -> SettleOutcome:

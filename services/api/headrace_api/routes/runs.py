@@ -9,7 +9,7 @@ from headrace.events import registry
 from headrace.events.runs import RunQueued
 from headrace.messages import CreateRun
 from headrace.vocabulary import LOG_RUNS, PAGE_MAX, RUN_FINAL, RUN_STATUS_ALIASES, RunStatus
-from headrace_api import shapes, starting, views
+from headrace_api import families, shapes, starting, views
 from headrace_api.answers import answer
 from headrace_api.asking import Asked, Asking, Paged, says
 from headrace_api.bodies import RunBody
@@ -61,6 +61,7 @@ async def list_runs(
     stage: str | None = None,
     plan_digest: str | None = None,
     retry_of: str | None = None,
+    parent: Annotated[str | None, Query(description="Only the children of this run")] = None,
 ) -> Response:
     """List runs, the newest first."""
     where: dict[str, Any] = {
@@ -71,7 +72,10 @@ async def list_runs(
         "retry_of": retry_of,
         "status": statuses(status),
     }
-    return await asked.page("runs", {name: value for name, value in where.items() if value}, paged, views.run)
+    given = {name: value for name, value in where.items() if value}
+    if parent is not None:
+        return await families.page(asked, paged, parent, given)
+    return await asked.page("runs", given, paged, views.run)
 
 
 def statuses(given: list[str] | None) -> list[str]:
@@ -102,6 +106,8 @@ async def get_run(asked: Asked, run_id: str) -> Response:
     if whole["inputs"] is None:
         whole["inputs"] = (await queued(asked, run_id))[1]
     again = await asked.desk.log.rows("runs", {"workspace": asked.workspace, "retry_of": run_id}, limit=PAGE_MAX)
+    whole["parent"] = await families.parent(asked, row)
+    whole["children"], whole["children_total"] = await families.children(asked, run_id)
     whole["retried_by"] = [views.lineage(each) for each in again]
     return answer(whole)
 
@@ -144,6 +150,7 @@ async def explain_run(asked: Asked, run_id: str) -> Response:
     plan = await asked.desk.plan(row["plan_digest"])
     found = [await asked.desk.own_row("flows", {"id": flow_id}, asked.workspace) for flow_id in flows_of(row)]
     flows = {known["id"]: known for known in found if known is not None}
+    row = await families.with_statuses(asked, row)
     reasons = explain(row, await starting.steps_of(asked, run_id), plan, asked.desk.presence, flows)
     return answer({"id": run_id, "status": row["status"], "reasons": reasons})
 

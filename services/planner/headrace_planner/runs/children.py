@@ -273,8 +273,9 @@ def dismissed(run: Run, event: RunEvent) -> Iterator[Tell]:
 def again(run: Run) -> Iterator[Tell]:
     """Say again what children have not answered; what must be resolved first is left to `Advance`."""
     for child_id, child in run.data.children.items():
-        if not child.started and needed(run, child_id):
-            run.unchecked.append((child.step, child.index))
+        instance = (child.step, child.index)
+        if not child.started and needed(run, child_id) and instance not in run.unchecked:
+            run.unchecked.append(instance)
     yield from _stop_needless(run)
 
 

@@ -1,6 +1,6 @@
-"""The shell of triggers: each event starts its runs before it is settled, and none is lost on the way.
+"""The shell of triggers: each event starts its runs, and is brought to those that wait for it, before it is settled.
 
-An event is settled when every run that it starts is committed, or when what is wrong with it is kept where
+An event is settled when every run that it starts, and every wait that it ends, is committed, or when what is wrong with it is kept where
 `headrace doctor` shows it. When the owner or the log does not answer it is not settled: the bus brings it again, and
 the idempotency key of each run makes the repeat harmless.
 """
@@ -25,6 +25,7 @@ from headrace.policy import TRIGGER_ROLES
 from headrace.vocabulary import LOG_CATALOGUE, LOG_PARTITIONS, LOG_RUNS, Automation
 from headrace_planner.catalogue.reading import Plans, all_rows
 from headrace_planner.triggers.match import Refused, Start, Trigger, key, matches, read
+from headrace_planner.triggers.waiters import Waiters
 
 CREATES_IN_FLIGHT_MAX: Final = 64
 CREATE_TIMEOUT_S: Final = 10.0
@@ -42,6 +43,7 @@ class TriggerRouter:
     def __init__(self, log: Log, bus: Bus, keys: Keys, clock: Clock) -> None:
         self._log, self._bus, self._keys, self._clock = log, bus, keys, clock
         self._plans = Plans(log)
+        self._waiters = Waiters(log, bus, keys)
         self._slots = asyncio.Semaphore(CREATES_IN_FLIGHT_MAX)
         self._workflows: tuple[object, list[dict[str, Any]]] = (None, [])
 
@@ -64,16 +66,19 @@ class TriggerRouter:
             await self._park(delivery, [f"trigger {name}: {problem.message}"])
             return
         starts, refused = matches(trigger, await self._declared())
+        waiting = await self._waiters.of(name)  # before it starts any: a run does not wait for what started it
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._start(trigger, start)) for start in starts]
+            delivered = group.create_task(self._waiters.deliver(trigger, delivery.at, waiting))
         outcomes = [task.result() for task in tasks]
-        for outcome in outcomes:
+        for outcome in (*outcomes, *delivered.result()):
             if isinstance(outcome, UnavailableError):
                 message = f"trigger {name} ({trigger.identity}) must come again: {outcome.message}"
                 raise UnavailableError(message)
         reasons = [
             f"workflow {one.workflow}: {one.reason}" for one in [*refused, *outcomes] if isinstance(one, Refused)
         ]
+        reasons += [problem.message for problem in delivered.result()]
         if reasons:
             await self._park(delivery, [f"trigger {name}: {reason}" for reason in reasons])
 

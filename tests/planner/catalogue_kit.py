@@ -65,7 +65,7 @@ class Shelf:
         after: str | None = None,
         limit: int = 20,
     ) -> list[dict[str, Any]]:
-        self.reads += 1
+        self.reads += table == "workflows"
         found = [row for row in self.tables.get(table, {}).values() if all(_fits(row[n], w) for n, w in where.items())]
         found.sort(key=lambda row: str(row[order]), reverse=descending)
         return [row for row in found if after is None or row["id"] > after][:limit]

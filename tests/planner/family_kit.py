@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from headrace import codec
 from headrace.decider import Tell
 from headrace.envelope import Message
 from headrace.events.base import SYSTEM
@@ -72,6 +73,6 @@ class House:
                 self.shelf.bodies |= tell.bodies
                 there = self.child(tell.stream_id, sim.now, tell.workspace or sim.workspace)
                 there.now = max(there.now, sim.now)
-                there.do(tell.command, by=SYSTEM)
+                there.do(there.room.read_command(codec.encode(tell.command)), by=SYSTEM)
         message = "they never stop talking"
         raise AssertionError(message)

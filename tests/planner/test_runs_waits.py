@@ -2,23 +2,20 @@
 
 from typing import Any
 
-from headrace import codec, ids
-from headrace.decider import Rejection
+from headrace import codec
+from headrace.decider import Context, Rejection
 from headrace.errors import UnprocessableError
 from headrace.events.base import SYSTEM
+from headrace.events.runs import StepSucceeded
 from headrace.messages import CancelRun, Wake
 from headrace.plans.model import InputField, LoopStep, PlanStep, TransformStep, WaitStep
 from headrace.steering import (
     DeliverEvent,
-    NoteEventReceived,
-    NoteWatched,
     PauseRun,
     SignalRun,
-    WatchRun,
 )
 from headrace.vocabulary import INLINE_BYTES_MAX, SIGNALS_KEPT_MAX
-from tests.planner.family_kit import House, tells
-from tests.planner.runs_kit import BOB, START, Sim, call, plan, step
+from tests.planner.runs_kit import ANN, BOB, START, Sim, call, plan, step
 
 
 def wait(step_id: str, *needs: str, more: dict[str, Any] | None = None, **body: Any) -> PlanStep:
@@ -54,11 +51,8 @@ def test_a_signal_that_comes_before_the_wait_is_kept_and_the_oldest_is_taken_fir
     assert sim.names.count("loop.iterated") == 3
     assert sim.output("w") is None
     assert sim.do(signal(number=3, data="c")).status == "succeeded"
-    taken = [
-        codec.loads(one.output)["data"]
-        for one, _ in sim.history
-        if getattr(one, "step", "") == "w" and one.type_name() == "step.succeeded"
-    ]
+    ends = [one for one, _ in sim.history if isinstance(one, StepSucceeded) and one.step == "w"]
+    taken = [codec.loads(one.output)["data"] for one in ends]
     assert taken == ["a", "b", "c"]
 
 
@@ -93,9 +87,6 @@ def test_signals_that_nobody_takes_are_kept_up_to_a_limit() -> None:
 
 
 def _context(sim: Sim) -> Any:
-    from headrace.decider import Context
-    from tests.planner.runs_kit import ANN
-
     return Context(now=sim.now, stream_id=sim.id, workspace=sim.workspace, actor=ANN)
 
 
@@ -240,171 +231,3 @@ def test_a_cancelled_run_waits_for_nothing() -> None:
     assert not sim.row("waits", step="w")["open"]
     assert sim.do(event(), by=SYSTEM).made() == []
     assert sim.room.wake_at(sim.run) is None
-
-
-# --- events of other runs ----------------------------------------------------------------------------------------
-
-
-def other(house: House, *steps: PlanStep, number: bytes = b"9876543210", **more: Any) -> Sim:
-    sim = Sim(plan(*steps, **more))
-    sim.id = ids.make(ids.RUN, START, number, 5)
-    sim.run = sim.room.initial(sim.id, sim.workspace)
-    return house.move_in(sim)
-
-
-def pair(*steps: PlanStep, body: dict[str, Any] | None = None, **more: Any) -> tuple[House, Sim, Sim]:
-    """Give a run that waits for another one, which is under way."""
-    house = House()
-    target = other(house, *(steps or (call("work"),)), **more).create()
-    waiting = Sim(plan(wait("w", of_run="{{ inputs.run }}", **(body or {})), inputs={"run": InputField()}))
-    return house, house.move_in(waiting).create({"run": target.id}), target
-
-
-def test_a_run_waits_for_the_end_of_another() -> None:
-    house, waiting, target = pair(outputs={"n": 3})
-    house.mail()
-    assert waiting.row()["waiting_for"] == "event"
-    assert waiting.names.count("wait.registered") == 1
-    assert target.names.count("run.watched") == 1
-    assert waiting.room.wake_at(waiting.run) is None
-    target.report("work", 1)
-    house.mail()
-    assert waiting.status == "succeeded"
-    output = waiting.output("w")
-    assert (output["name"], output["run_id"], output["data"]["outputs"]) == ("run.succeeded", target.id, {"n": 3})
-    assert target.run.finished
-    assert target.names[-1] == "watch.confirmed"
-
-
-def test_a_run_that_is_over_already_answers_at_once_and_remembers_nothing() -> None:
-    house = House()
-    target = other(house, step("t", TransformStep(value=1))).create()
-    waiting = house.move_in(Sim(plan(wait("w", of_run=target.id)))).create()
-    house.mail()
-    assert waiting.status == "succeeded"
-    assert target.names[-1] == "run.succeeded"
-
-
-def test_an_event_of_another_run_ends_the_wait_when_it_fits() -> None:
-    house, waiting, target = pair(
-        call("a"), call("b"), body={"event": "step.succeeded", "when": "event.step == 'b' && event.output == 2"}
-    )
-    house.mail()
-    target.report("a", 1)
-    house.mail()
-    assert waiting.status == "waiting"
-    assert not target.run.data.watches[f"{waiting.id}:w"].pending
-    target.report("b", 2)
-    house.mail()
-    assert waiting.status == "succeeded"
-    assert waiting.output("w")["data"]["step"] == "b"
-    assert not target.run.data.watches
-
-
-def test_an_event_that_did_not_come_until_the_end_fails_the_step() -> None:
-    house, waiting, target = pair(body={"event": "run.succeeded"})
-    house.mail()
-    target.fail("work")
-    house.mail()
-    assert waiting.status == "failed"
-    assert f"run {target.id} is over (run.failed), and there was no run.succeeded" in waiting.why()
-    assert target.run.finished
-
-
-def test_the_end_is_told_after_all_events_before_it() -> None:
-    house, waiting, target = pair(body={"event": "step.succeeded"})
-    house.mail()
-    target.report("work", 1)
-    assert target.status == "succeeded"
-    told = [command.name for command in tells(target, DeliverEvent)]
-    assert told == ["step.succeeded"]
-    house.mail()
-    assert waiting.output("w")["name"] == "step.succeeded"
-
-
-def test_what_is_lost_between_runs_is_said_again() -> None:
-    house, waiting, target = pair()
-    house.mail(lose=(WatchRun,))
-    assert waiting.row()["busy"]
-    waiting.later(2).do(Wake())
-    house.mail(lose=(NoteWatched,))
-    waiting.later(2).do(Wake())
-    house.mail()
-    assert target.names.count("run.watched") == 1
-    target.report("work")
-    house.mail(lose=(DeliverEvent,))
-    assert not target.run.finished
-    assert target.row()["busy"]
-    target.later(2).do(Wake())
-    house.mail(lose=(NoteEventReceived,))
-    assert waiting.status == "succeeded"
-    target.later(2).do(Wake())
-    house.mail()
-    assert target.run.finished
-
-
-def test_a_new_owner_registers_again() -> None:
-    house, waiting, target = pair()
-    house.mail(lose=(WatchRun,))
-    (again,) = waiting.room.outstanding(waiting.run, waiting.now)
-    assert again.stream_id == target.id  # type: ignore[union-attr]  # a message
-
-
-def test_an_unknown_run_fails_the_step_by_its_name() -> None:
-    unknown = ids.make(ids.RUN, START, b"aaaaaaaaaa", 4)
-    house = House()
-    waiting = house.move_in(Sim(plan(wait("w", of_run=unknown)))).create()
-    house.mail()
-    assert waiting.status == "failed"
-    assert f"step 'w' waits for run {unknown}: there is no such run" in waiting.why()
-
-
-def test_a_run_of_another_workspace_is_an_unknown_one() -> None:
-    house = House()
-    target = other(house, call("work")).create()
-    waiting = house.move_in(Sim(plan(wait("w", of_run=target.id)), workspace="elsewhere")).create()
-    house.mail()
-    assert "there is no such run" in waiting.why()
-    assert not target.run.data.watches
-
-
-def test_what_is_no_run_fails_the_step_at_once() -> None:
-    for text in ("nonsense", "apr_01m000000000000000000000", ids.make(ids.RUN, START, b"aaaaaaaaaa", 200)):
-        waiting = Sim(plan(wait("w", of_run=text))).create()
-        assert f"{text!r}, and that is no run's id" in waiting.why()
-    own = Sim(plan(wait("w", of_run="{{ run.id }}"))).create()
-    assert "waits for its own run" in own.why()
-
-
-def test_a_run_that_waits_no_more_is_forgotten() -> None:
-    house, waiting, target = pair(body={"expires_s": 10})
-    house.mail()
-    waiting.later(10).do(Wake())
-    assert f"10 s for the end of run {target.id}" in waiting.why()
-    target.report("work")
-    house.mail()
-    assert target.run.finished
-    assert waiting.status == "failed"
-
-
-def test_events_that_nobody_confirms_are_not_kept_without_end() -> None:
-    house, waiting, target = pair(
-        call("m", items=list(range(1_100))), body={"event": "step.succeeded", "when": "event.step == 'x'"}
-    )
-    house.mail()
-    for number in range(1_001):
-        target.report(f"m[{number}]")
-    target.told.clear()
-    target.later(2).do(Wake())
-    house.mail()
-    assert waiting.status == "failed"
-    assert "more than 1000 of its events" in waiting.why()
-    assert not target.run.data.watches
-
-
-def test_explain_leads_to_the_other_run() -> None:
-    house, waiting, target = pair()
-    house.mail()
-    (reason,) = waiting.room.explain(waiting.run)
-    assert reason.remedy == f"headrace runs explain {target.id}"
-    assert f"the end of run {target.id}" in reason.message

@@ -16,9 +16,6 @@ REMEDIES: Final = {
     WaitingFor.RESUME: "somebody resumes it: `headrace runs resume {id}`",
     WaitingFor.INPUT: "look what happened, and say so: `headrace runs settle {id} {step} --happened [--output JSON] | "
     "--not-happened | --give-up`",
-    WaitingFor.SIGNAL: "somebody sends it: `headrace runs signal {id} {name} [--data JSON]`",
-    WaitingFor.EVENT: "it is published: `headrace trigger {name}`, or to headrace.trigger.{name}",
-    WaitingFor.CHILDREN: "see what a child waits for: `headrace runs explain {child}`",
     WaitingFor.CONNECTION: "connect the integration: `headrace connections set`",
 }
 
@@ -127,20 +124,13 @@ def _waiting(run_id: str, kept: Mapping[str, Any], flows: Mapping[str, Mapping[s
         f" until {until}" if until else ""
     )
     remedy = REMEDIES.get(WaitingFor(waits), "") if waits in set(WaitingFor) else ""
-    if waits == WaitingFor.EVENT and kept.get("run_id"):
-        remedy = f"that run goes on: `headrace runs explain {kept['run_id']}`"
     if approval:
         remedy = f"somebody with one of its roles decides: `headrace approvals show {approval}`"
     return _reason(
         kept.get("step") or None,
         waits or None,
         str(told),
-        remedy.format(
-            id=run_id,
-            step=(kept.get("evidence") or {}).get("step") or kept.get("step"),
-            name=kept.get("name"),
-            child=next(iter(kept.get("children") or ()), ""),
-        ),
+        remedy.format(id=run_id, step=(kept.get("evidence") or {}).get("step") or kept.get("step")),
         until,
     )
 

@@ -92,5 +92,5 @@ def _told(each: dict[str, Any], rows: Mapping[str, Row]) -> dict[str, Any]:
     for child in each.get("children", ()):
         row = rows.get(child)
         why = f", waits for {row['waiting_for']}" if row and row["waiting_for"] else ""
-        said.append(f"{child} ({row['status'] if row else 'not on record yet'}{why})")
-    return {**each, "message": f"it waits for its children: {'; '.join(said)}"}
+        said.append(f"child run {child} ({row['status'] if row else 'not on record yet'}{why})")
+    return {**each, "message": "; ".join(said)}

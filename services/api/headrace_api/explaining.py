@@ -3,21 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from headrace.plans.model import CallStep, GateStep, Plan, PlanStep
-from headrace.vocabulary import POOL_GATES, POOL_INTEGRATIONS, POOL_RUNNER, RUN_FINAL, WaitingFor
-from headrace_api import flowing, views
+from headrace.plans.model import COMPENSATION_SUFFIX, CallStep, GateStep, Plan, PlanStep
+from headrace.vocabulary import POOL_GATES, POOL_INTEGRATIONS, POOL_RUNNER, RUN_FINAL, STEP_FINAL, RunStatus
+from headrace_api import flowing, views, waiting
 from headrace_api.presence import Held, Presence, blocked_by
-
-REMEDIES: Final = {
-    WaitingFor.APPROVAL: "somebody with one of the roles decides: `headrace approvals list`",
-    WaitingFor.START: "somebody starts it: `headrace runs start {id}`",
-    WaitingFor.TIMER: "nothing to do: it goes on at that time",
-    WaitingFor.RETRY: "nothing to do: it tries again at that time",
-    WaitingFor.RESUME: "somebody resumes it: `headrace runs resume {id}`",
-    WaitingFor.INPUT: "look what happened, and say so: `headrace runs settle {id} {step} --happened [--output JSON] | "
-    "--not-happened | --give-up`",
-    WaitingFor.CONNECTION: "connect the integration: `headrace connections set`",
-}
 
 SERVICE_OF_POOL: Final = {POOL_RUNNER: "runner", POOL_GATES: "gatekeeper", POOL_INTEGRATIONS: "integrations"}
 
@@ -33,13 +22,19 @@ def explain(
     if row["status"] in RUN_FINAL:
         error = views.error(row)
         told = f"it is over: {row['status']}" + (f" ({error['type']}: {error['message']})" if error else "")
-        return [_reason(None, None, told, "nothing to do; a retry is a new run", None)]
+        again = "nothing to do" if row["status"] == RunStatus.SUCCEEDED else f"again: `headrace runs retry {row['id']}`"
+        return [_reason(None, None, told, again, None)]
     detail = row["detail"] or {}
-    reasons = [_waiting(row["id"], each, flows) for each in detail.get("waiting") or []]
+    reasons = [_waiting(row, each, flows) for each in detail.get("waiting") or []]
     if row["cancel_requested"]:
+        told = "a cancel was asked for: attempts under way are being stopped"
         reasons.append(
-            _reason(None, None, "a cancel was asked for; attempts are still under way", "wait a moment", None)
+            _reason(None, None, told, "nothing to do: it ends within seconds; `headrace workers` shows them", None)
         )
+    undoing = [step["step"] for step in steps if step["step"].endswith(COMPENSATION_SUFFIX) and not _over(step)]
+    if undoing:
+        told = f"what its steps did is being undone, {undoing[0].removesuffix(COMPENSATION_SUFFIX)} now"
+        reasons.append(_reason(undoing[0], None, told, "nothing to do: it ends by itself once all is undone", None))
     reasons.extend(_without_workers(steps, plan, presence))
     held = _held(presence.held_for(row["id"]))
     reasons.extend(held.values())
@@ -56,6 +51,10 @@ def explain(
             )
         )
     return reasons
+
+
+def _over(step: Mapping[str, Any]) -> bool:
+    return step["status"] in STEP_FINAL
 
 
 def _held(held: Sequence[Held]) -> dict[str, dict[str, Any]]:
@@ -92,7 +91,7 @@ def _without_workers(steps: Sequence[Mapping[str, Any]], plan: Plan | None, pres
     if plan is None:
         return []
     pools = presence.pools()
-    over = {step["step"] for step in steps if step["status"] in {"succeeded", "failed", "skipped", "cancelled"}}
+    over = {step["step"] for step in steps if _over(step)}
     wanted: dict[str, str] = {}
     for step in plan.steps:
         if step.id not in over and set(step.needs) <= over:
@@ -113,26 +112,13 @@ def _since(presence: Presence, pool: str) -> str:
     return f"none was heard since this api began to listen at {views.at(presence.listening_since)}"
 
 
-def _waiting(run_id: str, kept: Mapping[str, Any], flows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _waiting(row: Mapping[str, Any], kept: Mapping[str, Any], flows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     waits = str(kept.get("for") or "")
     if waits in flowing.WAITS:
-        message, what, when = flowing.told(run_id, kept, flows.get(str(kept.get("flow_id"))))
+        message, what, when = flowing.told(row["id"], kept, flows.get(str(kept.get("flow_id"))))
         return _reason(kept.get("step") or None, waits, message, what, when)
-    until = views.at(kept.get("until"))
-    approval = kept.get("approval_id")
-    told = kept.get("message") or f"it waits for {waits}" + (f" {approval}" if approval else "") + (
-        f" until {until}" if until else ""
-    )
-    remedy = REMEDIES.get(WaitingFor(waits), "") if waits in set(WaitingFor) else ""
-    if approval:
-        remedy = f"somebody with one of its roles decides: `headrace approvals show {approval}`"
-    return _reason(
-        kept.get("step") or None,
-        waits or None,
-        str(told),
-        remedy.format(id=run_id, step=(kept.get("evidence") or {}).get("step") or kept.get("step")),
-        until,
-    )
+    message, remedy = waiting.told(row["id"], row["requester_name"], kept)
+    return _reason(kept.get("step") or None, waits or None, message, remedy, views.at(kept.get("until")))
 
 
 def _reason(step: str | None, waiting_for: str | None, message: str, remedy: str, until: str | None) -> dict[str, Any]:

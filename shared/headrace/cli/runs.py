@@ -197,7 +197,7 @@ def explain(run: RunId, output: Output = Out.TEXT, url: Url = None, token: Token
         def text() -> None:
             print(f"{run} is {body['status']}")
             for reason in body["reasons"]:
-                step = f"{reason['step']}: " if reason["step"] else ""
+                step = f"{reason['step']}: " if reason["step"] and reason["step"] not in reason["message"] else ""
                 print(f"- {step}{reason['message']}" + (f" -> {reason['remedy']}" if reason["remedy"] else ""))
 
         show(output, body, text)

@@ -1,0 +1,55 @@
+"""What a run waits for, as sentences: one for each thing, with what would move it (pure)."""
+
+from collections.abc import Mapping
+from typing import Any, Final, assert_never
+
+from headrace.vocabulary import WaitingFor
+from headrace_api import views
+
+NOTHING: Final = "nothing to do"
+
+
+def told(run_id: str, requester: str | None, kept: Mapping[str, Any]) -> tuple[str, str]:
+    """Give the sentence and the remedy for an entry of a run's `waiting`; commands stand in backticks, to be pasted."""
+    step, said = kept.get("step"), str(kept.get("message") or "")
+    until = views.at(kept.get("until"))
+    who = f"step {step}" if step else "it"
+    most = f", until {until} at the latest" if until else ""
+    if kept.get("for") not in set(WaitingFor):
+        return f"{who} waits for {kept.get('for')}: {said}{most}", f"`headrace runs show {run_id}`"
+    waits = WaitingFor(str(kept["for"]))
+    match waits:
+        case WaitingFor.APPROVAL:
+            what = who if step else "all of its gated tools"
+            late = f"; undecided at {until} it counts as rejected" if until else ""
+            message = f"{what} waits for the approval of {said} other than {requester}{late}"
+            return message, f"one of them decides: `headrace approvals approve {kept.get('approval_id')}`"
+        case WaitingFor.START:
+            return "it waits for somebody to start it", f"`headrace runs start {run_id}`"
+        case WaitingFor.RESUME:
+            return f"it is {said}: nothing new begins", f"`headrace runs resume {run_id}`"
+        case WaitingFor.TIMER:
+            return f"{who} waits until {until}", f"{NOTHING}: it goes on at that time"
+        case WaitingFor.RETRY:
+            return f"{who} failed and is tried again at {until} ({said})", f"{NOTHING}: it is tried again at that time"
+        case WaitingFor.INPUT:
+            named = (kept.get("evidence") or {}).get("step") or step
+            answers = "--happened [--output JSON] | --not-happened | --give-up"
+            return said, f"look what happened, and say so: `headrace runs settle {run_id} {named} {answers}`"
+        case WaitingFor.SIGNAL:
+            return f"{who} waits for {said}{most}", f"`headrace runs signal {run_id} {kept.get('name')}`"
+        case WaitingFor.EVENT:
+            other = kept.get("run_id")
+            remedy = (
+                f"`headrace runs explain {other}`" if other else f"`headrace trigger {kept.get('name')} --data JSON`"
+            )
+            return f"{who} waits for {said}{most}", remedy
+        case WaitingFor.CHILDREN:
+            first = next(iter(kept.get("children") or ()), run_id)
+            return f"{who} waits for {said}", f"see why that one does not move: `headrace runs explain {first}`"
+        case WaitingFor.CONNECTION:
+            return f"{who} waits for the connection {said}", f"`headrace connections set {said}`"
+        case WaitingFor.CONCURRENCY | WaitingFor.RATE_LIMIT:
+            return f"{who} waits for {said}{most}", f"{NOTHING}: it goes on when the key has room"
+        case _:
+            assert_never(waits)

@@ -67,6 +67,14 @@ async def test_a_failure_shows_its_summary_row_7(http: httpx2.AsyncClient) -> No
     assert "API rate limit exceeded" in explained["reasons"][0]["message"]
 
 
+async def test_a_subject_whose_run_has_succeeded_gets_a_new_run_row_3(http: httpx2.AsyncClient) -> None:
+    first = await run_of(http, step("echo"), subject="card-1", stage="build")
+    assert first["status"] == "succeeded"
+    second = await run_of(http, step("echo"), subject="card-1", stage="build")
+    assert second["id"] != first["id"]
+    assert (second["attempt"], second["retry_of"]) == (1, None)
+
+
 async def test_only_failed_or_cancelled_runs_are_retried_row_9(http: httpx2.AsyncClient) -> None:
     good = await run_of(http, step("echo"))
     refused = await http.post(f"/runs/{good['id']}", json={"action": "retry"})

@@ -98,7 +98,7 @@ def run(name: str, config: Config) -> int:
 
     configure_logging(name, config.log_level)
     try:
-        _run_loop(service.load(name).run(config))
+        run_loop(service.load(name).run(config))
     except HeadraceError as problem:
         logger.error("%s ends: %s", name, problem.message)  # noqa: TRY400  (an operator's matter: no traceback)
         return EXIT_REFUSED
@@ -110,7 +110,8 @@ def run(name: str, config: Config) -> int:
     return 0
 
 
-def _run_loop(work: Coroutine[Any, Any, None]) -> None:
+def run_loop(work: Coroutine[Any, Any, None]) -> None:
+    """Run a program to its end, on the quickest loop there is."""
     try:
         import uvloop
     except ImportError:  # Windows has none

@@ -7,7 +7,8 @@ scheduled it.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
 from typing import Final
 
 from opentelemetry import trace
@@ -66,8 +67,17 @@ ProcessCollector(registry=REGISTRY)
 PlatformCollector(registry=REGISTRY)
 GCCollector(registry=REGISTRY)
 
+# prometheus_client checks and looks labels up at every use, under a lock: here once for each set of them
+_runs_of = lru_cache(_runs.labels)
+_steps_of = lru_cache(maxsize=1_024)(_steps.labels)
+_attempts_of = lru_cache(maxsize=1_024)(_attempts.labels)
+_starts_of = lru_cache(_starts.labels)
+_commands_of = lru_cache(_commands.labels)
+_http_of = lru_cache(maxsize=1_024)(_http.labels)
+
 _tracer = trace.get_tracer("headrace")
 _propagator = TraceContextTextMapPropagator()
+_UNTRACED: Final = nullcontext(trace.INVALID_SPAN)
 
 
 def render(accept: str) -> tuple[bytes, str]:
@@ -78,22 +88,22 @@ def render(accept: str) -> tuple[bytes, str]:
 
 def run_finished(status: str, seconds: float) -> None:
     """Count a run that ended."""
-    _runs.labels(status).observe(seconds, exemplar=_exemplar())
+    _runs_of(status).observe(seconds, exemplar=_exemplar())
 
 
 def step_finished(kind: str, status: str, seconds: float) -> None:
     """Count a step that ended."""
-    _steps.labels(kind, status).observe(seconds, exemplar=_exemplar())
+    _steps_of(kind, status).observe(seconds, exemplar=_exemplar())
 
 
 def attempt_finished(tool: str, status: str, seconds: float) -> None:
     """Count an attempt that this worker performed."""
-    _attempts.labels(tool, status).observe(seconds, exemplar=_exemplar())
+    _attempts_of(tool, status).observe(seconds, exemplar=_exemplar())
 
 
 def attempt_started(pool: str, waited_s: float) -> None:
     """Note how long an attempt waited for a worker."""
-    _starts.labels(pool).observe(waited_s)
+    _starts_of(pool).observe(waited_s)
 
 
 def attempt_lost(pool: str) -> None:
@@ -129,7 +139,7 @@ def append_refused(log: str) -> None:
 
 def command_decided(log: str, outcome: str) -> None:
     """Count a command; `outcome` is `accepted`, `repeated` or the error's type."""
-    _commands.labels(log, outcome).inc()
+    _commands_of(log, outcome).inc()
 
 
 def message_refused(kind: str, reason: str) -> None:
@@ -169,7 +179,7 @@ def workers_alive(count: Callable[[], int]) -> None:
 
 def http_answered(method: str, route: str, status: int, seconds: float) -> None:
     """Count an answer of the api; `route` is the template of the path."""
-    _http.labels(method, route, str(status)).observe(seconds, exemplar=_exemplar())
+    _http_of(method, route, str(status)).observe(seconds, exemplar=_exemplar())
 
 
 def traceparent() -> str | None:
@@ -189,9 +199,15 @@ def command_span(command: str, log: str, parent: str | None = None) -> Iterator[
         yield span
 
 
+def attempt_span(
+    tool: str, kind: str, run_id: str, step: str, scheduled_by: str | None = None
+) -> AbstractContextManager[Span]:
+    """Trace an attempt: a trace of its own, linked to the span that scheduled it. Where nothing traces, it costs nothing."""
+    return _attempt_span(tool, kind, run_id, step, scheduled_by) if _traced() else _UNTRACED
+
+
 @contextmanager
-def attempt_span(tool: str, kind: str, run_id: str, step: str, scheduled_by: str | None = None) -> Iterator[Span]:
-    """Trace an attempt: a trace of its own, linked to the span that scheduled it."""
+def _attempt_span(tool: str, kind: str, run_id: str, step: str, scheduled_by: str | None) -> Iterator[Span]:
     links = []
     if scheduled_by:
         scheduling = trace.get_current_span(_propagator.extract({TRACEPARENT: scheduled_by})).get_span_context()
@@ -219,7 +235,14 @@ def span_failed(span: Span, reason: str) -> None:
 
 def _exemplar() -> dict[str, str] | None:
     """Give the trace that a measurement belongs to, when it is sampled."""
+    if not _traced():
+        return None
     context = trace.get_current_span().get_span_context()
     if not (context.is_valid and context.trace_flags.sampled):
         return None
     return {"trace_id": trace.format_trace_id(context.trace_id)}
+
+
+def _traced() -> bool:
+    """Tell whether somebody set up tracing in this process."""
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)

@@ -34,11 +34,12 @@ def demo() -> None:
 def worker(file: Annotated[Path, typer.Argument(help="A Python file with functions marked @headrace.tool.")]) -> None:
     """Offer the tools of a Python file and perform them until told to stop."""
     from headrace.logs import configure_logging
+    from headrace.serving import run_loop
     from headrace.worker.files import run_worker
 
     config = beside_up(from_env())
     configure_logging("worker", config.log_level)
-    asyncio.run(run_worker(config, file))
+    run_loop(run_worker(config, file))
 
 
 def beside_up(config: Config) -> Config:

@@ -61,16 +61,16 @@ class AttemptContext:
         self._progressed = progressed
         self._sequence = 0
         self._lock = threading.Lock()
-        self._cancelled = threading.Event()
+        self._cancelled = False
 
     @property
     def cancelled(self) -> bool:
         """Tell whether the attempt was asked to stop."""
-        return self._cancelled.is_set()
+        return self._cancelled
 
     def cancel(self) -> None:
         """Ask the tool to stop: for those that run in a thread and look."""
-        self._cancelled.set()
+        self._cancelled = True
 
     def log(self, text: str, *, level: str = "info", stream: str = "log") -> None:
         """Print a line; a text of several lines becomes several."""

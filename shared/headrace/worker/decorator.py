@@ -55,8 +55,10 @@ class FunctionTool:
         if rate_limit is not None:
             parse(rate_limit)
         self.description = inspect.getdoc(function) or ""
+        self._asynchronous = inspect.iscoroutinefunction(function)
         self._takes_context = CONTEXT in inspect.signature(function).parameters
         self.input = _input_model(function, name)
+        self._fields = tuple(self.input.model_fields)
         self.output, self._wraps = _output_model(function, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -66,7 +68,7 @@ class FunctionTool:
     @property
     def perform(self) -> Any:
         """Give the function that does it: synchronous when the decorated one is, so that it gets a thread."""
-        return self._awaited if inspect.iscoroutinefunction(self.function) else self._called
+        return self._awaited if self._asynchronous else self._called
 
     def _called(self, context: ToolContext, input: BaseModel) -> Any:
         return self._given(self.function(**self._arguments(context, input)))
@@ -75,7 +77,7 @@ class FunctionTool:
         return self._given(await self.function(**self._arguments(context, input)))
 
     def _arguments(self, context: ToolContext, input: BaseModel) -> dict[str, Any]:
-        arguments = {name: getattr(input, name) for name in type(input).model_fields}
+        arguments = {name: getattr(input, name) for name in self._fields}
         if self._takes_context:
             arguments[CONTEXT] = context
         return arguments

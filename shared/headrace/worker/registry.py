@@ -4,6 +4,7 @@ A plug-in that fails to load is listed with its reason, and the rest goes on. St
 first used, `running`, `initialized` after a success, `failed` after an error, `unavailable` when it did not load.
 """
 
+import inspect
 import logging
 from collections.abc import Iterable
 from importlib.metadata import entry_points
@@ -30,6 +31,7 @@ class ToolRecord:
         self.tool = tool
         self.manifest: ToolManifest = manifest_of(tool)
         self.digest = manifest_digest(self.manifest)
+        self.asynchronous = inspect.iscoroutinefunction(tool.perform)
         self.success_count = 0
         self.error_count = 0
         self.reason = ""

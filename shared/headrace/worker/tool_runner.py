@@ -139,9 +139,8 @@ class ToolRunner:
         context = await self._context(order, record.tool)
         performance.context = context
         given_input = results.checked_input(record.tool.input, arguments, order.tool)
-        self._precheck(
-            None if order.precondition == codec.NULL else codec.loads(order.precondition), FileRoot(self._root)
-        )
+        if order.precondition != codec.NULL:  # the root is looked at anew each time: it may have been moved
+            self._precheck(codec.loads(order.precondition), FileRoot(self._root))
         permission = await self._claimer.claim(order) if order.effect in ACTS else None
         output = await self._call(record, performance, context, given_input, permission)
         found_at = context.found_at or Evidence(source=order.tool, fetched_at=self._clock.now_ms())
@@ -227,7 +226,7 @@ class ToolRunner:
             if permission is not None:
                 permission.check(self._clock)
             performance.called = True
-            given = await self._given(record.tool, context, given_input)
+            given = await self._given(record, context, given_input)
             output = results.checked_output(record.tool.output, given, name)
             error = None
         except asyncio.CancelledError:
@@ -243,9 +242,10 @@ class ToolRunner:
         scrubbed: dict[str, Any] = context.scrubber.value(output)
         return scrubbed
 
-    async def _given(self, tool: Tool, context: AttemptContext, given_input: BaseModel) -> Any:
+    async def _given(self, record: ToolRecord, context: AttemptContext, given_input: BaseModel) -> Any:
         """Call `perform`: on the loop when it is asynchronous, in a thread of its own when it is not."""
-        if inspect.iscoroutinefunction(tool.perform):
+        tool = record.tool
+        if record.asynchronous:
             return await tool.perform(context, given_input)
         name = f"tool {tool.name} {context.attempt_id}"
         given: Any = await self.threads.call(lambda: tool.perform(context, given_input), name)

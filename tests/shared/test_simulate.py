@@ -122,6 +122,45 @@ def test_a_gate_judges_given_results_and_is_supposed_to_pass_over_made_up_ones()
     assert (forced.status, step(forced, "enough").status) == ("failed", "failed")
 
 
+PARENT = (
+    HEAD
+    + """
+  steps:
+    - {id: go, wait: {signal: go, timeout: 1d}}
+    - {id: pushed, wait: {event: pushed, when: "event.branch == 'main'"}}
+    - {id: kid, sub_workflow: {workflow: kid, with: {n: 2}}, depends_on: [go]}
+"""
+)
+KID = """
+apiVersion: headrace/v1
+kind: Workflow
+metadata: {name: kid}
+spec:
+  inputs: {n: {type: integer}}
+  steps:
+    - {id: build, tool: file_read, with: {path: "a{{ inputs.n }}"}}
+    - {id: rest, wait: {timer: 2h}, depends_on: [build]}
+"""
+
+
+def test_signals_events_and_children_are_walked_as_they_are_supposed_or_named_as_what_is_missing() -> None:
+    def parent(**supposed: Any) -> Told:
+        return predict(PARENT, Scenario(**supposed), tools_here(), [KID])
+
+    held = parent(signals={"pushed": ({"branch": "main"},)})
+    assert (held.status, [(each.step, each.waits_for) for each in held.open]) == ("waiting", [("go", "signal")])
+    assert "--signal go=JSON" in held.open[0].remedy
+    both = {"go": (None,), "pushed": ({"branch": "main"},)}
+    whole = parent(signals=both)
+    assert (whole.status, whole.virtual_s) == ("succeeded", 7_200.0)
+    assert [(each.run, each.step, each.arguments) for each in whole.effects] == [("kid/", "build", {"path": "a2"})]
+    assert next(each.child for each in whole.steps if each.step == "kid") == "kid/"
+    failed = parent(signals=both, failures={"kid/build": "upstream_error"})
+    assert (failed.status, failed.error and failed.error["type"]) == ("failed", "upstream_error")
+    with pytest.raises(ValidationError, match="--also FILE"):
+        predict(PARENT, Scenario(), tools_here())
+
+
 def _sampled(tool: str) -> dict[str, Any]:
     from headrace.specs.samples import sample
 

@@ -85,6 +85,7 @@ def _tools(step: Step) -> Iterator[str]:
 
 async def _predict(documents: Sequence[Document], scenario: Scenario, tools: Mapping[str, Any]) -> Told:
     main, *children = documents
+    _children_known(documents)
     places: list[Walk] = []
     book = Book(scenario, lambda: places[0])
     made = stubs(tools.values(), book)
@@ -109,6 +110,15 @@ async def _predict(documents: Sequence[Document], scenario: Scenario, tools: Map
         run = Run(engine, known["id"])
         await walk.to_the_end()
         return await _told(engine, walk, book, run, plans, scenario)
+
+
+def _children_known(documents: Sequence[Document]) -> None:
+    """Raise ValidationError for a workflow that is run as a child and whose document was not given."""
+    named = {one.sub_workflow.workflow for doc in documents for _, one in doc.steps if one.sub_workflow is not None}
+    absent = sorted(named - {document.name for document in documents})
+    if absent:
+        message = f"it runs the workflow {', '.join(absent)}: give its document by --also FILE"
+        raise ValidationError(message)
 
 
 async def _apply(engine: Engine, children: Sequence[Document]) -> None:
@@ -260,21 +270,21 @@ async def _open(engine: Engine, walk: Walk) -> list[OpenTold]:
         for each in [] if row["status"] in RUN_FINAL else (row["detail"] or {}).get("waiting") or []:
             path, step = walk.path_of(row["id"]), each["step"] or ""
             if each["for"] != WaitingFor.CHILDREN:
-                remedy = _remedy(each["for"], path + step, str(each["message"]))
+                remedy = _remedy(each["for"], path + step, str(each.get("name") or each["message"]))
                 found.append(
                     OpenTold(run=path, step=step, waits_for=each["for"], message=each["message"], remedy=remedy)
                 )
     return found
 
 
-def _remedy(waits_for: str, place: str, message: str) -> str:
+def _remedy(waits_for: str, place: str, said: str) -> str:
     match waits_for:
         case WaitingFor.APPROVAL:
             return f"suppose a decision: --approve {place or WHOLE_RUN} or --reject {place or WHOLE_RUN}"
         case WaitingFor.SIGNAL | WaitingFor.EVENT:
-            return "suppose that it comes: --signal NAME=JSON"
+            return f"suppose that it comes: --signal {said}=JSON"
         case _:
-            return f"nothing here can be supposed to move it: {message}"
+            return f"nothing here can be supposed to move it: {said}"
 
 
 def _supposed(plans: Mapping[str, Plan], steps: Sequence[StepTold], scenario: Scenario) -> list[str]:

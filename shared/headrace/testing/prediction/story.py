@@ -48,7 +48,17 @@ LEFT_OUT: Final = frozenset(
     }
 )
 """What a happening does not repeat: results stand with their steps."""
-NOT_ON_THE_WAY: Final = frozenset({"write.claimed", "approval.received", "permit.requested"})
+NOT_ON_THE_WAY: Final = frozenset(
+    {
+        "write.claimed",
+        "approval.received",
+        "permit.requested",
+        "child.ended",
+        "run.watched",
+        "wait.registered",
+        "watch.confirmed",
+    }
+)
 """Events about how the engine works, which tell a reader of a prediction nothing."""
 OPEN: Final = "nobody decides"
 

@@ -88,6 +88,10 @@ class Book:
         self.calls.append(call)
         return call
 
+    def place(self, call: Call) -> str:
+        """Give the name by which something is supposed of a call's step."""
+        return f"{self._runs().path_of(call.run_id)}{call.step}"
+
     def failure(self, call: Call) -> str | None:
         """Give the type of the error that a call is supposed to end with."""
         path = self._runs().path_of(call.run_id)
@@ -137,10 +141,10 @@ class Stub:
         failure = self._book.failure(call)
         if failure is not None and self.kind != GATE:
             call.error = failure
-            message = f"supposed to fail (--fail {call.step}={failure})"
+            message = f"supposed to fail (--fail {self._book.place(call)}={failure})"
             raise StepError(message, type=failure)
         if failure is not None:
-            return {"outcome": Outcome.FAILED, "message": f"supposed to fail (--fail {call.step})"}
+            return {"outcome": Outcome.FAILED, "message": f"supposed to fail (--fail {self._book.place(call)})"}
         if self.kind == GATE and self._book.supposed(call) is None:
             return await self._verdict(call, context, input)
         return self._book.result(call, self._schema)

@@ -134,6 +134,7 @@ def _fetched(names: set[str], url: str | None, token: str | None) -> dict[str, A
     import msgspec
 
     from headrace.events.catalogue import ToolManifest
+    from headrace.specs.rates import parse
     from headrace.testing.prediction.stubs import Remote
 
     async def ask() -> dict[str, Any]:
@@ -150,7 +151,10 @@ def _fetched(names: set[str], url: str | None, token: str | None) -> dict[str, A
                     if problem.type != "tool_not_found":
                         raise
                     continue
-                known = {field: body[field] for field in ToolManifest.__struct_fields__ if field in body}
+                fields = ToolManifest.__struct_fields__
+                known = {field: body[field] for field in fields if body.get(field) is not None}
+                if "rate_limit" in known:
+                    known["rate_limit"] = msgspec.to_builtins(parse(known["rate_limit"]))
                 told[name] = Remote(msgspec.convert(known, ToolManifest))
         return told
 

@@ -9,7 +9,7 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -25,6 +25,12 @@ class Ledger:
         self._clock = SystemClock()
         self._applied = {one.key for one in read(file)}
         self._file = file.open("ab", buffering=0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Do what a line asks for."""

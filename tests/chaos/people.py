@@ -18,6 +18,7 @@ from headrace.errors import HeadraceError, UnavailableError
 from headrace.testing.checker.history import Asked, History, Reading
 from headrace.testing.simulation import documents
 from headrace.testing.simulation.chance import Chance
+from headrace.testing.simulation.features import SIGNAL
 from headrace.vocabulary import LOG_APPROVALS, LOG_CATALOGUE, LOG_RUNS
 from tests.chaos import ledger
 from tests.chaos.bus_faults import TIMEOUT_S, BusFaults
@@ -135,6 +136,7 @@ class People:
             group.create_task(self._read(run_id, f"reader-{number}"))
             if document["spec"].get("automation") == "human_approval":
                 await self._act("start_run", run_id, "start", key)
+            await self._answer_waits(document, run_id, key)
             if chance.happens(0.3):
                 await asyncio.sleep(chance.random() * 5)
                 await self._create(body, key)
@@ -148,6 +150,16 @@ class People:
                 await self._act("cancel_run", run_id, "cancel", key)
         if chance.happens(0.1) and (await self._ann.run(run_id)).status in {"failed", "cancelled"}:
             await self._create_by("retry", f"/runs/{run_id}", {"action": "retry"}, f"{key}/retry")
+
+    async def _answer_waits(self, document: dict[str, Any], run_id: str, key: str) -> None:
+        """Send the signal, or the event, that a run's document says it waits for."""
+        for step in document["spec"]["steps"]:
+            waits = step.get("wait")
+            if isinstance(waits, dict) and "signal" in waits:
+                more = {"name": SIGNAL, "signal_id": key, "data": {"value": self._number}}
+                await self._act("signal_run", run_id, "signal", key, **more)
+            elif isinstance(waits, dict) and "event" in waits:
+                await self._published(waits["event"], f"event-{key}", self._number)
 
     async def _create(self, body: dict[str, Any], key: str) -> str | None:
         return await self._create_by("create_run", "/runs", body, key)
@@ -167,10 +179,10 @@ class People:
         self._asked("create_run", LOG_RUNS, told["id"], key=key, answer=codec.dumps(same))
         return str(told["id"])
 
-    async def _act(self, kind: str, run_id: str, action: str, key: str) -> None:
+    async def _act(self, kind: str, run_id: str, action: str, key: str, **more: object) -> None:
         """Act on a run; a refusal, because it is over already, is an answer too."""
         try:
-            await self._ann.act(run_id, action, key=f"{key}/{action}")
+            await self._ann.post(f"/runs/{run_id}", {"action": action, **more}, key=f"{key}/{action}")
         except UnavailableError:
             self._asked(kind, LOG_RUNS, run_id, status=None)
             raise
@@ -184,19 +196,19 @@ class People:
         which, identity = chance.choice(TRIGGERED), f"trigger-{number}"
         self.triggers.append(identity)
         while True:
-            try:
-                await self._bus.nats.jetstream().publish(
-                    trigger(f"chaos.{which}"),
-                    b'{"number": %d}' % number,
-                    headers={"Nats-Msg-Id": identity},
-                    timeout=TIMEOUT_S,
-                )
-            except Exception as problem:  # noqa: BLE001  (nats-py raises many kinds while the server is away)
-                self.count[f"trigger not taken: {type(problem).__name__}"] += 1
+            await self._published(f"chaos.{which}", identity, number)
             for _ in range(10):
                 await asyncio.sleep(READ_AGAIN_S)
                 if await self._triggered(f"triggered-{which}", identity):
                     return
+
+    async def _published(self, name: str, identity: str, number: int) -> None:
+        """Publish a trigger event once, as any NATS client does."""
+        body, headers = b'{"number": %d}' % number, {"Nats-Msg-Id": identity}
+        try:
+            await self._bus.nats.jetstream().publish(trigger(name), body, headers=headers, timeout=TIMEOUT_S)
+        except Exception as problem:  # noqa: BLE001  (nats-py raises many kinds while the server is away)
+            self.count[f"trigger not taken: {type(problem).__name__}"] += 1
 
     async def _triggered(self, workflow: str, identity: str) -> bool:
         page = await self._ann.get("/runs", workflow=workflow, limit=100)

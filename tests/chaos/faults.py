@@ -18,7 +18,7 @@ from tests.chaos.stand import Server, Stand
 LOOK_S: Final = 0.05
 BACK_S: Final = 60.0
 DRAINED_S: Final = 45.0
-RESET_BYTES_MAX: Final = 20_000
+RESET_BYTES_MAX: Final = 4_000
 SLOW_S: Final = 0.08
 SLOW_BYTES_PER_S: Final = 200_000.0
 RECOVERY_TRIES: Final = 8

@@ -74,7 +74,7 @@ KINDS: Final[dict[str, Kind]] = {
     "postgres link half open": Kind(1, DATABASE_USERS, 1, 12),
     "postgres link slow": Kind(1, DATABASE_USERS, 3, 10),
     "nats link cut": Kind(1.5, BUS_USERS, 0.2, 8),
-    "nats link reset": Kind(1, BUS_USERS, 10, 10),
+    "nats link reset": Kind(1, (*PLANNERS, *RUNNERS), 10, 10),
     "nats link held": Kind(1, BUS_USERS, 1, 14),
     "nats link half open": Kind(1, BUS_USERS, 1, 14),
     "nats link slow": Kind(1, BUS_USERS, 3, 10),

@@ -14,7 +14,7 @@ from headrace.events.runs import WriteClaimed
 from headrace.log.port import Recorded
 from headrace.messages import CreateRun, LoseAttempt
 from headrace.ports.tool import ToolContext
-from headrace.steering import PauseRun, ResumeRun, SettleOutcome
+from headrace.steering import PauseRun, ResumeRun, SettleOutcome, SignalRun
 from headrace.testing import virtual
 from headrace.testing.engine import Engine
 from headrace.vocabulary import LOG_CATALOGUE, LOG_PARTITIONS, LOG_RUNS
@@ -179,6 +179,29 @@ async def steered(engine: Engine) -> None:
     await asyncio.sleep(5)
 
 
+async def family(engine: Engine) -> None:
+    hear = {"id": "hear", "wait": {"signal": "go", "timeout": "1h"}}
+    await engine.apply(workflow("child", hear, outputs="{{ steps.hear.output.data }}"))
+    inner = {"id": "inner", "map": [1, 2], "sub_workflow": "child"}
+    news = {"id": "news", "depends_on": ["inner"], "wait": {"event": "news", "when": "event.n > 1"}}
+    run = await engine.run(workflow("family", inner, news))
+    after = workflow("after", {"id": "over", "wait": {"run": run.id}})
+    watching = await engine.run(after)
+    await asyncio.sleep(5)
+    for number, row in enumerate(await engine.log.rows("children", {"parent_id": run.id}, descending=False)):
+        told = SignalRun(name="go", signal_id=f"signal-{number}", data=codec.raw({"n": number}))
+        await engine.ask(LOG_RUNS, told, stream=row["id"])
+    await asyncio.sleep(5)
+    await engine.trigger("news", {"n": 1}, message_id="message-1")
+    await engine.trigger("news", {"n": 2}, message_id="message-2")
+    await watching.until("succeeded")
+    cut = await engine.run(workflow("cut", {"id": "inner", "sub_workflow": "child"}))
+    await asyncio.sleep(5)
+    await engine.cancel(cut, "not needed any more")
+    await cut.until("cancelled")
+    await asyncio.sleep(5)
+
+
 STORIES: dict[Callable[[Engine], Awaitable[None]], tuple[str, ...]] = {
     chain: ("run", "pln", "wfl", "tol"),
     mapped: ("run",),
@@ -193,6 +216,7 @@ STORIES: dict[Callable[[Engine], Awaitable[None]], tuple[str, ...]] = {
     connected: ("con",),
     shared: ("run", "flw"),
     steered: ("run",),
+    family: ("run",),
 }
 """The stories, and which kinds of their streams are recorded; of announced tools the stories' own."""
 

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 import pytest
 from pydantic import BaseModel
+from typer.main import get_command
 
 import headrace
+from headrace.cli.commands import app
 from headrace.errors import StepError
 from headrace.messages import CancelRun
 from headrace.plans import model
@@ -141,3 +143,17 @@ async def _stands(case: Case) -> None:
         assert fitting[0]["waiting_for"] == case.waits_for
         assert re.search(case.remedy.replace("ID", run.id), fitting[0]["remedy"]), fitting
         assert all(each["remedy"] for each in found), found
+        for command in re.findall(r"`headrace ([a-z ]+)", " ".join(each["remedy"] for each in found)):
+            assert known(command.split()), command
+
+
+def known(words: list[str]) -> bool:
+    """Tell whether the command line has the command that words begin with."""
+    command: Any = get_command(app)
+    for word in words:
+        if not hasattr(command, "commands"):
+            return True
+        command = command.commands.get(word)
+        if command is None:
+            return False
+    return True

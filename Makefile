@@ -10,7 +10,7 @@ COMPILE  := $(UV) pip compile --quiet --universal --python-version 3.12 --genera
             --no-emit-package headrace $(addprefix --no-emit-package headrace-,$(SERVICES))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test sim chaos mutants check lint types imports scan lock bench clean
+.PHONY: help setup demo up test sim chaos mutants check lint types imports scan lock bench bench-peers clean
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*?## ' Makefile | awk -F ':.*?## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -64,8 +64,11 @@ lock: setup ## Resolve every pin again (keeps those that still fit)
 	echo hatchling | $(COMPILE) -c requirements/dev.txt - -o requirements/build.txt
 	$(foreach s,$(SERVICES),$(COMPILE) -c requirements/dev.txt services/$(s)/pyproject.toml -o requirements/$(s).txt &&) true
 
-bench: setup ## The benchmarks
-	$(BIN)/python -m benchmarks
+bench: setup ## The benchmarks, and a table of them: benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks --table
+
+bench-peers: setup ## The alternatives on this machine, beside headrace, with ratios
+	$(BIN)/python -m benchmarks.peers
 
 clean: ## Remove what the targets above made (not .headrace, which holds data)
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -11,15 +11,27 @@ from typing import Any, Final
 
 from benchmarks.chain import chain
 from benchmarks.chains import long_chain, many_chains, one_by_one, steady
+from benchmarks.crash import planner_killed, worker_killed
 from benchmarks.fairness import fairness
+from benchmarks.people import approved
 from benchmarks.scale import map_of_items, parked
-from benchmarks.stand import Workload, machine, stand
+from benchmarks.stand import SLOTS, Workload, machine, stand
+from benchmarks.stored import full_store, idle
+from benchmarks.table import versions, write
+from benchmarks.wide import fan_out
+from headrace.errors import HeadraceError
 
 WORKLOADS: Final[dict[str, Workload]] = {
     "W1a": many_chains,
     "W2": one_by_one,
+    "W3": fan_out,
+    "W4a": worker_killed,
+    "W4b": planner_killed,
+    "W5": approved,
     "W6": long_chain,
     "W7": steady,
+    "W8": full_store,
+    "W9": idle,
     "W10": map_of_items,
     "parked": parked,
     "fairness": fairness,
@@ -32,17 +44,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"which: {', '.join((CHAIN, *WORKLOADS))}; none means all")
     parser.add_argument("--json", action="store_true", help="one JSON line each")
+    parser.add_argument("--table", action="store_true", help="also write benchmarks/RESULTS.md")
     parser.add_argument("--scale", type=int, default=1, help="divide the size of workloads by this")
     given = parser.parse_args()
     unknown = set(given.names) - {CHAIN, *WORKLOADS}
     if unknown:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join((CHAIN, *WORKLOADS))}")
+    found: dict[str, dict[str, Any]] = {}
     for name in given.names or (CHAIN, *WORKLOADS):
         if name == CHAIN:
             asyncio.run(chain())
-        else:
-            _show(name, asyncio.run(_measure(WORKLOADS[name], given.scale)), as_json=given.json)
-    return 0
+            continue
+        try:
+            found[name] = asyncio.run(_measure(WORKLOADS[name], given.scale))
+        except (AssertionError, OSError, RuntimeError, HeadraceError) as problem:
+            if not given.table:
+                raise
+            found[name] = {"failed": str(problem)[:200] or type(problem).__name__}
+        _show(name, found[name], as_json=given.json)
+    if given.table:
+        print(f"written: {write(found)}")
+    return 1 if any("failed" in figures for figures in found.values()) else 0
 
 
 async def _measure(workload: Workload, scale: int) -> dict[str, Any]:
@@ -51,8 +73,10 @@ async def _measure(workload: Workload, scale: int) -> dict[str, Any]:
         figures = await workload(prepared, max(scale, 1))
         after = prepared.cpu_s()
         cpu = {name: round(after[name] - before.get(name, 0.0), 2) for name in after}
-        memory = {name: round(prepared.memory_mb(name), 1) for name in prepared.pids()}
-    return {**figures, "cpu_s": cpu, "memory_mb": memory, "machine": machine()}
+        peak = {name: round(prepared.peak_mb(name), 1) for name in prepared.pids()}
+        servers = await versions(prepared)
+    settings = {"scale": scale, "slots": SLOTS, "servers": servers}
+    return {**figures, "cpu_s": cpu, "peak_mb": peak, **settings, "machine": machine()}
 
 
 def _show(name: str, figures: dict[str, Any], *, as_json: bool) -> None:

@@ -48,7 +48,7 @@ async def long_chain(stand: Stand, scale: int) -> Figures:
 async def steady(stand: Stand, scale: int) -> Figures:
     """W7: 100 runs/s of 10 steps for a while: what a step adds, from one step's end to the next one's."""
     secs = max(RATED_S / scale, 1.0)
-    async with Caller(stand.stack.config.base_url, stand.stack.home.token() or "", 64) as caller:
+    async with Caller(stand.url, stand.token, 64) as caller:
         plan = await stand.client.record_plan(chain(STEPS))
         await caller.post("/runs", {PLAN: plan["digest"]}, wait_s=WAIT_S)
         began, taken = time.perf_counter(), list[float]()
@@ -71,7 +71,7 @@ async def steady(stand: Stand, scale: int) -> Figures:
 
 async def _in_turn(stand: Stand, spec: dict[str, Any], runs: int) -> list[float]:
     taken = []
-    async with Caller(stand.stack.config.base_url, stand.stack.home.token() or "", 1) as caller:
+    async with Caller(stand.url, stand.token, 1) as caller:
         plan = await stand.client.record_plan(spec)
         for number in range(runs):
             began = time.perf_counter()

@@ -20,7 +20,7 @@ class Load:
 
     def __init__(self, stand: Stand, spec: dict[str, Any], window: int = WINDOW) -> None:
         self._stand, self._spec, self._window = stand, spec, window
-        self._caller = Caller(stand.stack.config.base_url, stand.stack.home.token() or "", SUBMITTERS)
+        self._caller = Caller(stand.url, stand.token, SUBMITTERS)
         self._digest = ""
         self._steps = len(spec["spec"]["steps"])
         self._room = asyncio.Event()

@@ -7,6 +7,7 @@ a service. Figures of one machine are comparable only with others measured on it
 import asyncio
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -15,6 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import asyncpg
 import msgspec
 
 from headrace.client.client import Client
@@ -32,6 +34,10 @@ LOOK_S: Final = 0.05
 PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 
+TRANSACTIONS: Final = "select xact_commit from pg_stat_database where datname = current_database()"
+COUNTS: Final = "BENCH_COUNTS"
+"""Where the counting tool leaves its lines."""
+
 Figures = dict[str, Any]
 Workload = Callable[["Stand", int], Coroutine[Any, Any, Figures]]
 
@@ -39,8 +45,33 @@ Workload = Callable[["Stand", int], Coroutine[Any, Any, Figures]]
 class Stand:
     """A running installation, its client, and what its processes cost."""
 
-    def __init__(self, stack: Stack, client: Client, worker: Leash) -> None:
-        self.stack, self.client, self.worker = stack, client, worker
+    def __init__(self, stack: Stack, client: Client, start_worker: Callable[[], Leash]) -> None:
+        self.stack, self.client, self._start_worker = stack, client, start_worker
+        self.worker = start_worker()
+
+    @property
+    def token(self) -> str:
+        """Give the first token of the installation."""
+        return self.stack.home.token() or ""
+
+    @property
+    def url(self) -> str:
+        """Give the address of the api."""
+        return self.stack.config.base_url
+
+    def kill_worker(self) -> None:
+        """Kill the worker as kill -9 does, and start another one in its place."""
+        os.kill(self.worker.pid, signal.SIGKILL)
+        self.worker.stop()
+        self.worker = self._start_worker()
+
+    async def statements(self) -> int:
+        """Count the transactions of the database; every statement of headrace is one of its own."""
+        connection = await asyncpg.connect(self.stack.database_url)
+        try:
+            return int(await connection.fetchval(TRANSACTIONS))
+        finally:
+            await connection.close()
 
     def pids(self) -> dict[str, int]:
         """Give the processes of headrace and its servers by name."""
@@ -55,6 +86,11 @@ class Stand:
         """Give the resident memory of a process in MB."""
         pages = int(Path(f"/proc/{self.pids()[name]}/statm").read_text().split()[1])
         return pages * PAGE / 1_000_000
+
+    def peak_mb(self, name: str) -> float:
+        """Give the most memory that a process has had, in MB."""
+        status = Path(f"/proc/{self.pids()[name]}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1_000
 
     def cpu_s(self) -> dict[str, float]:
         """Give the CPU seconds that each process, with its children, has used."""
@@ -99,14 +135,16 @@ async def stand(**settings: str) -> AsyncIterator[Stand]:
         config = msgspec.structs.replace(
             from_env(), data_dir=Path(folder) / ".headrace", api_port=free_port(), api_url=None, file_root=Path(folder)
         )
-        async with running(config, SystemClock(), _quiet) as stack:
-            worker = _worker(stack, config, settings)
+        async with (
+            running(config, SystemClock(), _quiet) as stack,
+            Client(config.base_url, stack.home.token()) as client,
+        ):
+            made = Stand(stack, client, lambda: _worker(stack, config, settings))
             try:
-                async with Client(config.base_url, stack.home.token()) as client:
-                    await _announced(client)
-                    yield Stand(stack, client, worker)
+                await _announced(client)
+                yield made
             finally:
-                await asyncio.to_thread(worker.stop)
+                await asyncio.to_thread(made.worker.stop)
 
 
 def _quiet(_said: str) -> None:
@@ -122,6 +160,7 @@ def _worker(stack: Stack, config: Config, settings: Mapping[str, str]) -> Leash:
         "HEADRACE_SECRET_FILE": str(stack.home.secret_file),
         "HEADRACE_DATABASE_URL": "",
         "MAX_CONCURRENT": str(SLOTS),
+        COUNTS: str(stack.home.folder / "counts"),
         **settings,
     }
     command = [sys.executable, "-m", "headrace.cli.main", "worker", str(TOOLS)]
@@ -134,11 +173,11 @@ async def _announced(client: Client) -> None:
             await asyncio.sleep(LOOK_S)
 
 
-def chain(steps: int, **more: Any) -> dict[str, Any]:
+def chain(steps: int, tool: str = TOOL, **more: Any) -> dict[str, Any]:
     """Give a workflow of no-op steps, each of which takes the number that the one before it gave."""
-    made: list[dict[str, Any]] = [{"id": "s0", "tool": TOOL, "with": {"n": "{{ inputs.n }}"}}]
+    made: list[dict[str, Any]] = [{"id": "s0", "tool": tool, "with": {"n": "{{ inputs.n }}"}}]
     made.extend(
-        {"id": f"s{place}", "tool": TOOL, "with": {"n": f"{{{{ steps.s{place - 1}.output.n }}}}"}}
+        {"id": f"s{place}", "tool": tool, "with": {"n": f"{{{{ steps.s{place - 1}.output.n }}}}"}}
         for place in range(1, steps)
     )
     inputs = {"n": {"type": "integer", "default": 0}}

@@ -107,6 +107,7 @@ class Round:
         await people.leave()
         await bus.close()
         await stand.stop_services()
+        await reader.catch_up()
         await self._judge(stand, log, people, faults, bus)
 
     async def _storm(self, stand: Stand, faults: Faults) -> None:

@@ -61,12 +61,13 @@ class Meter:
         """Measure now and then, until cancelled."""
         while True:
             await asyncio.sleep(MEASURE_EVERY_S)
-            self.measure()
+            await self.measure()
 
-    def measure(self, *, idle: bool = False) -> None:
-        """Measure every program that has warmed up."""
+    async def measure(self, *, idle: bool = False) -> None:
+        """Measure every program that has warmed up: one that was just started, or paused in its start, is small yet."""
+        ready = {name for name in SERVICES if await self._stand.is_ready(name)}
         now_ms = self._stand.clock.now_ms()
-        for name in SERVICES:
+        for name in sorted(ready):
             pid = self._stand.pid(name)
             if pid is None:
                 continue
@@ -91,6 +92,6 @@ class Meter:
 
     async def measure_idle(self) -> None:
         """Measure what the programs use while there is nothing to do."""
-        self.measure()
+        await self.measure()
         await asyncio.sleep(IDLE_S)
-        self.measure(idle=True)
+        await self.measure(idle=True)

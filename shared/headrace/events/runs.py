@@ -28,7 +28,10 @@ from headrace.events.steering import (
 
 
 class Parent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The run and the step instance that a child run was made for, and how deep it lies (1: a child of a run of people)."""
+    """The run and the step instance that a child run was made for, and how deep it lies (1: a child of a run of people).
+
+    `above` are the runs that this parent is itself a child of, the nearest first.
+    """
 
     run_id: str
     step: str
@@ -36,6 +39,7 @@ class Parent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     index: int | None = None
     iteration: int = 0
     depth: int = 1
+    above: tuple[str, ...] = ()
 
 
 class RunQueued(Event, frozen=True, kw_only=True, tag="run.queued"):
@@ -89,6 +93,7 @@ class StepSucceeded(Event, frozen=True, kw_only=True, tag="step.succeeded"):
     iteration: int = 0
     child_id: str | None = None
     event_id: str | None = None
+    item: Raw = NULL  # in a loop's map whose work may have to be undone: the list differs from round to round
 
 
 class StepFailed(Event, frozen=True, kw_only=True, tag="step.failed"):
@@ -118,7 +123,7 @@ class StepSkipped(Event, frozen=True, kw_only=True, tag="step.skipped"):
 
 
 class AttemptFailed(Event, frozen=True, kw_only=True, tag="attempt.failed"):
-    """Written when one try ended badly (failed, timed_out or lost) and another will follow at `retry_at`."""
+    """Written when one try ended (failed, timed_out, lost, or cancelled: handed back) and another follows at `retry_at`."""
 
     step: str
     attempt: int

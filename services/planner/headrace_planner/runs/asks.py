@@ -23,7 +23,7 @@ def for_run(run: Run, context: Context) -> ApprovalRequested:
     """Ask for the run's gated tools as a whole: the plan and these inputs."""
     tools = [
         {"step": step.id, **_use(run, step)}
-        for step in run.graph.plan.steps
+        for step in run.graph.index.values()
         if run.graph.gated(step.id) and not run.over(step.id)
     ]
     shown = {**_frame(run), "step": "", "prompt": "Let this run use its gated tools?", "tools": tools}
@@ -47,6 +47,8 @@ def for_confirmation(run: Run, step: PlanStep, arguments: Any, context: Context)
         **_named(run, step),
         "arguments": arguments,
     }
+    if step.id in run.graph.undo:
+        shown["undone_by"] = tool_name(run.graph.index[run.graph.undo[step.id]])
     return _ask(run, context, shown, step.id, ("approver",), 1, None)
 
 

@@ -100,11 +100,18 @@ def _accepted(run: Run, command: ReportAttempt) -> bool:
 
 
 def _handed_back(run: Run, command: ReportAttempt, trial: Try, context: Context) -> Sequence[RunEvent]:
-    """A worker let an attempt go: because the run is being cancelled, or because the worker is leaving."""
+    """A worker let an attempt go: because the run is being cancelled, or because the worker is leaving.
+
+    A worker that leaves is no lost one: the next takes the attempt up at once, however often that happens.
+    """
     if not run.stands(command.step):
         error = command.error or ErrorInfo(type="cancelled", message="cancelled")
         return (results.ended(run, command, error, status=AttemptStatus.CANCELLED),)
-    return _again(run, command, trial, context, AttemptStatus.LOST)
+    if settling.unsafe(run, command.step, trial):
+        return settling.lost(command, trial)
+    message = f"worker {command.worker} left and handed {run.label((command.step, command.index))} back"
+    error = command.error or ErrorInfo(type="worker_lost", message=message)
+    return (results.tried(command, error, AttemptStatus.CANCELLED, context.now),)
 
 
 def _failed(run: Run, command: ReportAttempt, trial: Try, context: Context) -> Sequence[RunEvent]:
@@ -115,11 +122,12 @@ def _failed(run: Run, command: ReportAttempt, trial: Try, context: Context) -> S
     if unsafe and command.status == AttemptStatus.TIMED_OUT:
         error = msgspec.structs.replace(error, details={**error.details, "outcome": "unknown"})
     allowed = command.retryable and error.type not in NEVER_AGAIN and not unsafe
-    wanted = command.attempt - trial.lost < retry.max_attempts and (not retry.on or error.type in retry.on)
+    tries = command.attempt - trial.lost - trial.returned
+    wanted = tries < retry.max_attempts and (not retry.on or error.type in retry.on)
     if not allowed or not wanted or not run.stands(command.step):
         status = AttemptStatus.TIMED_OUT if command.status == AttemptStatus.TIMED_OUT else AttemptStatus.FAILED
         return (results.ended(run, command, error, status=status),)
-    delay_s = results.delay_s(run, (command.step, command.index), command.attempt, command.retry_after_s)
+    delay_s = results.delay_s(run, (command.step, command.index), tries, command.retry_after_s)
     return (results.tried(command, error, command.status, context.now + int(delay_s * 1000)),)
 
 
@@ -142,6 +150,8 @@ def lose(run: Run, command: LoseAttempt, context: Context) -> Sequence[RunEvent]
     trial = run.trial(instance)
     if trial is None or trial.attempt != command.attempt or trial.idle or run.final:
         return ()
+    if command.attempt_id != run.attempt_id(instance, trial.attempt):
+        return ()  # of an earlier round
     as_report = ReportAttempt(
         run_id=run.data.id,
         step=command.step,
@@ -152,7 +162,7 @@ def lose(run: Run, command: LoseAttempt, context: Context) -> Sequence[RunEvent]
         worker=command.worker or trial.claimed_by or "",
         finished_at=context.now,
     )
-    return _again(run, as_report, trial, context, AttemptStatus.LOST)
+    return _again(run, as_report, trial, context)
 
 
 def overdue(run: Run, command: OverdueAttempt, context: Context) -> Sequence[RunEvent]:
@@ -179,7 +189,7 @@ def overdue(run: Run, command: OverdueAttempt, context: Context) -> Sequence[Run
     return _failed(run, as_report, trial, context)
 
 
-def _again(run: Run, command: ReportAttempt, trial: Try, context: Context, status: AttemptStatus) -> Sequence[RunEvent]:
+def _again(run: Run, command: ReportAttempt, trial: Try, context: Context) -> Sequence[RunEvent]:
     lost = trial.lost + 1
     who = run.label((command.step, command.index))
     if settling.unsafe(run, command.step, trial):
@@ -192,7 +202,7 @@ def _again(run: Run, command: ReportAttempt, trial: Try, context: Context, statu
     error = command.error or ErrorInfo(type="worker_lost", message=message, details={"lost": lost})
     if lost >= LOST_ATTEMPTS_MAX or not run.stands(command.step):
         return (results.ended(run, command, error),)
-    return (results.tried(command, error, status, context.now),)
+    return (results.tried(command, error, AttemptStatus.LOST, context.now),)
 
 
 def claim(run: Run, command: ClaimWrite, library: Library) -> Sequence[RunEvent] | Rejection:

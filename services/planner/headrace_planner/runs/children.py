@@ -105,6 +105,7 @@ def _parent(run: Run, child: Child) -> Parent:
         index=child.index,
         iteration=child.iteration,
         depth=1 if above is None else above.depth + 1,
+        above=() if above is None else (above.run_id, *above.above),
     )
 
 
@@ -204,6 +205,7 @@ def _succeeded(run: Run, word: ReportAttempt, command: ReportChild, library: Lib
         started_at=word.started_at,
         finished_at=word.finished_at,
         child_id=command.child_id,
+        item=results.item_kept(run, (word.step, word.index), library),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a run keeps of what lies outside it: signals, events, its children, and runs that wait for it (pure)."""
+"""What a run keeps of what lies outside it: signals, events, children, permits, and runs that wait for it (pure)."""
 
 import msgspec
 
@@ -54,3 +54,20 @@ class Watch(msgspec.Struct, omit_defaults=True):
     name: str
     at: int
     pending: list[Heard] = []
+
+
+class Permit(msgspec.Struct, omit_defaults=True):
+    """What the run has asked of a key that many runs share: for itself, or for `count` attempts; `granted` so many."""
+
+    flow_id: str
+    kind: str
+    key: str
+    limit: int
+    period_ms: int = 0
+    on_conflict: str = "queue"
+    count: int = 1
+    granted: int = 0
+    asked_at: int = 0
+    received: bool = False
+    held_by: tuple[str, ...] = ()
+    until: int | None = None

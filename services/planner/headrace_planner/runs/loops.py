@@ -90,7 +90,7 @@ def rounds_named(run: Run, decision: Sequence[RunEvent] | Rejection) -> Sequence
 
 def _named(run: Run, event: RunEvent) -> RunEvent:
     step_id = getattr(event, "step", "")
-    if not step_id or "iteration" not in event.__struct_fields__:
-        return event
+    if not step_id or getattr(event, "iteration", None) != 0:
+        return event  # it has none, or knows its own: a child's is that in which the child was asked for
     iteration = run.peek(step_id).iteration
     return msgspec.structs.replace(event, iteration=iteration) if iteration else event

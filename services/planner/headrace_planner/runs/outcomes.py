@@ -98,8 +98,10 @@ def _attempt_failed(run: Run, event: AttemptFailed, at: int) -> None:
     old = close(run, instance)
     if event.status == AttemptStatus.TIMED_OUT:
         run.stopped.append((instance, event.attempt))  # its worker may not know
-    lost = (old.lost if old else 0) + (event.status == AttemptStatus.LOST)
-    trial = Try(attempt=event.attempt + 1, lost=lost, retry_at=event.retry_at)
+    trial = _next_try(old, event.attempt + 1)
+    trial.lost += event.status == AttemptStatus.LOST
+    trial.returned += event.status == AttemptStatus.CANCELLED
+    trial.retry_at = event.retry_at
     if event.retry_at <= at and run.data.paused is None:
         trial.retry_at = None
         open_instance(run, instance, trial)
@@ -134,8 +136,11 @@ def _keep_try(run: Run, event: AttemptFailed | StepFailed, next_at: int | None) 
 
 
 def _retried(run: Run, instance: Instance, attempt: int) -> None:
-    old = run.trial(instance)
-    open_instance(run, instance, Try(attempt=attempt, lost=old.lost if old else 0))
+    open_instance(run, instance, _next_try(run.trial(instance), attempt))
+
+
+def _next_try(old: Try | None, attempt: int) -> Try:
+    return Try(attempt=attempt, lost=old.lost, returned=old.returned) if old else Try(attempt=attempt)
 
 
 def _claimed(run: Run, event: WriteClaimed, at: int) -> None:

@@ -17,8 +17,9 @@ from headrace_planner.runs.state import Run
 def pause(run: Run, command: PauseRun, context: Context) -> Sequence[RunEvent] | Rejection:
     """Let nothing new begin."""
     may(context.actor, "run")
-    if run.final or run.data.cancel is not None:
-        status = str(run.data.status) if run.final else "being cancelled"
+    if run.final or run.data.cancel is not None or run.data.undo is not None:
+        ending = "being cancelled" if run.data.undo is None else "over but for what undoes its steps"
+        status = str(run.data.status) if run.final else ending
         return Rejection(ConflictError(f"the run cannot be paused: it is {status}", details={"status": status}))
     return () if run.data.paused is not None else (RunPaused(by=context.actor, reason=command.reason),)
 

@@ -28,9 +28,10 @@ from headrace.steering import (
 )
 from headrace.vocabulary import FLOW_KEY_CHARS_MAX, LOG_FLOW, PERMITS_ASKED_MAX, RunStatus, WaitingFor
 from headrace_planner.runs.instances import free_all, let_begin
+from headrace_planner.runs.kept import Permit
 from headrace_planner.runs.quotas import quota_of
 from headrace_planner.runs.scope import RunScope, told
-from headrace_planner.runs.state import Permit, Run
+from headrace_planner.runs.state import Run
 
 CONCURRENCY: Final = str(WaitingFor.CONCURRENCY)
 RATE_LIMIT: Final = str(WaitingFor.RATE_LIMIT)
@@ -120,8 +121,12 @@ def hear(run: Run, command: FromKey) -> Sequence[RunEvent]:
     match command:
         case NotePermitQueued(permit_id=permit_id, held_by=held_by, until=until):
             parent = run.queued.parent
-            if parent is not None and held_by == (parent.run_id,):
-                return (RunFailed(error=_taken(permit, held_by, ": its parent, which waits for it")),)
+            if parent is not None and held_by and not permit.granted and {*held_by} <= {parent.run_id, *parent.above}:
+                alone = held_by == (parent.run_id,)
+                whose = (
+                    "its parent, which waits for it" if alone else "the runs that it is a child of, which wait for it"
+                )
+                return (RunFailed(error=_taken(permit, held_by, f": {whose}")),)
             return () if permit.received else (PermitQueued(permit_id=permit_id, held_by=held_by, until=until),)
         case GrantPermit(permit_id=permit_id, count=count):
             more = min(count, permit.count) - permit.granted

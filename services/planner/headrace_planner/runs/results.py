@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from headrace import codec
+from headrace.codec import NULL, Raw
 from headrace.decider import Library
 from headrace.errors import StepError
 from headrace.events.base import ArtifactInfo, ErrorInfo
 from headrace.events.runs import AttemptFailed, RunEvent, StepFailed, StepSucceeded
 from headrace.messages import ReportAttempt
 from headrace.plans.model import GateStep, PlanStep
-from headrace.vocabulary import AttemptStatus, Outcome
+from headrace.vocabulary import RETRY_ATTEMPTS_MAX, AttemptStatus, Outcome
 from headrace_planner.runs.orders import order_for, scope_of
+from headrace_planner.runs.scope import items_of
 from headrace_planner.runs.state import Instance, Run
 
 RETRY_AFTER_S_MAX: Final = 86_400.0
@@ -47,8 +49,17 @@ def succeeded(run: Run, command: ReportAttempt, library: Library) -> Sequence[Ru
             started_at=command.started_at,
             finished_at=command.finished_at,
             arguments_digest=arguments_digest,
+            item=item_kept(run, instance, library),
         ),
     )
+
+
+def item_kept(run: Run, instance: Instance, library: Library) -> Raw:
+    """Give the item that what undoes an instance may ask for, where its map is in a loop: see `undone_scope`."""
+    step_id, index = instance
+    if index is None or step_id not in run.graph.undo or not run.graph.index[step_id].parent:
+        return NULL
+    return codec.raw(items_of(run, library, step_id)[index])
 
 
 def _verdict_error(step: PlanStep, gate: GateStep, command: ReportAttempt) -> ErrorInfo | None:
@@ -133,7 +144,7 @@ def error_of(command: ReportAttempt) -> ErrorInfo:
 def delay_s(run: Run, instance: Instance, attempt: int, retry_after_s: float | None) -> float:
     """Give the delay before the next try: exponential, with jitter drawn from a hash, at least what the source asked."""
     retry = run.graph.index[instance[0]].retry
-    delay = min(retry.max_s, retry.initial_s * retry.factor ** (attempt - 1))
+    delay = min(retry.max_s, retry.initial_s * retry.factor ** min(attempt - 1, RETRY_ATTEMPTS_MAX))
     drawn = hashlib.sha256(f"{run.data.id}:{run.label(instance)}:{attempt}".encode()).digest()
     unit = int.from_bytes(drawn[:8], "big") / 2**64
     return max(delay * (1 + retry.jitter * (2 * unit - 1)), min(retry_after_s or 0.0, RETRY_AFTER_S_MAX))

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from headrace import codec
 from headrace.errors import ConflictError, HeadraceError, NotFoundError
 from headrace.events.steering import StepReused
 from headrace.expressions.expression import Expression, parse
@@ -45,6 +46,11 @@ def reused_steps(run: Run, from_step: str) -> tuple[str, ...]:
     if outermost != from_step:
         message = f"step {from_step!r} is in the body of the loop {outermost!r}: run again from {outermost!r}"
         raise ConflictError(message, details={"step": from_step, "loop": outermost})
+    left_out = _left_out(run)
+    if from_step in left_out:
+        condition = left_out[from_step]
+        message = f"the condition {condition!r} chose the other branch, not {from_step!r}: run again from {condition!r}"
+        raise ConflictError(message, details={"step": from_step, "condition": condition})
     needed = _upstream(graph, from_step)
     for step in planned:
         if step in needed and not graph.index[step].parent and (why := _unfit(run, step)) is not None:
@@ -54,7 +60,25 @@ def reused_steps(run: Run, from_step: str) -> tuple[str, ...]:
             raise ConflictError(message, details={"step": step, "status": str(run.status_of(step))})
     rest = (step for step in planned if step not in needed and not graph.index[step].parent)
     anew = _downstream(graph, [from_step, *(step for step in rest if _unfit(run, step) is not None)])
+    for step, condition in left_out.items():
+        if condition not in anew:  # its choice stands, so nothing begins that it did not choose
+            anew -= {step, *graph.inside.get(step, ())}
     return tuple(sorted((step for step in planned if step not in anew), key=lambda step: -_depth(graph, step)))
+
+
+def _left_out(run: Run) -> dict[str, str]:
+    """Give the steps that a condition did not choose, each with that condition."""
+    found: dict[str, str] = {}
+    for step in run.graph.plan.steps:
+        if isinstance(step.body, ConditionStep) and run.status_of(step.id) == StepStatus.SUCCEEDED:
+            then, otherwise = step.body.then, step.body.otherwise
+            taken, left = (then, otherwise) if _chose_then(run, step.id) else (otherwise, then)
+            found |= {name: step.id for name in left if name not in taken}
+    return found
+
+
+def _chose_then(run: Run, step_id: str) -> bool:
+    return bool(codec.loads(run.peek(step_id).output)["value"])
 
 
 def _unfit(run: Run, step_id: str) -> str | None:

@@ -62,6 +62,8 @@ def _changed(run: Run, events: Sequence[RunEvent] | None) -> list[str]:
         return [step for step in run.graph.index if step in run.data.steps]
     named = dict.fromkeys(step for event in events if (step := getattr(event, "step", None)))
     if any(isinstance(event, PermitGranted) for event in events):
+        if run.queued.reused:
+            return [step for step in run.graph.index if step in run.data.steps]  # what begins need not be a root
         named |= dict.fromkeys([*run.graph.roots, *run.graph.limitable])
     near = (other for step in named for other in (step, *run.graph.inside.get(step, ()), *run.graph.successors[step]))
     return list(dict.fromkeys(near))

@@ -140,7 +140,8 @@ def undone_scope(run: Run, library: Library, step_id: str) -> RunScope:
     output = codec.loads(library.body(item.blob.digest) if item.blob else item.output)
     extra: dict[str, Any] = {"output": output}
     if item.index is not None:
-        extra |= {"item": items_of(run, library, item.step)[item.index], "index": item.index}
+        here = codec.loads(item.item) if item.iteration else items_of(run, library, item.step)[item.index]
+        extra |= {"item": here, "index": item.index}
     if item.iteration:
         extra["iteration"] = item.iteration
     return RunScope(run, library, extra)

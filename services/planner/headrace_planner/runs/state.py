@@ -15,7 +15,7 @@ from headrace.events.runs import CancelRequested, RunQueued
 from headrace.events.steering import OutcomeLost, OutcomeSettled, RunPaused
 from headrace.vocabulary import LOG_PARTITIONS, LOG_RUNS, RUN_FINAL, STEP_FINAL, ApprovalStatus, RunStatus, StepStatus
 from headrace_planner.runs.graph import Graph
-from headrace_planner.runs.kept import Child, Signal, Wait, Watch
+from headrace_planner.runs.kept import Child, Permit, Signal, Wait, Watch
 
 Instance = tuple[str, int | None]
 """A step, or one item of a map."""
@@ -26,11 +26,13 @@ class Try(msgspec.Struct, omit_defaults=True):
 
     `since` is when the attempt began to wait for a worker, kept where that may take only so long. `unknown` says that
     its worker was lost while it acted: a person must say what happened. `limited` is the rate limit that it waits for,
-    `child` the run that performs it instead of a worker.
+    `child` the run that performs it instead of a worker. `lost` and `returned` count the attempts before it whose
+    worker died, or handed it back because it was leaving: neither is one of those that a step's retry allows.
     """
 
     attempt: int = 1
     lost: int = 0
+    returned: int = 0
     retry_at: int | None = None
     nonce: str | None = None
     claimed_by: str | None = None
@@ -134,13 +136,14 @@ class Ask(msgspec.Struct, omit_defaults=True):
 
 
 class Done(msgspec.Struct, omit_defaults=True):
-    """Work that may have to be undone: a step's, an item's, or a round's, with its output."""
+    """Work that may have to be undone: a step's, an item's, or a round's, with its output (and its item, in a loop)."""
 
     step: str
     index: int | None = None
     output: Raw = NULL
     blob: BlobRef | None = None
     iteration: int = 0
+    item: Raw = NULL
 
 
 class Undo(msgspec.Struct, omit_defaults=True):
@@ -156,23 +159,6 @@ class Undo(msgspec.Struct, omit_defaults=True):
     why: str = ""
     going: bool = False
     item: Done | None = None
-
-
-class Permit(msgspec.Struct, omit_defaults=True):
-    """What the run has asked of a key that many runs share: for itself, or for `count` attempts; `granted` so many."""
-
-    flow_id: str
-    kind: str
-    key: str
-    limit: int
-    period_ms: int = 0
-    on_conflict: str = "queue"
-    count: int = 1
-    granted: int = 0
-    asked_at: int = 0
-    received: bool = False
-    held_by: tuple[str, ...] = ()
-    until: int | None = None
 
 
 class RunData(msgspec.Struct, omit_defaults=True):
@@ -364,10 +350,13 @@ class Run:
         )
 
     def permitted(self, step_id: str) -> bool:
-        """Tell whether a step's tool may be used now: it needs no approval, or one covers it (its confirmation too)."""
-        if not self.graph.gated(step_id) or self.data.authorized:
-            return True
+        """Tell whether a step's tool may be used now: it needs no approval, or one covers it (its confirmation too).
+
+        What undoes work of this run was permitted with that work: see `Graph.gated`.
+        """
         step = self.graph.index[step_id]
+        if step.compensates or not self.graph.gated(step_id) or self.data.authorized:
+            return True
         if step.confirm and self.peek(step_id).confirmed:
             return True
         asked = (self.data.steps.get(approval) for approval in step.covered_by)  # one that stands is for another run

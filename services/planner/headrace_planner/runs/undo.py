@@ -119,12 +119,20 @@ def keep(run: Run, event: StepSucceeded) -> None:
     known = run.peek(event.step)
     if event.step in run.graph.undo and (known.map is None or event.index is not None):
         run.data.done.append(
-            Done(step=event.step, index=event.index, output=event.output, blob=event.blob, iteration=event.iteration)
+            Done(
+                step=event.step,
+                index=event.index,
+                output=event.output,
+                blob=event.blob,
+                iteration=event.iteration,
+                item=event.item,
+            )
         )
 
 
 def started(run: Run, event: CompensationStarted, at: int) -> None:
-    """Remember that undoing begins: what is under way is stopped."""
+    """Remember that undoing begins: what is under way is stopped, and a pause is over, since the run will not go on."""
+    run.data.paused = None
     run.data.undo = Undo(at=at, error=event.error, step=event.step, by=event.by, why=event.why)
     run.data.ready.clear()
     stop_all(run)

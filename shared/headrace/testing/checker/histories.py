@@ -293,6 +293,8 @@ def _attempt_failed(run: Watched, data: dict[str, Any]) -> Iterator[str]:
         if run.lost[instance] >= LOST_MAX and not run.settled[instance[0], "not_happened"]:
             yield f"{instance} is tried again although {LOST_MAX} attempts were lost"
         return
+    if data["status"] == "cancelled":
+        return  # handed back by a worker that left: not one of those that the step's retry allows
     run.failed[instance] += 1
     if run.plan is not None and instance[0] in run.plan.steps:
         most = run.plan.steps[instance[0]].get("retry", {}).get("max_attempts", 1)

@@ -1,5 +1,7 @@
 """One suite over every log: data that is hard to keep, rows, and what is kept beside events."""
 
+import asyncio
+
 import msgspec
 import pytest
 
@@ -268,3 +270,16 @@ async def test_every_chain_of_a_log_holds_and_says_how_far(log: Log) -> None:
     assert ("runs", 5, 2) in held
     assert ("approvals", 0, 0) in held
     assert len(held) == sum(LOG_PARTITIONS.values())
+
+
+async def test_appends_that_bring_the_same_bodies_in_different_orders_do_not_wait_for_each_other(log: Log) -> None:
+    first, second, *_ = (await claim(log)).values()
+    for number in range(10):
+        bodies = {codec.sha256(body): body for body in (f"{number}/{place}".encode() for place in range(200))}
+        one = batch(first, event(mint(CLOCK, "run", first.partition), 1), after=number)
+        other = batch(second, event(mint(CLOCK, "run", second.partition), 1), after=number)
+        one.blobs, other.blobs = bodies, dict(reversed(bodies.items()))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(log.append_events([one]))
+            group.create_task(log.append_events([other]))
+        assert set(await log.get_blobs(list(bodies))) == set(bodies)

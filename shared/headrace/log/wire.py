@@ -21,7 +21,8 @@ def append_arguments(incarnation: str, batches: Sequence[Batch]) -> list[Any]:
     for number, _, event in events:
         check_home(batches[number - 1].partition, event.stream_id)
     answers = [(number, answer) for number, batch in numbered for answer in batch.answers]
-    bodies = {digest: body for batch in batches for digest, body in batch.blobs.items()}
+    # in one order everywhere: two appends that bring the same bodies in different orders would wait for each other
+    bodies = dict(sorted({digest: body for batch in batches for digest, body in batch.blobs.items()}.items()))
     for digest, body in bodies.items():
         check_digest(digest, body)
     return [

@@ -313,3 +313,4 @@ def test_the_first_failed_item_ends_a_map_unless_it_says_else() -> None:
     sim = Sim(plan(call("m", items=[1, 2, 3], concurrency=1))).create()
     sim.report("m[0]").fail("m[1]", "no")
     assert (sim.status, "m[2]" in sim.orders) == ("failed", False)
+    assert (sim.row("steps", step="m")["status"], sim.row("steps", step="m")["error_message"]) == ("failed", "no")

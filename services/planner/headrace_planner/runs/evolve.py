@@ -223,7 +223,9 @@ def _finish(run: Run, status: RunStatus, at: int) -> None:
             if known.map is not None:
                 known.map.cut.extend(sorted(known.map.open))
                 known.map.open.clear()
-            known.status = StepStatus.SKIPPED if status == RunStatus.SUCCEEDED else StepStatus.CANCELLED
+            failed = known.error is not None  # a map of which an item failed
+            left = StepStatus.FAILED if failed else StepStatus.CANCELLED
+            known.status = StepStatus.SKIPPED if status == RunStatus.SUCCEEDED else left
             known.due_at = known.wait = None
             known.finished_at = at
 

@@ -107,7 +107,7 @@ def paging(
     return Paging(cursor or None, limit)
 
 
-def asking(
+async def asking(
     request: Request, _bearer: Annotated[object, Security(_bearer)], _key: Annotated[object, Security(_api_key)]
 ) -> Asking:
     """Check the caller's roles for this route, its idempotency key, and that no query parameter is unknown."""

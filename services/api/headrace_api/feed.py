@@ -26,14 +26,16 @@ _decoder = msgspec.json.Decoder(list[FeedEvent])
 
 
 class Watcher:
-    """One waiter's wake-up."""
+    """One waiter's wake-up, by any event or by those of some types `only`."""
 
-    def __init__(self) -> None:
+    def __init__(self, only: frozenset[str] | None = None) -> None:
         self._woken = asyncio.Event()
+        self._only = only
 
-    def wake(self) -> None:
-        """Wake the waiter."""
-        self._woken.set()
+    def wake(self, kind: str = "") -> None:
+        """Wake the waiter, unless the event's type is none of those that it waits for."""
+        if self._only is None or kind in self._only:
+            self._woken.set()
 
     async def wait(self, seconds: float) -> bool:
         """Wait until woken, at most `seconds`; tells whether it was."""
@@ -70,19 +72,19 @@ class Feed:
             _log.warning("a message on the feed is no list of events: %s", problem)
             return
         for event in events:
-            self.notify(event.subject)
+            self.notify(event.subject, event.type)
             for hook in self._hooks:
                 hook(event)
 
-    def notify(self, subject: str) -> None:
-        """Wake everybody who waits for a subject."""
+    def notify(self, subject: str, kind: str = "") -> None:
+        """Wake everybody who waits for a subject, because of an event of a type."""
         for watcher in self._watchers.get(subject, ()):
-            watcher.wake()
+            watcher.wake(kind)
 
     @contextmanager
-    def watch(self, *subjects: str) -> Iterator[Watcher]:
-        """Wait for subjects: begin to watch before reading, so that nothing falls between."""
-        watcher = Watcher()
+    def watch(self, *subjects: str, only: frozenset[str] | None = None) -> Iterator[Watcher]:
+        """Wait for subjects, or `only` for events of some types: watch before reading, so that nothing falls between."""
+        watcher = Watcher(only)
         for subject in subjects:
             self._watchers.setdefault(subject, set()).add(watcher)
         try:

@@ -6,8 +6,9 @@ import msgspec
 
 from headrace import codec, errors, ids
 from headrace.events import registry
-from headrace.events.catalogue import WorkflowApplied
-from headrace.events.runs import RunSucceeded
+from headrace.events.catalogue import TokenRevoked, WorkflowApplied
+from headrace.events.runs import RunCancelled, RunFailed, RunSucceeded
+from headrace.events.steering import RunPurged
 from headrace.messages import CreateRun, RecordPlan
 from headrace.vocabulary import LOG_CATALOGUE, LOG_RUNS, RUN_FINAL, RunStatus
 from headrace_api import views
@@ -15,6 +16,8 @@ from headrace_api.asking import Asking
 from headrace_api.bodies import RunBody
 from headrace_api.feed import REPAIR_S
 
+ENDS: Final = frozenset(kind.type_name() for kind in (RunSucceeded, RunFailed, RunCancelled, RunPurged, TokenRevoked))
+"""What ends the waiting for a run's end; anything else need not be looked at."""
 WORKFLOW: Final = "wfl"
 PLAN: Final = "pln"
 VERSIONS_MAX: Final = 1_000
@@ -95,7 +98,7 @@ async def until_final(asking: Asking, run_id: str, wait_s: float) -> dict[str, A
     """Wait until a run is over, woken by the feed, at most `wait_s`; gives its row as it then stands."""
     clock = asking.desk.clock
     began = clock.monotonic()
-    with asking.desk.feed.watch(run_id, asking.caller.actor.id) as watcher:
+    with asking.desk.feed.watch(run_id, asking.caller.actor.id, only=ENDS) as watcher:
         while True:
             await asking.check_stands()
             row = await asking.row("runs", {"id": run_id}, f"run {run_id}")

@@ -38,11 +38,13 @@ def write(found: dict[str, dict[str, Any]]) -> Path:
     """Write the table of what was measured."""
     about = machine()
     servers: dict[str, str] = next((figures["servers"] for figures in found.values() if "servers" in figures), {})
+    scale = max((figures.get("scale", 1) for figures in found.values()), default=1)
+    sizes = f" Sizes are divided by {scale}." if scale > 1 else ""
     intro = (
         f"Made by `make bench` at {about['at']}: {about['cores']} cores, {about['system']}, Python {about['python']}, "
         f"PostgreSQL {servers.get('server_version', '?')} with fsync {servers.get('fsync', '?')} and synchronous_commit "
         f"{servers.get('synchronous_commit', '?')}, NATS with JetStream on disk; load, servers, services and worker share "
-        "the machine. One process a service, everything as shipped. docs/performance.md says what dominates."
+        f"the machine. One process a service, everything as shipped. docs/performance.md says what dominates.{sizes}"
     )
     lines = [
         "# What was measured",

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from headrace import codec, ids
+from headrace.decider import Rejection
 from headrace.errors import ConflictError
 from headrace.events.base import ErrorInfo, RateLimit
 from headrace.events.runs import Parent
@@ -232,3 +233,32 @@ def test_the_first_word_of_a_child_of_an_earlier_round_keeps_its_own_round() -> 
     sim.do(NoteChildStarted(child_id=first, step="s"))
     (started,) = [event for event, _ in sim.history if isinstance(event, ChildStarted)]
     assert started.iteration == 1
+
+
+# --- long runs ---------------------------------------------------------------------------------------------------
+
+
+def _written(sim: Sim) -> set[str]:
+    """Name the steps whose rows the newest command wrote."""
+    assert not isinstance(sim.last, Rejection)
+    return {row.columns["step"] for row in sim.room.rows(sim.run, sim.last) if row.table == "steps"}
+
+
+def test_undoing_one_item_of_a_map_does_not_write_the_whole_map_again() -> None:
+    sim = made(call("m", items=[1, 2, 3]), call("last", "m"), compensations=(undoing("m"),)).create()
+    sim.report("m[0]").report("m[1]").report("m[2]").fail("last").report("m.compensate[2]")
+    assert _written(sim) == {"m.compensate"}
+
+
+def test_a_round_of_a_loop_writes_the_rows_of_its_own_body_alone() -> None:
+    loop = step("loop", LoopStep(condition="iteration < 3", body=("a",)), "before")
+    sim = made(call("before"), loop, call("a", parent="loop"), call("aside", "before")).create()
+    sim.report("before").report("a")
+    assert "loop.iterated" in sim.made()
+    assert _written(sim) == {"loop", "a"}
+
+
+def test_a_word_that_comes_after_the_end_writes_the_row_of_its_own_step_alone() -> None:
+    sim = made(call("a"), call("b"), call("c")).create().fail("a").report("b")
+    assert sim.made() == ["attempt.late"]
+    assert _written(sim) == {"b"}

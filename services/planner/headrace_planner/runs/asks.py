@@ -12,8 +12,9 @@ from headrace.messages import OpenApproval, ResolveApproval, SupersedeApproval
 from headrace.plans.model import ApprovalStep, PlanStep, SubWorkflowStep
 from headrace.vocabulary import LOG_APPROVALS, LOG_PARTITIONS, MESSAGE_BYTES_MAX, ApprovalStatus
 from headrace_planner.runs.graph import tool_name
+from headrace_planner.runs.kept import Ask
 from headrace_planner.runs.orders import scope_of
-from headrace_planner.runs.state import Ask, Run
+from headrace_planner.runs.state import Run
 
 SHOWN_BYTES_MAX: Final = MESSAGE_BYTES_MAX // 2
 """What is shown travels to the gatekeeper in one message; a larger one would never arrive."""
@@ -122,8 +123,8 @@ def open_command(run: Run, ask: Ask) -> OpenApproval:
 
 def unheard(run: Run) -> Iterator[Ask]:
     """Give the questions that must be repeated: those without receipt, and of a run that is over those taken back."""
-    for ask in run.data.asks.values():
-        if ask.status == ApprovalStatus.PENDING and (run.final or not ask.received):
+    for ask in run.asked():
+        if run.final or not ask.received:
             yield ask
 
 

@@ -57,7 +57,8 @@ from headrace.vocabulary import (
 from headrace_planner.runs import children, loops, outcomes, pauses, permits, reuse, settling, undo, waits, watches
 from headrace_planner.runs.graph import Graph
 from headrace_planner.runs.instances import end, free_all, hold, make_ready, map_started, stop_all
-from headrace_planner.runs.state import Ask, Run, StepState
+from headrace_planner.runs.kept import Ask
+from headrace_planner.runs.state import Run, StepState
 
 
 def evolve(run: Run, event: RunEvent, at: int, graph: Graph | None = None) -> Run:
@@ -161,15 +162,17 @@ def _begin(run: Run) -> None:
 
 
 def _requested(run: Run, event: ApprovalRequested, at: int) -> None:
-    run.data.asks[event.approval_id] = Ask(
-        approval_id=event.approval_id,
-        step=event.step,
-        digest=event.digest,
-        shown=event.shown,
-        roles=event.roles,
-        quorum=event.quorum,
-        asked_at=at,
-        expires_at=event.expires_at,
+    run.ask(
+        Ask(
+            approval_id=event.approval_id,
+            step=event.step,
+            digest=event.digest,
+            shown=event.shown,
+            roles=event.roles,
+            quorum=event.quorum,
+            asked_at=at,
+            expires_at=event.expires_at,
+        )
     )
     if event.step:
         hold(run, event.step, at).approval_id = event.approval_id
@@ -247,9 +250,9 @@ def _account(run: Run, at: int) -> None:
 def _waits(run: Run) -> bool:
     if run.data.paused is not None or run.data.children:
         return True
-    if any(ask.status == ApprovalStatus.PENDING for ask in run.data.asks.values()):
+    if run.asked():
         return True
-    return any(known.status == StepStatus.WAITING or _retries(known) for known in run.data.steps.values())
+    return any(known.status == StepStatus.WAITING or _retries(known) for _, known in run.going())
 
 
 def _retries(known: StepState) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from headrace.decider import Reason
-from headrace.vocabulary import ApprovalStatus, Automation, StepStatus, WaitingFor
+from headrace.vocabulary import Automation, StepStatus, WaitingFor
 from headrace_planner.runs import children, permits, waits
 from headrace_planner.runs.settling import question
 from headrace_planner.runs.state import Run
@@ -29,24 +29,16 @@ def explain(run: Run) -> Sequence[Reason]:
         why = f" ({data.paused.reason})" if data.paused.reason else ""
         message = f"Paused by {data.paused.by.name}{why}: nothing new begins."
         reasons.append(Reason(WaitingFor.RESUME, message, f"headrace runs resume {data.id}"))
-    for ask in data.asks.values():
-        if ask.status == ApprovalStatus.PENDING:
-            who = " or ".join(ask.roles)
-            what = f"step {ask.step!r}" if ask.step else "the run's gated tools"
-            message = f"Waiting for approval of {what} by {ask.quorum} {who} other than {run.queued.requester.name}."
-            reasons.append(
-                Reason(
-                    WaitingFor.APPROVAL,
-                    message,
-                    f"headrace approvals approve {ask.approval_id}",
-                    step=ask.step or None,
-                    until=ask.expires_at,
-                )
-            )
+    for ask in run.asked():
+        who = " or ".join(ask.roles)
+        what = f"step {ask.step!r}" if ask.step else "the run's gated tools"
+        message = f"Waiting for approval of {what} by {ask.quorum} {who} other than {run.queued.requester.name}."
+        remedy = f"headrace approvals approve {ask.approval_id}"
+        reasons.append(Reason(WaitingFor.APPROVAL, message, remedy, step=ask.step or None, until=ask.expires_at))
     reasons.extend(permits.reasons(run))
     reasons.extend(waits.reasons(run))
     reasons.extend(children.reasons(run))
-    for step_id, known in data.steps.items():
+    for step_id, known in run.going():
         if known.status == StepStatus.WAITING and known.due_at is not None:
             reasons.append(
                 Reason(WaitingFor.TIMER, f"Step {step_id!r} waits for its time.", "wait", step_id, known.due_at)

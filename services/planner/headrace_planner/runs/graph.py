@@ -44,6 +44,7 @@ class Graph:
         "successors",
         "timed",
         "undo",
+        "waits",
     )
 
     def __init__(self, plan: Plan, digest: str) -> None:
@@ -53,9 +54,11 @@ class Graph:
         self.index: dict[str, PlanStep] = {step.id: step for step in every}
         self.order: dict[str, int] = {step.id: place for place, step in enumerate(every)}
         self.undo: dict[str, str] = {step.compensates: step.id for step in plan.compensations}
-        self.successors: dict[str, tuple[str, ...]] = {
-            step.id: tuple(other.id for other in plan.steps if step.id in other.needs) for step in every
-        }
+        followers: dict[str, list[str]] = {step.id: [] for step in every}
+        for step in plan.steps:
+            for need in dict.fromkeys(step.needs):
+                followers.setdefault(need, []).append(step.id)
+        self.successors: dict[str, tuple[str, ...]] = {one: tuple(found) for one, found in followers.items()}
         self.pins: dict[str, ToolPin] = {step.id: self._pin(step) for step in every if tool_name(step)}
         self.limitable: frozenset[str] = frozenset(
             step_id for step_id, pin in self.pins.items() if pin.rate_limit or pin.requires_connection
@@ -68,6 +71,9 @@ class Graph:
         self.roots: tuple[str, ...] = tuple(step.id for step in plan.steps if not step.needs and not step.parent)
         self.loops: tuple[str, ...] = tuple(step.id for step in plan.steps if isinstance(step.body, LoopStep))
         self.timed: tuple[str, ...] = tuple(step.id for step in plan.steps if step.step_timeout_s is not None)
+        self.waits: tuple[tuple[str, WaitStep], ...] = tuple(
+            (step.id, step.body) for step in plan.steps if isinstance(step.body, WaitStep)
+        )
         self.inside: dict[str, tuple[str, ...]] = {loop: tuple(self._inside(loop)) for loop in self.loops}
         self._templates: dict[tuple[str, str], Template] = {}
 

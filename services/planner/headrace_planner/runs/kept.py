@@ -1,9 +1,9 @@
-"""What a run keeps of what lies outside it: signals, events, children, permits, and runs that wait for it (pure)."""
+"""What a run keeps of what lies outside it: signals, events, children, permits, approvals, what must be undone (pure)."""
 
 import msgspec
 
 from headrace.codec import NULL, Raw
-from headrace.events.base import Actor
+from headrace.events.base import Actor, BlobRef, ErrorInfo
 
 
 class Wait(msgspec.Struct, omit_defaults=True):
@@ -71,3 +71,44 @@ class Permit(msgspec.Struct, omit_defaults=True):
     received: bool = False
     held_by: tuple[str, ...] = ()
     until: int | None = None
+
+
+class Ask(msgspec.Struct, omit_defaults=True):
+    """An approval that the run waits for or has had."""
+
+    approval_id: str
+    step: str
+    digest: str
+    shown: Raw
+    roles: tuple[str, ...]
+    quorum: int
+    asked_at: int
+    expires_at: int | None = None
+    received: bool = False
+    status: str = "pending"
+
+
+class Done(msgspec.Struct, omit_defaults=True):
+    """Work that may have to be undone: a step's, an item's, or a round's, with its output (and its item, in a loop)."""
+
+    step: str
+    index: int | None = None
+    output: Raw = NULL
+    blob: BlobRef | None = None
+    iteration: int = 0
+    item: Raw = NULL
+
+
+class Undo(msgspec.Struct, omit_defaults=True):
+    """How far the undoing of a run is: `item` is undone now; `going` once everything else has stopped.
+
+    `error` and `step`, or `by` and `why`, say how the run ends after it.
+    """
+
+    at: int
+    error: ErrorInfo | None = None
+    step: str | None = None
+    by: Actor | None = None
+    why: str = ""
+    going: bool = False
+    item: Done | None = None

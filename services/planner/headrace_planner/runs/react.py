@@ -23,9 +23,10 @@ from headrace.messages import (
 from headrace.vocabulary import LOG_APPROVALS, ApprovalStatus
 from headrace.wire import Interrupt
 from headrace_planner.runs import asks, children, parents, permits, watches
+from headrace_planner.runs.kept import Ask
 from headrace_planner.runs.limits import queue_until
 from headrace_planner.runs.orders import order_for
-from headrace_planner.runs.state import Ask, Instance, Run
+from headrace_planner.runs.state import Instance, Run
 
 
 def react(run: Run, event: RunEvent) -> Iterator[Effect]:
@@ -41,9 +42,8 @@ def react(run: Run, event: RunEvent) -> Iterator[Effect]:
     yield from parents.ended(run, event)
     yield from watches.spread(run, event)
     if isinstance(event, RunCancelled | RunFailed | RunSucceeded | CancelRequested):
-        for ask in run.data.asks.values():
-            if ask.status == ApprovalStatus.PENDING:
-                yield _take_back(run, ask)
+        for ask in run.asked():
+            yield _take_back(run, ask)
 
 
 def receipts(run: Run, command: RunCommand, library: Library) -> Iterator[Effect]:

@@ -9,12 +9,20 @@ import msgspec
 from headrace import codec, ids
 from headrace.codec import NULL
 from headrace.decider import Row
-from headrace.events.runs import ApprovalResolved, CancelRequested, RunEvent, RunQueued, RunStarted
-from headrace.events.steering import LoopIterated, PermitGranted, RunResumed
+from headrace.events.runs import (
+    ApprovalResolved,
+    CancelRequested,
+    RunCancelled,
+    RunEvent,
+    RunFailed,
+    RunQueued,
+    RunStarted,
+    RunSucceeded,
+)
+from headrace.events.steering import CompensationStarted, PermitGranted, RunResumed
 from headrace.vocabulary import (
     INLINE_BYTES_MAX,
     PREVIEW_CHARS,
-    ApprovalStatus,
     RunStatus,
     StepStatus,
     WaitingFor,
@@ -27,7 +35,8 @@ from headrace_planner.runs.times import wake_at
 INPUTS_SHOWN_BYTES_MAX: Final = 4_096
 OPEN_SHOWN_MAX: Final = 20
 FAILED_ITEMS_SHOWN_MAX: Final = 20
-WIDE: Final = (RunQueued, RunStarted, ApprovalResolved, CancelRequested, RunResumed, LoopIterated)
+ENDS: Final = (RunSucceeded, RunFailed, RunCancelled)
+WIDE: Final = (RunQueued, RunStarted, CancelRequested, RunResumed, CompensationStarted, *ENDS)
 """Events that may open or stop steps which they do not name."""
 
 
@@ -58,15 +67,21 @@ def _untouched(run: Run, step_id: str, known: StepState) -> bool:
 
 def _changed(run: Run, events: Sequence[RunEvent] | None) -> list[str]:
     """Name the steps whose rows may be others now: those of the events, and those that their end may have opened."""
-    if events is None or run.final or run.data.undo is not None or any(isinstance(event, WIDE) for event in events):
+    if events is None or any(_wide(event) for event in events):
         return [step for step in run.graph.index if step in run.data.steps]
     named = dict.fromkeys(step for event in events if (step := getattr(event, "step", None)))
     if any(isinstance(event, PermitGranted) for event in events):
         if run.queued.reused:
             return [step for step in run.graph.index if step in run.data.steps]  # what begins need not be a root
         named |= dict.fromkeys([*run.graph.roots, *run.graph.limitable])
+    if run.data.undo is not None:
+        named |= dict.fromkeys(step for step, _ in run.going())  # what is undone next is named by no event
     near = (other for step in named for other in (step, *run.graph.inside.get(step, ()), *run.graph.successors[step]))
     return list(dict.fromkeys(near))
+
+
+def _wide(event: RunEvent) -> bool:
+    return isinstance(event, WIDE) or (isinstance(event, ApprovalResolved) and not event.step)
 
 
 def _added(step_id: str, events: Sequence[RunEvent]) -> int:
@@ -169,21 +184,20 @@ def _waits(run: Run) -> Iterator[dict[str, Any]]:
     if run.data.paused is not None:
         message = f"paused by {run.data.paused.by.name}"
         yield {"step": None, "for": str(WaitingFor.RESUME), "until": None, "approval_id": None, "message": message}
-    for ask in run.data.asks.values():
-        if ask.status == ApprovalStatus.PENDING:
-            message = f"{ask.quorum} of {' or '.join(ask.roles)}"
-            yield {
-                "step": ask.step or None,
-                "for": str(WaitingFor.APPROVAL),
-                "until": ask.expires_at,
-                "approval_id": ask.approval_id,
-                "message": message,
-            }
+    for ask in run.asked():
+        message = f"{ask.quorum} of {' or '.join(ask.roles)}"
+        yield {
+            "step": ask.step or None,
+            "for": str(WaitingFor.APPROVAL),
+            "until": ask.expires_at,
+            "approval_id": ask.approval_id,
+            "message": message,
+        }
     yield from _unknown_outcomes(run)
     yield from permits.waits(run)
     yield from waits.shown(run)
     yield from children.waits(run)
-    for step_id, known in run.data.steps.items():
+    for step_id, known in run.going():
         if known.due_at is not None:
             yield {
                 "step": step_id,
@@ -289,7 +303,7 @@ def _step_detail(known: StepState) -> dict[str, Any]:
         "error_details": known.error.details if known.error else None,
         **({"attempts": [_tried(each) for each in known.tried]} if known.tried else {}),
         **({"reused_from": known.reused_from} if known.reused_from else {}),
-        "failed_items": {str(index): error.message for index, error in sorted(failed.items())[:FAILED_ITEMS_SHOWN_MAX]},
+        "failed_items": {str(index): error.message for index, error in islice(failed.items(), FAILED_ITEMS_SHOWN_MAX)},
     }
 
 

@@ -10,12 +10,12 @@ import msgspec
 
 from headrace import ids
 from headrace.codec import NULL, Raw
-from headrace.events.base import Actor, ArtifactInfo, BlobRef, ErrorInfo, Evidence
+from headrace.events.base import ArtifactInfo, BlobRef, ErrorInfo, Evidence
 from headrace.events.runs import CancelRequested, RunQueued
 from headrace.events.steering import OutcomeLost, OutcomeSettled, RunPaused
 from headrace.vocabulary import LOG_PARTITIONS, LOG_RUNS, RUN_FINAL, STEP_FINAL, ApprovalStatus, RunStatus, StepStatus
 from headrace_planner.runs.graph import Graph
-from headrace_planner.runs.kept import Child, Permit, Signal, Wait, Watch
+from headrace_planner.runs.kept import Ask, Child, Done, Permit, Signal, Undo, Wait, Watch
 
 Instance = tuple[str, int | None]
 """A step, or one item of a map."""
@@ -119,46 +119,12 @@ class StepState(msgspec.Struct, omit_defaults=True):
     before: "StepState | None" = None
     wait: Wait | None = None
 
-
-class Ask(msgspec.Struct, omit_defaults=True):
-    """An approval that the run waits for or has had."""
-
-    approval_id: str
-    step: str
-    digest: str
-    shown: Raw
-    roles: tuple[str, ...]
-    quorum: int
-    asked_at: int
-    expires_at: int | None = None
-    received: bool = False
-    status: str = "pending"
-
-
-class Done(msgspec.Struct, omit_defaults=True):
-    """Work that may have to be undone: a step's, an item's, or a round's, with its output (and its item, in a loop)."""
-
-    step: str
-    index: int | None = None
-    output: Raw = NULL
-    blob: BlobRef | None = None
-    iteration: int = 0
-    item: Raw = NULL
-
-
-class Undo(msgspec.Struct, omit_defaults=True):
-    """How far the undoing of a run is: `item` is undone now; `going` once everything else has stopped.
-
-    `error` and `step`, or `by` and `why`, say how the run ends after it.
-    """
-
-    at: int
-    error: ErrorInfo | None = None
-    step: str | None = None
-    by: Actor | None = None
-    why: str = ""
-    going: bool = False
-    item: Done | None = None
+    @property
+    def settled_down(self) -> bool:
+        """Tell whether nothing of the step is under way, and it waits for nothing."""
+        resting = self.status in STEP_FINAL or self.status == StepStatus.PENDING
+        resting = resting and self.open is None and not (self.map is not None and self.map.open)
+        return resting and self.due_at is None and self.wait is None and self.timed_since is None
 
 
 class RunData(msgspec.Struct, omit_defaults=True):
@@ -215,7 +181,10 @@ class Run:
     """A run as the decider sees it: what it remembers, its plan, and the scratch-pad."""
 
     __slots__ = (
+        "_going",
         "_graph",
+        "_pending",
+        "_places",
         "at",
         "checked",
         "data",
@@ -226,11 +195,15 @@ class Run:
         "retries",
         "stopped",
         "unchecked",
+        "undone",
     )
 
     def __init__(self, data: RunData, graph: Graph | None = None) -> None:
         self.data = data
         self._graph = graph
+        self._places = {step_id: place for place, step_id in enumerate(data.steps)}
+        self._going = set(data.steps)
+        self._pending = dict.fromkeys(data.asks)
         self.opened: list[Instance] = []
         self.stopped: list[tuple[Instance, int]] = []
         self.unchecked: list[Instance] = []
@@ -239,6 +212,7 @@ class Run:
         self.orders: dict[Any, Any] = {}
         self.quotas: dict[str, Any] = {}
         self.retries: list[tuple[int, str, int]] | None = None
+        self.undone: dict[str, int] | None = None
         self.at = 0
 
     @property
@@ -273,7 +247,7 @@ class Run:
         data = self.data
         if not self.final or data.children or data.watches or (self.queued.parent is not None and not data.reported):
             return False
-        return not any(ask.status == ApprovalStatus.PENDING for ask in data.asks.values())
+        return not self.asked()
 
     @property
     def halted(self) -> bool:
@@ -305,7 +279,30 @@ class Run:
         known = self.data.steps.get(step_id)
         if known is None:
             known = self.data.steps[step_id] = StepState()
+            self._places[step_id] = len(self._places)
+        self._going.add(step_id)
         return known
+
+    def ask(self, ask: Ask) -> None:
+        """Keep a question: for `evolve` alone."""
+        self.data.asks[ask.approval_id] = ask
+        self._pending[ask.approval_id] = None
+
+    def asked(self) -> list[Ask]:
+        """Give the questions that nobody has answered, in the order in which they were asked."""
+        asks = self.data.asks
+        for answered in [known for known in self._pending if asks[known].status != ApprovalStatus.PENDING]:
+            del self._pending[answered]
+        return [asks[known] for known in self._pending]
+
+    def going(self) -> list[tuple[str, StepState]]:
+        """Give the steps that are under way or wait, in the order in which the run first came to them.
+
+        So that a long run costs no more than a short one, a step is looked at again only after it was changed.
+        """
+        steps = self.data.steps
+        self._going -= {step_id for step_id in self._going if steps[step_id].settled_down}
+        return [(step_id, steps[step_id]) for step_id in sorted(self._going, key=self._places.__getitem__)]
 
     def status_of(self, step_id: str) -> StepStatus:
         """Give a step's status without making a state for it."""
@@ -327,9 +324,9 @@ class Run:
         return known.map.open.get(index) if known.map else None
 
     def under_way(self) -> list[Instance]:
-        """Give every instance that is under way, in the order of the plan (those that wait for a retry too)."""
+        """Give every instance that is under way (those that wait for a retry too)."""
         found: list[Instance] = []
-        for step_id, known in self.data.steps.items():
+        for step_id, known in self.going():
             if known.open is not None:
                 found.append((step_id, None))
             elif known.map is not None:

@@ -32,7 +32,7 @@ def due(run: Run, now: int) -> list[RunEvent]:
 
 def timers_over(run: Run, now: int) -> Iterator[RunEvent]:
     """Give the end of every wait whose time has come."""
-    for step_id, known in run.data.steps.items():
+    for step_id, known in run.going():
         if known.status == StepStatus.WAITING and known.due_at is not None and known.due_at <= now:
             output = codec.raw({"due_at": known.due_at, "ended_at": now})
             yield StepSucceeded(step=step_id, output=output, started_at=known.started_at, finished_at=now)
@@ -88,7 +88,7 @@ def _times(run: Run) -> Iterator[int]:
     deadline = run_deadline(run)
     if deadline is not None and data.undo is None:
         yield deadline
-    for step_id, known in data.steps.items():
+    for step_id, known in run.going():
         if known.due_at is not None:
             yield known.due_at
         if known.wait is not None and known.wait.expires_at is not None:

@@ -6,6 +6,7 @@ first; then one item after another is performed, the newest work first. What can
 keep the rest from being undone. The pattern is the saga of Garcia-Molina and Salem (SIGMOD 1987).
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -16,7 +17,8 @@ from headrace.events.runs import RunCancelled, RunEvent, RunFailed, StepFailed, 
 from headrace.events.steering import CompensationStarted
 from headrace.vocabulary import CANCEL_GRACE_S, AttemptStatus, StepStatus
 from headrace_planner.runs.instances import open_instance, stop_all
-from headrace_planner.runs.state import Done, Instance, MapState, Run, Try, Undo
+from headrace_planner.runs.kept import Done, Undo
+from headrace_planner.runs.state import Instance, MapState, Run, Try
 
 FAILED: Final = "failed"
 CANCELLED: Final = "cancelled"
@@ -118,6 +120,7 @@ def keep(run: Run, event: StepSucceeded) -> None:
     """Remember work that may have to be undone."""
     known = run.peek(event.step)
     if event.step in run.graph.undo and (known.map is None or event.index is not None):
+        run.undone = None
         run.data.done.append(
             Done(
                 step=event.step,
@@ -145,15 +148,23 @@ def go_on(run: Run, at: int) -> None:
         return
     if not undo.going:
         undo.going = True
-        for step_id, compensation in run.graph.undo.items():
-            mine = [done for done in run.data.done if done.step == step_id]
-            if len(mine) > 1 or (mine and (mine[0].index is not None or mine[0].iteration)):
-                known = run.step(compensation)
-                known.map = MapState(count=len(mine), next=len(mine), outputs=[NULL] * len(mine))
+        several = {done.step for done in run.data.done if done.index is not None or done.iteration}
+        for step_id, count in _left(run).items():
+            if count > 1 or step_id in several:
+                known = run.step(run.graph.undo[step_id])
+                known.map = MapState(count=count, next=count, outputs=[NULL] * count)
                 known.status, known.started_at = StepStatus.RUNNING, at
     if run.data.done:
+        left = _left(run)
         undo.item = run.data.done.pop()
+        left[undo.item.step] -= 1
         compensation = run.graph.undo[undo.item.step]
-        number = sum(done.step == undo.item.step for done in run.data.done)
-        instance: Instance = (compensation, number if run.peek(compensation).map is not None else None)
+        instance: Instance = (compensation, left[undo.item.step] if run.peek(compensation).map is not None else None)
         open_instance(run, instance, Try())
+
+
+def _left(run: Run) -> dict[str, int]:
+    """Count the work of each step that is left to be undone, once."""
+    if run.undone is None:
+        run.undone = dict(Counter(done.step for done in run.data.done))
+    return run.undone

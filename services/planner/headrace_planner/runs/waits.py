@@ -80,7 +80,7 @@ def signal(run: Run, command: SignalRun, context: Context) -> Sequence[RunEvent]
         return ()
     if run.final:
         return Rejection(ConflictError(f"the run is over: {data.status}", details={"status": str(data.status)}))
-    known = sorted({wait.signal for _, wait in _waits_of(run.graph) if wait.signal is not None})
+    known = sorted({wait.signal for _, wait in run.graph.waits if wait.signal is not None})
     if command.name not in known:
         there = f"it waits for: {', '.join(known)}" if known else "no step of it waits for one"
         message = f"no step of the run waits for a signal {command.name!r}; {there}"
@@ -94,15 +94,9 @@ def signal(run: Run, command: SignalRun, context: Context) -> Sequence[RunEvent]
     return (SignalReceived(signal_id=command.signal_id, name=command.name, by=context.actor, data=command.data),)
 
 
-def _waits_of(graph: Graph) -> Iterator[tuple[str, WaitStep]]:
-    for step in graph.plan.steps:
-        if isinstance(step.body, WaitStep):
-            yield step.id, step.body
-
-
 def waiting(run: Run, kind: str) -> Iterator[tuple[str, Wait]]:
     """Give the steps that wait for something of a kind, in the order in which they began to."""
-    for step_id, known in run.data.steps.items():
+    for step_id, known in run.going():
         if known.wait is not None and known.wait.kind == kind and known.status == StepStatus.WAITING:
             yield step_id, known.wait
 
@@ -180,7 +174,7 @@ def attachments(command: DeliverEvent) -> Mapping[str, bytes]:
 
 def expired(run: Run, now: int) -> Iterator[RunEvent]:
     """Give the end of every wait whose time is over."""
-    for step_id, known in run.data.steps.items():
+    for step_id, known in run.going():
         wait = known.wait
         if wait is None or wait.expires_at is None or wait.expires_at > now or known.status != StepStatus.WAITING:
             continue
@@ -237,7 +231,7 @@ def rows(run: Run, events: Sequence[RunEvent] | None, changed: Sequence[str]) ->
     to the run all the same, behind that commit.
     """
     whole = events is None or run.final or any(isinstance(event, RunQueued) for event in events)
-    for step_id, wait in _waits_of(run.graph):
+    for step_id, wait in run.graph.waits:
         outermost = _outermost(run.graph, step_id)
         if wait.event is None or wait.of_run is not None or not (whole or outermost in changed):
             continue
@@ -260,7 +254,7 @@ def _outermost(graph: Graph, step_id: str) -> str:
 
 def shown(run: Run) -> Iterator[dict[str, Any]]:
     """Give what the run waits for, of signals and events, as its row shows it."""
-    for step_id, known in run.data.steps.items():
+    for step_id, known in run.going():
         wait = known.wait
         if wait is None or known.status != StepStatus.WAITING:
             continue

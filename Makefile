@@ -13,7 +13,7 @@ COMPILE  := $(UV) pip compile --quiet --universal --python-version 3.12 --genera
 .PHONY: help setup demo up test sim chaos mutants check lint types imports scan lock bench bench-peers clean
 
 help: ## List these targets
-	@grep -hE '^[a-z-]+:.*?## ' Makefile | awk -F ':.*?## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*?## ' Makefile | awk -F ':.*?## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: .venv/installed ## Create .venv from pinned, hashed requirements
 

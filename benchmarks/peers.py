@@ -1,6 +1,6 @@
 """The alternatives, on the same machine in the same hour: `python -m benchmarks.peers [NAME]`.
 
-Their scripts are those of issue 4: a folder named by HEADRACE_PEERS, `../shared/peers` by default. Each gets an
+Their scripts are not ours: HEADRACE_PEERS names their folder, `../shared/peers` by default. Each gets an
 environment of its own below PEERS_BENCH_DIR; what cannot be installed here, or whose server is not there, is named as
 such and never guessed. W1 is measured for each, headrace's W1a before and after them, and ratios are printed.
 """
@@ -35,18 +35,19 @@ def main() -> int:
     """Measure those that are named, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"which: {', '.join(PEERS)}; none means all")
+    parser.add_argument("--scale", type=int, default=1, help="divide the size of workloads by this")
     given = parser.parse_args()
     if not FOLDER.is_dir():
         print(f"the scripts of the alternatives are not at {FOLDER}; set HEADRACE_PEERS")
         return 1
     why_not = _install("base", BASE)
     found: dict[str, dict[str, float] | str] = {}
-    first = _ours()
+    first = _ours(given.scale)
     for name in given.names or PEERS:
         packages, settings = PEERS[name]
-        found[name] = why_not or _install(name, packages) or _measure(name, settings)
+        found[name] = why_not or _install(name, packages) or _measure(name, settings, given.scale)
         print(f"{name}: {found[name]}", flush=True)
-    ours = statistics.mean([first, _ours()])
+    ours = statistics.mean([first, _ours(given.scale)])
     print(f"\nW1, steps/s (chains of 10 no-op steps, each dispatched on its own); headrace {ours:.0f}")
     for name, figure in found.items():
         if isinstance(figure, str):
@@ -57,10 +58,9 @@ def main() -> int:
     return 0
 
 
-def _ours() -> float:
-    run = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "W1a", "--json"], capture_output=True, text=True, timeout=RUN_S, check=True
-    )
+def _ours(scale: int) -> float:
+    command = [sys.executable, "-m", "benchmarks", "W1a", "--json", "--scale", str(scale)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=RUN_S, check=True)
     return float(json.loads(run.stdout.splitlines()[-1])["steps_s"])
 
 
@@ -81,10 +81,11 @@ def _install(name: str, packages: tuple[str, ...]) -> str:
     return ""
 
 
-def _measure(name: str, settings: dict[str, str]) -> dict[str, float] | str:
+def _measure(name: str, settings: dict[str, str], scale: int) -> dict[str, float] | str:
     """Let a peer's own script measure its W1; gives steps/s by variant, or why there are none."""
     results = BENCH / f"results-{name}-{int(time.time())}.jsonl"
     env = {**os.environ, "PEERS_BENCH_DIR": str(BENCH), "PEERS_OUT": str(results), "REPS": "3", **settings}
+    env["R"] = str(max(int(settings["R"]) // scale, 10))
     command = [str(BENCH / f"v-{name}" / "bin" / "python"), str(FOLDER / f"{name}_peer.py"), "W1"]
     try:
         subprocess.run(command, env=env, check=True, capture_output=True, text=True, timeout=RUN_S, cwd=BENCH)

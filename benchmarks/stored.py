@@ -15,7 +15,7 @@ from benchmarks.stand import Figures, Stand, chain, workflow
 FINISHED: Final = 100_000
 PARKED: Final = 10_000
 SIZE: Final = "BENCH_STORED"
-"""How many finished runs, in the environment; a tenth as many are parked. The issue's figure is 1,000,000."""
+"""How many finished runs, in the environment; a tenth as many are parked. The goal is stated for 1,000,000."""
 HISTORY: Final = Path(__file__).with_name("history.sql")
 TEMPLATES: Final = 100
 IDLE_S: Final = 60.0

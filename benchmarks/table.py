@@ -1,4 +1,4 @@
-"""The table of all workloads: what was measured, what issue 4 asks for, on which machine."""
+"""The table of all workloads: what was measured, what is aimed at, on which machine."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -51,7 +51,7 @@ def write(found: dict[str, dict[str, Any]]) -> Path:
         "",
         intro,
         "",
-        "| workload | what | measured | issue 4 asks for |",
+        "| workload | what | measured | goal |",
         "| --- | --- | --- | --- |",
     ]
     for name, (what, figures, wanted) in WANTED.items():

@@ -22,15 +22,24 @@ from headrace.plans.model import (
     SubWorkflowStep,
     WorkflowPin,
 )
-from headrace.steering import GrantPermit, NoteChildStarted, NotePermitQueued, PauseRun, RequestPermit
-from headrace.vocabulary import LOST_ATTEMPTS_MAX
+from headrace.steering import (
+    GrantPermit,
+    NoteChildStarted,
+    NotePermitQueued,
+    PauseRun,
+    RefusePermit,
+    RequestPermit,
+    SettleOutcome,
+)
+from headrace.vocabulary import CANCEL_GRACE_S, LOST_ATTEMPTS_MAX
 from headrace_planner.runs.results import delay_s
 from tests.planner.runs_kit import PINS, READ, WRITE, Sim, call, plan, step
 from tests.planner.test_runs_rerun import again
 
 LIMITED = msgspec.structs.replace(READ, rate_limit=RateLimit(limit=1, period_s=60))
 PLAIN_WRITE = msgspec.structs.replace(WRITE, access="auto")
-TOOLS = {**PINS, "limited": LIMITED, "plain_write": PLAIN_WRITE}
+IDEMPOTENT = msgspec.structs.replace(PLAIN_WRITE, idempotent=True)
+TOOLS = {**PINS, "limited": LIMITED, "plain_write": PLAIN_WRITE, "idempotent": IDEMPOTENT}
 
 
 def undoing(step_id: str, tool: str = "read", *, arguments: dict[str, Any] | None = None, **more: Any) -> PlanStep:
@@ -72,6 +81,48 @@ def test_what_undoes_a_step_of_a_paused_run_is_tried_again_without_a_resume() ->
 def test_a_run_that_is_being_undone_cannot_be_paused() -> None:
     sim = made(call("a"), call("b", "a"), compensations=(undoing("a"),)).create().report("a").fail("b")
     assert sim.do(PauseRun()).refused() == "the run cannot be paused: it is over but for what undoes its steps"
+
+
+def test_a_step_that_was_stopped_for_the_undoing_does_not_fail_for_being_late() -> None:
+    late = call("late", step_timeout_s=20.0, retry=Retry(max_attempts=2, initial_s=60.0))
+    sim = made(call("a"), late, call("b", "a"), compensations=(undoing("a"),)).create().report("a")
+    sim.fail("late").fail("b").later(25).do(Wake())
+    assert sim.step_status("late") == "waiting"
+    sim.report("a.compensate")
+    assert (sim.status, sim.step_status("late")) == ("failed", "cancelled")
+
+
+def test_a_rate_limit_that_refuses_does_not_end_a_run_that_is_being_undone() -> None:
+    sim = made(call("a"), call("b", "a"), compensations=(undoing("a", "limited"),)).create().report("a").fail("b")
+    (permit_id,) = sim.run.data.permits
+    assert sim.do(RefusePermit(permit_id=permit_id)).made() == []
+    assert grant(sim).report("a.compensate").status == "failed"
+
+
+def _acting() -> Sim:
+    """A run that is cancelled while a write acts that can be undone, and whose worker says nothing."""
+    sim = made(call("a", tool="plain_write"), compensations=(undoing("a"),)).create().claim("a").do(CancelRun())
+    sim.later(CANCEL_GRACE_S).do(Wake()).later(CANCEL_GRACE_S).do(Wake())
+    assert sim.names[-1] == "outcome.lost"
+    assert sim.row()["waiting_for"] == "input"
+    return sim
+
+
+def test_a_write_that_did_not_stop_in_time_is_undone_when_its_worker_says_that_it_happened() -> None:
+    assert _acting().report("a", "done").report("a.compensate").status == "cancelled"
+
+
+def test_a_write_that_did_not_stop_in_time_is_not_undone_when_a_person_says_that_it_did_not_happen() -> None:
+    sim = _acting().do(SettleOutcome(step="a", answer="not_happened"))
+    assert sim.status == "cancelled"
+    assert "a.compensate" not in sim.orders
+
+
+def test_a_lost_write_of_a_cancelled_run_that_could_be_repeated_is_for_a_person_to_judge_if_it_can_be_undone() -> None:
+    sim = made(call("a", tool="idempotent"), compensations=(undoing("a"),)).create().claim("a").do(CancelRun())
+    assert sim.lose("a").made() == ["outcome.lost", "compensation.started"]
+    sim.do(SettleOutcome(step="a", answer="happened"))
+    assert sim.report("a.compensate").status == "cancelled"
 
 
 # --- permissions -------------------------------------------------------------------------------------------------

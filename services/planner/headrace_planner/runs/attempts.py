@@ -192,7 +192,7 @@ def overdue(run: Run, command: OverdueAttempt, context: Context) -> Sequence[Run
 def _again(run: Run, command: ReportAttempt, trial: Try, context: Context) -> Sequence[RunEvent]:
     lost = trial.lost + 1
     who = run.label((command.step, command.index))
-    if settling.unsafe(run, command.step, trial):
+    if settling.asks(run, command.step, trial):
         return settling.lost(command, trial)
     message = (
         f"worker {command.worker} was lost while it performed {who}"

@@ -132,8 +132,8 @@ def hear(run: Run, command: FromKey) -> Sequence[RunEvent]:
             more = min(count, permit.count) - permit.granted
             return (PermitGranted(permit_id=permit_id, count=more),) if more > 0 else ()
         case RefusePermit(permit_id=permit_id, held_by=held_by):
-            if permit.granted:
-                return ()
+            if permit.granted or permit.kind != CONCURRENCY:
+                return ()  # a rate limit never refuses: it is asked again
             return PermitRefused(permit_id=permit_id, held_by=held_by), RunFailed(error=_taken(permit, held_by))
         case YieldPermit() | ConfirmPermit():
             return ()

@@ -30,6 +30,12 @@ def unsafe(run: Run, step_id: str, trial: Try) -> bool:
     return trial.nonce is not None and not run.graph.pins[step_id].idempotent
 
 
+def asks(run: Run, step_id: str, trial: Try) -> bool:
+    """Tell whether a person must say what a lost worker did: it must not be done twice, or may have to be undone."""
+    undoable = trial.nonce is not None and step_id in run.graph.undo and not run.stands(step_id)
+    return undoable or unsafe(run, step_id, trial)
+
+
 def lost(command: ReportAttempt, trial: Try) -> Sequence[RunEvent]:
     """Nobody knows whether a write happened: a person must say."""
     assert trial.nonce is not None, "only what was claimed can have happened"

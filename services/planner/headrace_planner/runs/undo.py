@@ -14,7 +14,7 @@ from headrace.codec import NULL
 from headrace.decider import Rejection
 from headrace.events.base import ErrorInfo
 from headrace.events.runs import RunCancelled, RunEvent, RunFailed, StepFailed, StepSucceeded
-from headrace.events.steering import CompensationStarted
+from headrace.events.steering import CompensationStarted, OutcomeLost
 from headrace.vocabulary import CANCEL_GRACE_S, AttemptStatus, StepStatus
 from headrace_planner.runs.instances import open_instance, stop_all
 from headrace_planner.runs.kept import Done, Undo
@@ -97,6 +97,9 @@ def overdue(run: Run, now: int) -> Sequence[RunEvent]:
         assert trial is not None, "what is under way has a try"
         if trial.unknown is not None:
             continue  # a person must speak first
+        if trial.nonce is not None and step_id in run.graph.undo:
+            found.append(_unknown(run, (step_id, index), trial))
+            continue
         unknown = {"outcome": "unknown"} if trial.nonce is not None else {}
         error = ErrorInfo(type="cancelled", message=message, details=unknown)
         found.append(
@@ -111,6 +114,21 @@ def overdue(run: Run, now: int) -> Sequence[RunEvent]:
             )
         )
     return found
+
+
+def _unknown(run: Run, instance: Instance, trial: Try) -> OutcomeLost:
+    """Leave it to a person, or to the worker's own late word, whether there is anything to undo."""
+    assert trial.nonce is not None, "only what was claimed can have happened"
+    return OutcomeLost(
+        step=instance[0],
+        index=instance[1],
+        attempt=trial.attempt,
+        attempt_id=run.attempt_id(instance, trial.attempt),
+        nonce=trial.nonce,
+        worker=trial.claimed_by,
+        claimed_at=trial.claimed_at,
+        arguments_digest=trial.claimed_digest,
+    )
 
 
 # --- what is remembered ------------------------------------------------------------------------------------------

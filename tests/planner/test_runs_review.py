@@ -171,9 +171,10 @@ def test_a_rerun_from_a_step_that_was_not_chosen_is_refused() -> None:
 
 def test_a_rerun_that_stands_in_line_shows_the_steps_that_its_key_lets_begin() -> None:
     key = Concurrency(key="one")
-    sim = made(call("a"), call("b", "a"), concurrency=key).create()
-    new = again(grant(sim).report("a").fail("b"), "b")
-    assert grant(new).row("steps", step="b")["status"] == "queued"
+    sim = made(call("a"), call("b", "a"), call("c", "b"), concurrency=key).create()
+    new = again(grant(sim).report("a").report("b").fail("c"), "c", workers_active=False)
+    assert grant(new).row("steps", step="c")["status"] == "queued"
+    assert "c" in _written(new)
 
 
 # --- workers -----------------------------------------------------------------------------------------------------

@@ -31,8 +31,9 @@ demo: setup ## Start everything, run the main job, prove it, stop everything
 up: setup ## Start everything and keep it running (Ctrl-C stops it)
 	@$(BIN)/headrace up
 
+JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 test: setup ## The whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 SEEDS ?= 2000
 sim: setup ## Simulated installations under seeded faults: make sim SEEDS=2000

@@ -134,9 +134,11 @@ def listen(run: Run, event: RunEvent, at: int) -> None:
     if run.final:
         return
     name = event.type_name()
-    for known in run.data.watches.values():
-        if known.name == name and len(known.pending) <= PENDING_MAX:
-            known.pending.append(Heard(version=run.data.version, name=name, at=at, data=_view(run, event)))
+    wanted = [known for known in run.data.watches.values() if known.name == name and len(known.pending) <= PENDING_MAX]
+    if wanted:
+        heard = Heard(version=run.data.version, name=name, at=at, data=_view(run, event))
+        for known in wanted:
+            known.pending.append(heard)
 
 
 def _view(run: Run, event: RunEvent) -> Raw:

@@ -42,7 +42,7 @@ def main() -> None:
     vars(registry)["_reader"] = Reader(registry.BY_NAME.values(), raised)
     config = from_env()
     configure_logging("planner", config.log_level)
-    serving._run_loop(NewerPlanner().run(config))
+    serving.run_loop(NewerPlanner().run(config))
 
 
 if __name__ == "__main__":

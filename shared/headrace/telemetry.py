@@ -189,16 +189,6 @@ def traceparent() -> str | None:
     return carrier.get(TRACEPARENT)
 
 
-@contextmanager
-def command_span(command: str, log: str, parent: str | None = None) -> Iterator[Span]:
-    """Trace the handling of a command, as a part of the trace that it came with."""
-    context = _propagator.extract({TRACEPARENT: parent}) if parent else None
-    with _tracer.start_as_current_span(
-        f"decide {command}", context=context, kind=SpanKind.SERVER, attributes={"headrace.log": log}
-    ) as span:
-        yield span
-
-
 def attempt_span(
     tool: str, kind: str, run_id: str, step: str, scheduled_by: str | None = None
 ) -> AbstractContextManager[Span]:

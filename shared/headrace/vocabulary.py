@@ -136,7 +136,6 @@ POOL_RUNNER: Final = "runner"
 POOL_GATES: Final = "gates"
 POOL_INTEGRATIONS: Final = "integrations"
 WORKSPACE_DEFAULT: Final = "default"
-MASTER_OWNER_ROLES: Final = (Role.ADMIN,)
 
 RUN_TIMEOUT_S: Final = 1_800.0
 STEP_TIMEOUT_S: Final = 300.0

@@ -152,6 +152,7 @@ def test_row_45_a_wrong_envelope_is_refused(old: str, new: str, said: str) -> No
         ("  timeout: 30\n", "with units"),
         ("  concurrency: 0\n", "limit must be at least 1"),
         ("  concurrency: {key: x, on_conflict: drop}\n", "on_conflict must be one of queue, reject, replace"),
+        ("  concurrency: 10001\n", "limit must be at most 10000"),
         ("  priority: 101\n", "priority must be at most 100"),
         ("  budget: {tokens: 1}\n", "budget is not built yet"),
         ("  automation: auto_notify\n", "not built yet"),

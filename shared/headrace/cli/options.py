@@ -5,7 +5,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -60,7 +60,7 @@ def client(url: str | None, token: str | None) -> Client:
     return Client(address, token or config.token or found("token", config))
 
 
-def work(url: str | None, token: str | None, todo: Callable[[Client], Awaitable[int | None]]) -> None:
+def work(url: str | None, token: str | None, todo: Callable[[Client], Awaitable[int | None]]) -> NoReturn:
     """Run async work with a client, and end with the exit code it gives."""
 
     async def whole() -> int:

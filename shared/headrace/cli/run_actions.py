@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -17,7 +17,7 @@ Told = dict[str, Any]
 Reason = Annotated[str, typer.Option(help="Why; it is shown with the run.")]
 
 
-def act(run: str, action: str, output: Out, url: str | None, token: str | None, told: Told | None = None) -> None:
+def act(run: str, action: str, output: Out, url: str | None, token: str | None, told: Told | None = None) -> NoReturn:
     """Act on one run, and end the command with how it stands."""
 
     async def todo(api: Client) -> None:

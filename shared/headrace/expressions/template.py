@@ -15,7 +15,6 @@ from headrace.expressions.scope import NOTHING, Scope
 
 OPEN: Final = "{{"
 CLOSE: Final = "}}"
-LITERAL: Final = "\\{{"
 
 Pieces = tuple[str | Expression, ...]
 

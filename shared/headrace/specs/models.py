@@ -12,6 +12,7 @@ from headrace.specs import names
 from headrace.specs.durations import Duration
 from headrace.specs.fields import DocumentName, Precondition, SignalName, StepId, TriggerName
 from headrace.vocabulary import (
+    CONCURRENCY_LIMIT_MAX,
     LOOP_CAP,
     LOOP_CAP_MAX,
     MAP_IN_FLIGHT_MAX,
@@ -253,7 +254,7 @@ class Concurrency(Part):
     """
 
     key: str | None = Field(default=None, min_length=1)
-    limit: int = Field(default=1, ge=1)
+    limit: int = Field(default=1, ge=1, le=CONCURRENCY_LIMIT_MAX)
     on_conflict: Literal["queue", "reject", "replace"] = "queue"
 
 
@@ -356,7 +357,6 @@ class DashboardDocument(Part):
     spec: DashboardSpec
 
 
-AnyDocument = WorkflowDocument | ToolPlanDocument | DashboardDocument
 DOCUMENTS: Final[dict[str, type[WorkflowDocument] | type[ToolPlanDocument] | type[DashboardDocument]]] = {
     names.WORKFLOW: WorkflowDocument,
     names.TOOL_PLAN: ToolPlanDocument,

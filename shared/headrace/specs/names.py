@@ -45,7 +45,6 @@ GATE_ALIASES: Final = {"sections_exist": "content_check", "jury_score": "metric_
 GATES_LATER: Final = frozenset({"tool_check", "llm_check"})
 JURY_SCORE: Final = "jury_score"
 
-ROLES: Final = ("viewer", "operator", "approver", "admin")
 INPUT_TYPES: Final = ("any", "string", "integer", "number", "boolean", "array", "object")
 INPUT_TYPE_ALIASES: Final = {
     "str": "string",

@@ -22,7 +22,6 @@ from headrace_planner.catalogue.state import APPROVED, PLAN, UNASKED, WORKFLOW, 
 from headrace_planner.catalogue.views import ACTIVE
 
 BEFORE_ANY_RUN: Final = "plan"
-NO_TOOLS: Final = "none"
 WHY: Final = {
     UNASKED: "nobody asked for its authorisation",
     "pending": "its authorisation is pending: nobody has decided yet",

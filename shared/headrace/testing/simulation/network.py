@@ -7,7 +7,6 @@ is paused. Requests, answers and acknowledgements can each get lost by themselve
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from headrace.bus import subjects
 from headrace.bus.limits import ACK_WAIT_S, TELL_TIMEOUT_S
 from headrace.bus.memory import MemoryBus, MemoryInbox, MemorySubscription, MemoryWork
 from headrace.bus.memory_broker import InboxStream, MemoryBroker, SharedStream
@@ -113,11 +112,6 @@ class SimBus(MemoryBus):
     ) -> None:
         self._loop.later(ACK_WAIT_S, stream.give_back, message.sequence)  # nothing, unless its handler died
         await super()._handle(stream, message, deliver, places, what)
-
-
-def feed_subject(log: str) -> str:
-    """Name the feed of a log, whose messages the world may count."""
-    return subjects.feed(log)
 
 
 def _acknowledge(acked: asyncio.Future[None]) -> None:

@@ -9,6 +9,7 @@ import json
 import sys
 from typing import Any, Final
 
+from benchmarks import plots
 from benchmarks.chain import chain
 from benchmarks.chains import long_chain, many_chains, one_by_one, steady
 from benchmarks.crash import planner_killed, worker_killed
@@ -17,6 +18,7 @@ from benchmarks.people import approved
 from benchmarks.scale import map_of_items, parked
 from benchmarks.stand import SLOTS, Workload, machine, stand
 from benchmarks.stored import full_store, idle
+from benchmarks.sweeps import batches, fullness
 from benchmarks.table import versions, write
 from benchmarks.wide import fan_out
 from headrace.errors import HeadraceError
@@ -37,23 +39,30 @@ WORKLOADS: Final[dict[str, Workload]] = {
     "fairness": fairness,
 }
 CHAIN: Final = "chain"
+PLOTS: Final = "plots"
+APART: Final = (CHAIN, PLOTS)
+"""Not workloads of the table."""
 
 
 def main() -> int:
     """Run the named benchmarks, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"which: {', '.join((CHAIN, *WORKLOADS))}; none means all")
+    parser.add_argument("names", nargs="*", help=f"which: {', '.join((*APART, *WORKLOADS))}; none means all")
     parser.add_argument("--json", action="store_true", help="one JSON line each")
     parser.add_argument("--table", action="store_true", help="also write benchmarks/RESULTS.md")
     parser.add_argument("--scale", type=int, default=1, help="divide the size of workloads by this")
     given = parser.parse_args()
-    unknown = set(given.names) - {CHAIN, *WORKLOADS}
+    unknown = set(given.names) - {*APART, *WORKLOADS}
     if unknown:
-        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join((CHAIN, *WORKLOADS))}")
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join((*APART, *WORKLOADS))}")
     found: dict[str, dict[str, Any]] = {}
     for name in given.names or (CHAIN, *WORKLOADS):
         if name == CHAIN:
             asyncio.run(chain())
+            continue
+        if name == PLOTS:
+            swept = [asyncio.run(_measure(sweep, given.scale))["points"] for sweep in (batches, fullness)]
+            print(f"written: {plots.write(*swept)}")
             continue
         try:
             found[name] = asyncio.run(_measure(WORKLOADS[name], given.scale))

@@ -28,7 +28,7 @@ async def full_store(stand: Stand, scale: int) -> Figures:
     """W8: the same load before and after the store was filled; `ratio` is what is left of the rate."""
     empty = await many_chains(stand, scale)
     finished = int(os.environ.get(SIZE, FINISHED)) // scale
-    stored = await _fill(stand, finished, max(finished // 10, 1))
+    stored = await fill(stand, finished, max(finished // 10, 1))
     full = await many_chains(stand, scale)
     return {
         "steps_s": full["steps_s"],
@@ -40,7 +40,7 @@ async def full_store(stand: Stand, scale: int) -> Figures:
     }
 
 
-async def _fill(stand: Stand, finished: int, parked: int) -> Figures:
+async def fill(stand: Stand, finished: int, parked: int) -> Figures:
     """Let the product make some runs of both kinds, and copy their rows and events under other ids."""
     began = time.perf_counter()
     async with Caller(stand.url, stand.token) as caller:

@@ -7,12 +7,13 @@ the one against the other.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, Final, assert_never
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, assert_never, cast
 
 from headrace.expressions.functions import FUNCTIONS, NAMESPACES
 from headrace.expressions.references import MACROS
 from headrace.expressions.scope import ROOTS, STEPS, Scope
+from headrace.expressions.series import Series, whole
 from headrace.expressions.syntax import (
     Binary,
     Call,
@@ -139,7 +140,7 @@ def _field(value: Any, key: str) -> Any:
 
 
 def _item(value: Any, key: str | int) -> Any:
-    if isinstance(value, list) and isinstance(key, int) and key < len(value):
+    if isinstance(value, list | Series) and isinstance(key, int) and key < len(value):
         return value[key]
     if isinstance(key, str):
         return _field(value, key)
@@ -152,9 +153,9 @@ def _truth(value: Any) -> bool:
     raise Unsure
 
 
-def _list(value: Any) -> list[Any]:
-    if type(value) is list:
-        return value
+def _list(value: Any) -> Iterable[Any]:
+    if type(value) is list or type(value) is Series:
+        return cast("Iterable[Any]", value)
     raise Unsure
 
 
@@ -183,7 +184,7 @@ def _equal(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
-def _held(item: Any, items: list[Any]) -> bool:
+def _held(item: Any, items: Iterable[Any]) -> bool:
     return any(_equal(item, one) for one in items)
 
 
@@ -265,7 +266,8 @@ def _call(node: Call, bound: frozenset[str], depth: int) -> Program:
     raise Unsure
 
 
-def _called(function: Callable[..., Any], arguments: list[Any]) -> Any:
+def _called(function: Callable[..., Any], given: list[Any]) -> Any:
+    arguments = [whole(argument) for argument in given]
     for argument in arguments:
         sure(argument)
     try:
@@ -276,7 +278,7 @@ def _called(function: Callable[..., Any], arguments: list[Any]) -> Any:
 
 def _size(value: Any) -> int:
     # The library counts the bytes of a text, not its characters.
-    if type(value) in {list, dict} or (type(value) is str and value.isascii()):
+    if type(value) in {list, dict, Series} or (type(value) is str and value.isascii()):
         return len(value)
     raise Unsure
 
@@ -311,13 +313,11 @@ def _macro(node: Call, target: Node, bound: frozenset[str], depth: int) -> Progr
     name = node.arguments[0].name
     over, body = _program(target, bound, depth), _program(node.arguments[1], bound | {name}, depth)
 
-    def each(scope: Scope, frame: Frame) -> list[tuple[Any, Any]]:
+    def each(scope: Scope, frame: Frame) -> Iterator[tuple[Any, Any]]:
         inner = dict(frame)
-        found = []
         for item in _list(over(scope, frame)):
             inner[name] = item
-            found.append((item, body(scope, inner)))
-        return found
+            yield item, body(scope, inner)
 
     match node.function:
         case "map":
@@ -332,7 +332,7 @@ def _macro(node: Call, target: Node, bound: frozenset[str], depth: int) -> Progr
             raise Unsure
 
 
-def _truths(found: list[tuple[Any, Any]]) -> list[bool]:
+def _truths(found: Iterable[tuple[Any, Any]]) -> list[bool]:
     return [_truth(value) for _, value in found]
 
 
@@ -349,7 +349,7 @@ def sure(value: Any) -> Any:
         return _whole(value, 0, value)
     if kind is float and math.isfinite(value):
         return value
-    if kind is list:
+    if kind is list or kind is Series:
         return [sure(item) for item in value]
     if kind is dict and all(type(key) is str for key in value):
         return {key: sure(value[key]) for key in sorted(value)}

@@ -19,6 +19,7 @@ from headrace.expressions.functions import FUNCTIONS, type_name
 from headrace.expressions.near import hint
 from headrace.expressions.references import Analysis, Path, Segment, analyse, unknown_function
 from headrace.expressions.scope import STEPS, Scope
+from headrace.expressions.series import Series
 
 EXPRESSION_CHARS_MAX: Final = 16_384
 CACHE_ENTRIES_MAX: Final = 4_096
@@ -135,7 +136,7 @@ class Expression:
                 return value[key]
             why = f"unknown key {key!r} in {where}{hint(str(key), map(str, value))}"
             raise self._error(why)
-        if isinstance(value, list | tuple) and isinstance(key, int):
+        if isinstance(value, list | tuple | Series) and isinstance(key, int):
             if key < len(value):
                 return value[key]
             why = f"index {key} is out of bounds: {where} has {len(value)} elements"

@@ -12,6 +12,7 @@ from typing import Any, Final
 from cel import stdlib
 
 from headrace import codec
+from headrace.expressions.series import Series
 
 NATIVE: Final = frozenset(
     {
@@ -161,7 +162,7 @@ def type_name(value: Any) -> str:
             return "double"
         case str():
             return "text"
-        case list() | tuple():
+        case list() | tuple() | Series():
             return "list"
         case dict():
             return "map"

@@ -9,6 +9,7 @@ from typing import Any
 from cel import OptionalValue
 
 from headrace.expressions.functions import type_name
+from headrace.expressions.series import whole
 
 
 def plain(value: Any) -> Any:
@@ -53,5 +54,7 @@ def _key(key: Any) -> str:
 
 
 def given(value: Any) -> Any:
-    """Give a recorded value in the form CEL takes: mappings of other make become dicts."""
-    return dict(value) if isinstance(value, Mapping) and not isinstance(value, dict) else value
+    """Give a recorded value in the form CEL takes: mappings of other make become dicts, series become lists."""
+    if isinstance(value, dict):
+        return value
+    return dict(value) if isinstance(value, Mapping) else whole(value)

@@ -29,11 +29,13 @@ ADMINS: Final = frozenset({Role.ADMIN})
 
 MAY: Final[dict[str, frozenset[Role]]] = {
     "create_run": OPERATORS,
+    "create_runs": OPERATORS,
     "act_on_run": DECIDERS,
     "act_on_runs": OPERATORS,
     "record_plan": OPERATORS,
     "request_authorization": OPERATORS,
     "decide_approval": DECIDERS,
+    "decide_approvals": DECIDERS,
     "apply_workflow": OPERATORS,
     "put_workflow": OPERATORS,
     "trigger_workflow": OPERATORS,

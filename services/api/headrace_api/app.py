@@ -14,6 +14,7 @@ from headrace_api.front import Front
 from headrace_api.guarding import check
 from headrace_api.routes import (
     approvals,
+    batches,
     blobs,
     connections,
     dashboards,
@@ -46,6 +47,7 @@ Specs become plans, plans become runs. Every answer comes from the log; every wr
 """
 ROUTERS: Final = (
     run_bulk.router,
+    batches.router,
     runs.router,
     run_actions.router,
     run_history.router,

@@ -86,6 +86,21 @@ async def record(asking: Asking, spec: dict[str, Any] | str) -> dict[str, Any]:
     return body
 
 
+def command(body: RunBody, found: Source) -> CreateRun:
+    """Make the command that creates the run which a request asks for."""
+    labels = {**body.labels, **({"triggered_by": body.triggered_by} if body.triggered_by else {})}
+    return CreateRun(
+        plan_digest=found.plan_digest,
+        inputs=codec.raw(body.inputs),
+        workflow=found.workflow,
+        workflow_version=found.version,
+        subject=body.subject,
+        stage=body.stage,
+        labels=labels,
+        priority=body.priority,
+    )
+
+
 async def create(asking: Asking, command: CreateRun) -> dict[str, Any]:
     """Create a run and give its id, status and whether workers live."""
     reply = await asking.send(LOG_RUNS, command)

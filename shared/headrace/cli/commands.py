@@ -13,6 +13,7 @@ from headrace.cli import (
     documents,
     getting,
     run_actions,
+    run_batch,
     run_bulk,
     running,
     runs,
@@ -68,7 +69,7 @@ for _command in (
     doctor.doctor,
 ):
     app.command()(_command)
-for _action in (*run_actions.ACTIONS, *run_bulk.ACTIONS):
+for _action in (*run_batch.ACTIONS, *run_actions.ACTIONS, *run_bulk.ACTIONS):
     runs.app.command()(_action)
 for _name, _group in (
     ("runs", runs.app),

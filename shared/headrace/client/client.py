@@ -101,6 +101,15 @@ class Client:
         body = {name: value for name, value in told.items() if value is not None}
         return views.read(views.Run, await self.post("/runs", body, key=key, wait_s=wait_s))
 
+    async def create_runs(self, runs: Sequence[Mapping[str, Any]], *, key: str | None = None) -> list[dict[str, Any]]:
+        """Create up to 1,000 runs in one request, each said as in `create_run`.
+
+        Gives for each, in order, its `id` and `status`, or the `error` for which it alone was refused.
+        """
+        body = await self.post("/runs/batch", {"runs": [dict(one) for one in runs]}, key=key)
+        items: list[dict[str, Any]] = body["items"]
+        return items
+
     async def run(self, run_id: str) -> views.Run:
         """Read a run with its steps."""
         return views.read(views.Run, await self.get(f"/runs/{quote(run_id)}"))
@@ -228,6 +237,21 @@ class Client:
         """Approve or reject what was shown: the digest is computed here from `shown`, not taken from the answer."""
         told = {"action": action, "digest": shown_digest or digest(approval.shown), "reason": reason}
         return views.read(views.Approval, await self.post(f"/approvals/{quote(approval.id)}", told))
+
+    async def decide_all(
+        self, approvals: Sequence[views.Approval], action: str, *, reason: str = ""
+    ) -> list[dict[str, Any]]:
+        """Approve or reject up to 1,000 questions in one request, each by the digest of its own `shown`.
+
+        Gives for each, in order, its `id` and `status` (recorded, refused), with the `error` of one that is refused.
+        """
+        told = [
+            {"approval_id": one.id, "action": action, "digest": digest(one.shown), "reason": reason}
+            for one in approvals
+        ]
+        body = await self.post("/approvals/batch", {"decisions": told})
+        items: list[dict[str, Any]] = body["items"]
+        return items
 
     # tokens and connections
 

@@ -22,18 +22,7 @@ router = APIRouter(tags=["runs"])
 @router.post("/runs", name="create_run", status_code=202, responses=says(shapes.WholeRun, 202, [200]))
 async def create_run(asked: Asked, body: RunBody) -> Response:
     """Create a run. It is recorded before this answers 202; `Prefer: wait=30` waits for its end and answers 200."""
-    source = await starting.source(asked, body)
-    labels = {**body.labels, **({"triggered_by": body.triggered_by} if body.triggered_by else {})}
-    command = CreateRun(
-        plan_digest=source.plan_digest,
-        inputs=codec.raw(body.inputs),
-        workflow=source.workflow,
-        workflow_version=source.version,
-        subject=body.subject,
-        stage=body.stage,
-        labels=labels,
-        priority=body.priority,
-    )
+    command = starting.command(body, await starting.source(asked, body))
     return await created(asked, command)
 
 

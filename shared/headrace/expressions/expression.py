@@ -11,10 +11,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-import cel
-
 from headrace.errors import StepError, ValidationError
-from headrace.expressions import direct, values
+from headrace.expressions import direct, library, values
 from headrace.expressions.functions import FUNCTIONS, type_name
 from headrace.expressions.near import hint
 from headrace.expressions.references import Analysis, Path, Segment, analyse, unknown_function
@@ -179,12 +177,12 @@ def parse(text: str) -> Expression:
         message = f"an expression has {len(text)} characters; at most {EXPRESSION_CHARS_MAX} are allowed"
         raise ValidationError(message)
     try:
-        program = cel.compile(text)
+        program = library.compiled(text)
     except ValueError as problem:
         raise _syntax(text, str(problem)) from None
     unknown_function(text, program.functions())
     analysis = analyse(text)
-    ordered = None if analysis.rewritten is None else cel.compile(analysis.rewritten)
+    ordered = None if analysis.rewritten is None else library.compiled(analysis.rewritten)
     return Expression(text, program, ordered, analysis)
 
 

@@ -9,9 +9,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from cel import stdlib
-
 from headrace import codec
+from headrace.expressions import library
 from headrace.expressions.series import Series
 
 NATIVE: Final = frozenset(
@@ -185,7 +184,7 @@ def _map(function: str, value: Any) -> dict[str, Any]:
 
 
 FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
-    **stdlib.STDLIB_FUNCTIONS,
+    **library.FUNCTIONS,
     "sum": sum_,
     "first": first,
     "last": last,

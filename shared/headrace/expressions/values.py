@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cel import OptionalValue
-
+from headrace.expressions import library
 from headrace.expressions.functions import type_name
 from headrace.expressions.series import whole
 
@@ -36,7 +35,7 @@ def plain(value: Any) -> Any:
             return f"{value.total_seconds():g}s"
         case bytes():
             return base64.b64encode(value).decode()
-        case OptionalValue():
+        case library.optional():
             return plain(value.value()) if value.has_value() else None
         case _:
             message = f"the result is no JSON value but {type_name(value)}"

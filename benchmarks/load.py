@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
 from typing import Any, Final, Self
 
 from benchmarks.caller import Caller
@@ -16,10 +17,10 @@ FINISHED: Final = "headrace_run_duration_seconds_count"
 
 
 class Load:
-    """Submits runs of one plan and counts their ends from the planner's own metrics."""
+    """Submits runs of one plan, `batch` in a request, and counts their ends from the planner's own metrics."""
 
-    def __init__(self, stand: Stand, spec: dict[str, Any], window: int = WINDOW) -> None:
-        self._stand, self._spec, self._window = stand, spec, window
+    def __init__(self, stand: Stand, spec: dict[str, Any], window: int = WINDOW, *, batch: int = 1) -> None:
+        self._stand, self._spec, self._window, self._batch = stand, spec, window, batch
         self._caller = Caller(stand.url, stand.token, SUBMITTERS)
         self._digest = ""
         self._steps = len(spec["spec"]["steps"])
@@ -43,10 +44,10 @@ class Load:
         self.samples = [(0.0, 0)]
         before, cpu = await self._ended(), self._stand.cpu_s()
         began = time.perf_counter()
-        left = iter(range(runs))
+        left = iter(range(0, runs, self._batch))
         async with asyncio.TaskGroup() as group:
             for _ in range(SUBMITTERS):
-                group.create_task(self._submit(left))
+                group.create_task(self._submit(left, runs))
             await self._watch(runs, before, began)
         secs, spent = time.perf_counter() - began, self._stand.cpu_s()
         steps = runs * self._steps
@@ -59,13 +60,19 @@ class Load:
             "us_step_all": sum(micros.values()),
         }
 
-    async def _submit(self, left: Any) -> None:
-        for number in left:
+    async def _submit(self, left: Iterator[int], runs: int) -> None:
+        for first in left:
+            numbers = range(first, min(first + self._batch, runs))
             while self.created - self.finished >= self._window:
                 self._room.clear()
                 await self._room.wait()
-            self.created += 1
-            await self._caller.post("/runs", {"plan_digest": self._digest, "inputs": {"n": number}})
+            self.created += len(numbers)
+            bodies = [{"plan_digest": self._digest, "inputs": {"n": number}} for number in numbers]
+            if self._batch == 1:
+                await self._caller.post("/runs", bodies[0])
+            else:
+                told = await self._caller.post("/runs/batch", {"runs": bodies})
+                assert not told["refused"], told
 
     async def _watch(self, runs: int, before: float, began: float) -> None:
         moved = time.perf_counter()

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from benchmarks.caller import Caller
@@ -12,7 +12,9 @@ from headrace.codec import digest as digest_of
 from headrace.host.cadence import QUICK
 
 RUNS: Final = 2_000
-AT_ONCE: Final = 64
+AT_ONCE: Final = 4
+BATCH: Final = 250
+"""Runs created, and questions decided, in one request."""
 LOOK_S: Final = 0.1
 SETTLE_S: Final = 3.0
 STALLED_S: Final = 120.0
@@ -20,7 +22,7 @@ OWNERS: Final = ("planner", "gatekeeper", "api")
 
 
 async def approved(stand: Stand, scale: int) -> Figures:
-    """W5: 2,000 runs parked on an approval, then all approved by a second identity over HTTP."""
+    """W5: 2,000 runs parked on an approval, then all approved by a second identity over HTTP, 250 in a request."""
     runs = max(RUNS // scale, 20)
     spec = workflow("asked", [{"id": "ask", "approval": {"prompt": "Go on?"}}])
     plan = (await stand.client.record_plan(spec))["digest"]
@@ -46,7 +48,11 @@ async def approved(stand: Stand, scale: int) -> Figures:
 
 
 async def _park(asker: Caller, plan: str, runs: int) -> None:
-    await _many(range(runs), lambda _: asker.post("/runs", {"plan_digest": plan}))
+    async def create(some: Sequence[int]) -> None:
+        told = await asker.post("/runs/batch", {"runs": [{"plan_digest": plan} for _ in some]})
+        assert not told["refused"], told
+
+    await _many(range(runs), create)
 
 
 async def _pending(stand: Stand, runs: int) -> list[dict[str, Any]]:
@@ -64,8 +70,10 @@ async def _decide(stand: Stand, judge: Caller, pending: list[dict[str, Any]]) ->
     """Approve all, and give the seconds until the last run has ended."""
     before, began = await stand.metric("planner", FINISHED), time.perf_counter()
 
-    def decide(one: dict[str, Any]) -> Awaitable[Any]:
-        return judge.post(f"/approvals/{one['id']}", {"action": "approve", "digest": digest_of(one["shown"])})
+    async def decide(some: Sequence[dict[str, Any]]) -> None:
+        decisions = [{"approval_id": one["id"], "action": "approve", "digest": digest_of(one["shown"])} for one in some]
+        told = await judge.post("/approvals/batch", {"decisions": decisions})
+        assert not told["refused"], told
 
     await _many(pending, decide)
     while await stand.metric("planner", FINISHED) - before < len(pending):
@@ -74,12 +82,12 @@ async def _decide(stand: Stand, judge: Caller, pending: list[dict[str, Any]]) ->
     return time.perf_counter() - began
 
 
-async def _many[Given](given: Iterable[Given], call: Callable[[Given], Awaitable[Any]]) -> None:
-    left = iter(given)
+async def _many[Given](given: Sequence[Given], call: Callable[[Sequence[Given]], Awaitable[None]]) -> None:
+    left = iter(range(0, len(given), BATCH))
 
     async def some() -> None:
-        for one in left:
-            await call(one)
+        for first in left:
+            await call(given[first : first + BATCH])
 
     async with asyncio.TaskGroup() as group:
         for _ in range(AT_ONCE):

@@ -38,6 +38,7 @@ PANELS: Final[tuple[tuple[str, str, str, str], ...]] = (
     ("Messages refused, parked, again, dropped", "short", " or ".join(f'label_replace(sum(increase({metric}{RATE})), "what", "{what}", "", "")' for metric, what in ODD.items()), "{{what}}"),
     ("Answers of the api a second", "short", f"sum by (status) (rate(headrace_http_request_duration_seconds_count{RATE}))", "{{status}}"),
     ("Answer of the api, 95 of 100", "s", f"histogram_quantile(0.95, sum by (route, le) (rate(headrace_http_request_duration_seconds_bucket{RATE})))", "{{route}}"),
+    ("Streams that take no writes", "short", "max by (service) (headrace_bus_streams_refusing)", "{{service}}"),
     ("Streams made on NATS", "short", f"sum by (service) (increase(headrace_bus_ensure_total{RATE}))", "{{service}}"),
 )  # fmt: skip
 

@@ -198,6 +198,7 @@ class _Shell:
                 incarnation = self._log.incarnation
             bus = await JetStreamBus.over(connection, incarnation, self._clock, wait=self._asgi is None)
             stack.push_async_callback(bus.close)
+            self._health.add("streams", lambda: not bus.refusing, required=False)
             self._started = True
             logger.info("%s: started", self._name)
             await self._main(

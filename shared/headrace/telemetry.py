@@ -56,6 +56,9 @@ _parked = Counter("headrace_parked_events_total", "Messages kept aside as poison
 _redelivered = Counter("headrace_redeliveries_total", "Messages that came again.", ["kind"], registry=REGISTRY)
 _connected = Gauge("headrace_bus_connected", "1 while NATS answers.", registry=REGISTRY)
 _declared = Counter("headrace_bus_ensure_total", "Streams made on NATS, at the start or anew.", registry=REGISTRY)
+_refusing = Gauge(
+    "headrace_bus_streams_refusing", "Streams on NATS that take no writes until it is restarted.", registry=REGISTRY
+)
 _dropped = Counter("headrace_bus_dropped_total", "Messages dropped while NATS was away.", registry=REGISTRY)
 _workers = Gauge("headrace_workers_alive", "Workers whose beats are heard.", registry=REGISTRY)
 _http = Histogram(
@@ -165,6 +168,11 @@ def bus_connected(*, connected: bool) -> None:
 def bus_declared() -> None:
     """Count a stream that was made."""
     _declared.inc()
+
+
+def bus_refusing(count: int) -> None:
+    """Tell how many streams take no writes and cannot be mended from here."""
+    _refusing.set(count)
 
 
 def bus_dropped(count: int = 1) -> None:

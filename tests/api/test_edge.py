@@ -159,7 +159,7 @@ async def test_while_the_bus_is_away_reads_work_and_writes_say_503(http: httpx2.
     world.api_bus.disconnect()
     assert (await http.get("/runs")).status_code == 200
     ready = await http.get("/readyz")
-    assert ready.json() == {"status": "reads only", "checks": {"database": True, "bus": False}}
+    assert ready.json() == {"status": "reads only", "checks": {"database": True, "bus": False, "streams": True}}
     refused = await http.post("/runs", json={"workflow": "w", "plan_digest": None}, headers={"Idempotency-Key": "k"})
     assert refused.status_code == 404
     refused = await http.post("/runs", json={"spec": workflow("w", [WAIT])})

@@ -2,6 +2,7 @@
 
 It works on start, on each reconnect, every few seconds (one request that lists the names of all streams) and at once
 when somebody reports that a stream or consumer is missing. So a NATS that lost its disk heals without a restart.
+What stands and takes no writes is found by `writes`, and made anew here.
 """
 
 import asyncio
@@ -13,6 +14,8 @@ from headrace import telemetry
 from headrace.bus import subjects, topology
 from headrace.bus.background import Background
 from headrace.bus.connection import ApiError, Connection
+from headrace.bus.writes import Writes
+from headrace.clock import Clock
 from headrace.errors import HeadraceError, UnavailableError
 
 logger = logging.getLogger(__name__)
@@ -34,7 +37,7 @@ class Kept(Protocol):
 class Guardian:
     """Keeps what was given to it standing."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, clock: Clock) -> None:
         self.declared = 0
         """Streams and consumers that had to be declared, since the start."""
         self.on_made: list[Callable[[str], None]] = []
@@ -47,6 +50,7 @@ class Guardian:
         self._wake = asyncio.Event()
         self._background = Background()
         self._one_at_a_time = asyncio.Lock()
+        self.writes = Writes(connection, clock, self._streams, self._remake)
 
     @property
     def dirty(self) -> bool:
@@ -58,6 +62,7 @@ class Guardian:
         await self._background.open()
         self._connection.on_connect.append(self.check_all)
         self._background.start(self._watch(), "topology guardian")
+        self._background.start(self.writes.watch(), "writes of streams")
 
     async def close(self) -> None:
         """Stop watching; everything stays as it is."""
@@ -94,6 +99,11 @@ class Guardian:
         self._missing.add(stream)
         self._wake.set()
 
+    def vanished(self, stream: str) -> None:
+        """Take note that a consumer is gone that stood: somebody may have had reason to make its stream anew."""
+        self.missing(stream)
+        self.writes.suspect(subjects.TRIGGER_STREAM)
+
     def check_all(self) -> None:
         """Declare everything again soon."""
         self._all = True
@@ -123,6 +133,15 @@ class Guardian:
         for name in made:
             for tell in self.on_made:
                 tell(name)
+
+    async def _remake(self, name: str) -> None:
+        """Delete a stream and have it made anew; nothing that is only in it is lost but telemetry."""
+        async with self._one_at_a_time:
+            try:
+                await self._connection.api(subjects.api("STREAM.DELETE", name))
+            except (ApiError, UnavailableError) as problem:
+                logger.warning("stream %s could not be deleted: %s", name, problem)
+        self.missing(name)
 
     async def _watch(self) -> None:
         while True:

@@ -54,6 +54,8 @@ class JetStreamInbox:
         self._settled = 0
         self._unsettled: deque[tuple[int, str, int]] = deque()
         self._settled_bytes = 0
+        self._probes: set[int] = set()
+        """Sequences of what only tried whether the stream takes writes: settled as soon as what came before is."""
 
     async def declare(self) -> None:
         """Make this epoch's consumer stand, behind what is settled, unless a newer epoch has taken over."""
@@ -86,15 +88,17 @@ class JetStreamInbox:
             subjects.api("CONSUMER.CREATE", self.stream, body["name"]), {"stream_name": self.stream, "config": body}
         )
         self._unsettled.clear()
+        self._probes.clear()
         self._settled = max(self._settled, self._base + floor)
         self._lane.resume()
 
     def settle(self, sequence: int) -> None:
         """Say that this message and all before it are committed: one ack for all of them."""
         reply = ""
-        while self._unsettled and self._unsettled[0][0] <= sequence:
+        while self._unsettled and (self._unsettled[0][0] <= sequence or self._unsettled[0][0] in self._probes):
             self._settled, reply, size = self._unsettled.popleft()
             self._settled_bytes += size
+            self._probes.discard(self._settled)
         if not reply:
             return
         self._connection.send(reply, b"")
@@ -114,6 +118,10 @@ class JetStreamInbox:
             return
         self._last = max(self._last, sequence)
         self._unsettled.append((sequence, message.reply, len(delivery.data)))
+        if delivery.data == topology.PROBE:
+            self._probes.add(sequence)
+            self.settle(self._settled)
+            return
         self._deliver(Delivery(delivery.data, sequence, delivery.subject, delivery.message_id, delivery.at))
 
     async def _consumers(self) -> dict[int, dict[str, Any]]:

@@ -37,7 +37,7 @@ class JetStreamBus:
         self.connection = connection
         self.names = names
         self.incarnation = incarnation
-        self.guardian = Guardian(connection)
+        self.guardian = Guardian(connection, clock)
         self.hub = PullHub(connection, self.guardian, clock)
         self._hello: Hello | None = None
         self._background = Background()
@@ -82,6 +82,11 @@ class JetStreamBus:
         """Tell whether the server answers now."""
         return self.connection.connected
 
+    @property
+    def refusing(self) -> tuple[str, ...]:
+        """Name the streams that take no writes and can only be mended by an operator."""
+        return self.guardian.writes.refusing
+
     async def close(self) -> None:
         """Flush, then let go of the connection."""
         readers, self._readers = self._readers, []
@@ -121,6 +126,7 @@ class JetStreamBus:
         """Publish an order without waiting. A pool unknown so far gets its stream; orders until then are lost."""
         if pool not in self._pools:
             self._keep_pool(pool)
+        self.guardian.writes.said(self.names.work_stream(pool))
         self.connection.send(self.names.work(pool), data)
 
     async def passed(self, pool: str) -> Passed:
@@ -141,6 +147,7 @@ class JetStreamBus:
 
     def publish_feed(self, log: str, data: bytes) -> None:
         """Publish committed events without waiting."""
+        self.guardian.writes.said(subjects.FEED_STREAM)
         self.connection.send(subjects.feed(log), data)
 
     async def tell(self, log: str, partition: int, data: bytes) -> None:
@@ -310,4 +317,7 @@ class JetStreamBus:
             raise UnavailableError(message) from problem
         except ApiError as problem:
             raise UnavailableError(problem.message) from problem
+        except UnavailableError:
+            self.guardian.writes.suspect(stream)
+            raise
         return int(answer["seq"])

@@ -84,6 +84,11 @@ class MemoryBus:
         """Tell whether this client reaches the broker."""
         return self._connected
 
+    @property
+    def refusing(self) -> tuple[str, ...]:
+        """Name nothing: memory takes every write."""
+        return ()
+
     def disconnect(self) -> None:
         """Lose the broker: what is published is lost, and core messages pass by."""
         self._connected = False

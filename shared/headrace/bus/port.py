@@ -87,6 +87,11 @@ class Bus(Protocol):
         """Tell whether the server answers now."""
         ...
 
+    @property
+    def refusing(self) -> tuple[str, ...]:
+        """Name the streams that take no writes and can only be mended by an operator."""
+        ...
+
     async def close(self) -> None:
         """Flush, then let go of the connection."""
         ...

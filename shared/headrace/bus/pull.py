@@ -244,7 +244,7 @@ class PullHub:
                 self.refusals += 1
                 logger.info("%s: pull request ended: %s %s", lane.key, status, str(headers.get("Description")).strip())
                 self._back_off(lane)
-                self._guardian.missing(lane.stream)
+                self._guardian.vanished(lane.stream)
 
     def _back_off(self, lane: Lane) -> None:
         """Ask again later, each time later; the guardian resumes the lane sooner when it has mended the consumer."""

@@ -66,6 +66,10 @@ class JetStreamReader:
         await self._background.close()
 
     def _on_message(self, delivery: Delivery, message: Msg) -> None:
+        if delivery.data == topology.PROBE:
+            self._connection.send(message.reply, b"")
+            self._lane.want(1)
+            return
         full = Delivery(
             data=delivery.data,
             sequence=delivery.sequence,

@@ -21,6 +21,10 @@ FEED_STREAM: Final = "headrace_feed"
 HELLO_ASK: Final = f"{ROOT}.hello.ask"
 """Whoever knows the incarnation is asked for it here by processes that hold no database."""
 HELLO_IS: Final = f"{ROOT}.hello.is"
+PROBE_TRIGGER: Final = f"{TRIGGER_PREFIX}headrace_probe"
+"""Where a trigger event is published that is none, to see whether the stream takes writes; no workflow hears it."""
+PROBE_FEED: Final = f"{FEED_PREFIX}probe"
+"""The same for the feed: an empty batch of events."""
 READERS: Final = "readers"
 TOKEN_CHARS: Final = 10
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")

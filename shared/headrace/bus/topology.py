@@ -17,6 +17,8 @@ WAITING_MAX: Final = 8_192
 STREAM_NAME_IN_USE: Final = 10058
 CONSUMER_NOT_FOUND: Final = 10014
 STREAM_NOT_FOUND: Final = 10059
+PROBE: Final = b'{"headrace":"probe"}'
+"""What is written to a stream to see whether it takes writes: readers drop it, and elsewhere it says nothing."""
 
 Body = dict[str, Any]
 
@@ -85,6 +87,20 @@ def standing_streams(names: subjects.Names) -> list[Body]:
         stream(names.lines_stream, names.lines, age_s=limits.LINES_AGE_MAX_S, size=limits.LINES_BYTES_MAX),
         *(inbox_stream(names, log, partition) for log, count in LOG_PARTITIONS.items() for partition in range(count)),
     ]
+
+
+def may_be_remade(body: Body) -> bool:
+    """Tell whether a stream may be thrown away with what is in it: all but the triggers, which are nowhere else."""
+    return bool(body["name"] != subjects.TRIGGER_STREAM)
+
+
+def probe(body: Body) -> tuple[str, bytes]:
+    """Give the subject and the body with which a stream is tried; of the users' subjects ones that mean nothing."""
+    if body["name"] == subjects.FEED_STREAM:
+        return subjects.PROBE_FEED, b"[]"
+    if body["name"] == subjects.TRIGGER_STREAM:
+        return subjects.PROBE_TRIGGER, PROBE
+    return str(body["subjects"][0]), PROBE
 
 
 def shared_consumer(name: str) -> Body:

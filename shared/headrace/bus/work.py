@@ -58,4 +58,7 @@ class JetStreamWork:
         await self._lane.end()
 
     def _on_message(self, delivery: Delivery, _message: Msg) -> None:
+        if delivery.data == topology.PROBE:
+            self._lane.want(1)
+            return
         self._deliver(delivery)

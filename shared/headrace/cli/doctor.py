@@ -19,7 +19,7 @@ def doctor(output: Output = Out.TEXT, url: Url = None, token: Token = None) -> N
 
 def _text(body: dict[str, Any]) -> None:
     for name, well in sorted(body["checks"].items()):
-        print(f"{name}: {'well' if well else 'DOES NOT ANSWER'}")
+        print(f"{name}: {'well' if well else 'NOT WELL' if name == 'streams' else 'DOES NOT ANSWER'}")
     print(f"workers: {'active' if body['workers_active'] else 'none'}")
     owners: dict[tuple[str, str], int] = {}
     for row in body["partitions"]:

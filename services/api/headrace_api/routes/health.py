@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from headrace import __version__, telemetry
+from headrace.bus.writes import REMEDY
 from headrace.errors import UnavailableError
 from headrace.log.months import shown
 from headrace.vocabulary import LOG_PARTITIONS, PREVIEW_CHARS
@@ -46,7 +47,7 @@ async def checks(desk: Desk) -> dict[str, bool]:
         database = True
     except UnavailableError:
         database = False
-    return {"database": database, "bus": desk.bus.connected}
+    return {"database": database, "bus": desk.bus.connected, "streams": not desk.bus.refusing}
 
 
 @public.get("/healthz", name="healthz", responses=says(Health))
@@ -59,7 +60,7 @@ async def healthz() -> Response:
 async def readyz(request: Request) -> Response:
     """Say whether it can serve: reads need the database; without the bus only writes are refused, which this shows."""
     found = await checks(request.app.state.desk)
-    status = "ready" if all(found.values()) else "reads only" if found["database"] else "not ready"
+    status = "ready" if found["database"] and found["bus"] else "reads only" if found["database"] else "not ready"
     return answer({"status": status, "checks": found}, 200 if found["database"] else 503)
 
 
@@ -89,7 +90,8 @@ async def doctor(asked: Asked) -> Response:
         for each in await desk.log.parked()
     ]
     now = desk.clock.now_ms()
-    problems = [f"{name} does not answer" for name, well in found.items() if not well]
+    problems = [f"{name} does not answer" for name in ("database", "bus") if not found[name]]
+    problems.extend(f"stream {name} takes no writes: {REMEDY}" for name in desk.bus.refusing)
     problems.extend(_unowned(partitions, now))
     if not desk.presence.active():
         problems.append("no worker lives: runs stay queued until one joins")

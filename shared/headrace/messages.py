@@ -340,7 +340,11 @@ class Answer(Message, frozen=True, kw_only=True):
 
 
 class Told(Message, frozen=True, kw_only=True):
-    """A message between streams, or from a worker, on its way to the inbox of the stream's partition."""
+    """A message between streams, or from a worker, on its way to the inbox of the stream's partition.
+
+    An array of them is one message too: all of one partition, sealed once. Each stands for itself: what became of one
+    says nothing of the others.
+    """
 
     stream_id: str
     body: Raw

@@ -24,6 +24,8 @@ REGISTRY: Final = CollectorRegistry()
 TRACEPARENT: Final = "traceparent"
 FAST_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 SLOW_S: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1_800, 7_200, 86_400)
+LOOK_EVERY: Final = 200
+"""How many measurements are made between two looks whether tracing was set up meanwhile."""
 SIZES: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500)
 
 _runs = Histogram(
@@ -241,6 +243,24 @@ def _exemplar() -> dict[str, str] | None:
     return {"trace_id": trace.format_trace_id(context.trace_id)}
 
 
-def _traced() -> bool:
-    """Tell whether somebody set up tracing in this process."""
-    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+class _Tracing:
+    """Whether somebody set up tracing in this process.
+
+    Looked up now and then, since it takes some µs (it reads the environment each time); once set up, it stays.
+    """
+
+    def __init__(self) -> None:
+        self._on = False
+        self._until_look = 0
+
+    def __call__(self) -> bool:
+        """Tell it."""
+        if not self._on:
+            self._until_look -= 1
+            if self._until_look < 0:
+                self._until_look = LOOK_EVERY
+                self._on = not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+        return self._on
+
+
+_traced = _Tracing()

@@ -42,6 +42,8 @@ class WorkOrder(Message, frozen=True, kw_only=True):
     traceparent: str | None = None
     ready_at: int = 0
     """When its owner had it ready, so that a worker can tell how long it waited; 0: unknown."""
+    bundles: bool = False
+    """Whether its owner takes several results in one message (`messages.Told`): older ones do not."""
 
 
 class ClaimGrant(Message, frozen=True, kw_only=True):

@@ -2,11 +2,14 @@
 
 import asyncio
 from functools import partial
+from typing import Any
 
 import pytest
 
 from headrace import codec
+from headrace.host.tenure import Progress
 from headrace.keys import POOL, Keys
+from headrace.messages import Told
 from tests.shared.host_toy import KEYS, Add, World, on_virtual_time, until
 
 
@@ -65,6 +68,53 @@ async def test_a_message_that_cannot_be_read_is_parked_and_the_inbox_goes_on() -
 
 
 @on_virtual_time
+async def test_of_several_in_one_message_each_goes_its_way_and_a_bad_one_is_parked_alone() -> None:
+    async with World() as world:
+        await world.host()
+        streams = [world.stream(number, partition=0) for number in range(4)]
+        for stream in streams:
+            await world.ask(Add(), stream=stream)
+        away = world.stream(4, partition=1)
+        bundle = [
+            _told(streams[0]),
+            _told(streams[1], boom="decide"),
+            b'{"stream_id": 7}',
+            _told(away),
+            _told(streams[3]),
+        ]
+        await world.bus.tell("runs", 0, KEYS.pack("owners", b"[" + b",".join(bundle) + b"]"))
+        for stream in (streams[0], streams[3]):
+            await until(partial(_total, world, stream, 2))
+        await until(lambda: _parked(world, 3))
+        assert await world.total(streams[1]) == await world.total(streams[2]) == 1
+
+
+def test_a_message_of_several_parts_is_settled_when_all_are_done_and_not_before_older_ones() -> None:
+    progress = Progress()
+    for sequence in (1, 2, 3):
+        assert progress.arrived(sequence)
+    progress.parted(2, 3)
+    assert progress.done(1) == 1
+    assert progress.done(2) is None
+    assert progress.done(3) is None
+    assert progress.done(2) is None
+    assert progress.done(2) == 3
+    assert not progress.arrived(2)
+
+
+@on_virtual_time
+async def test_an_empty_array_is_settled_and_a_torn_one_is_parked() -> None:
+    async with World() as world:
+        await world.host()
+        stream = world.stream(0, partition=0)
+        await world.bus.tell("runs", 0, KEYS.pack("owners", b"[]"))
+        await world.bus.tell("runs", 0, KEYS.pack("owners", b"[" + _told(stream)))
+        await world.tell(stream, Add())
+        await until(partial(_total, world, stream, 1))
+        await until(lambda: _parked(world, 1))
+
+
+@on_virtual_time
 async def test_a_forged_message_is_reported_and_not_acted_upon() -> None:
     async with World() as world:
         await world.host()
@@ -118,6 +168,10 @@ async def test_a_long_stream_goes_on_behind_others() -> None:
         assert answer.status == 201
         await until(lambda: _events(world, long, 3_002))
         assert max(sizes) <= 700
+
+
+def _told(stream: str, **more: Any) -> bytes:
+    return codec.encode(Told(stream_id=stream, body=codec.raw(Add(**more)), workspace="default"))
 
 
 async def _total(world: World, stream: str, total: int) -> bool:

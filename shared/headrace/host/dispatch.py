@@ -93,7 +93,7 @@ class Dispatcher:
         pool = self._pools.get(order.pool)
         if pool is None:
             pool = self._pools[order.pool] = Pool(order.pool, now)
-        order = msgspec.structs.replace(order, ready_at=self._clock.now_ms())
+        order = msgspec.structs.replace(order, ready_at=self._clock.now_ms(), bundles=True)
         known = Order(held, order, dispatch.priority, suspect, at=now)
         self._orders[order.attempt_id] = known
         self._streams.setdefault(order.run_id, set()).add(order.attempt_id)

@@ -11,6 +11,7 @@ import msgspec
 from headrace import codec, ids
 from headrace.bus.port import Delivery
 from headrace.clock import Clock, mint
+from headrace.codec import Raw
 from headrace.decider import Context
 from headrace.errors import HeadraceError, UnauthorizedError, UnavailableError, ValidationError
 from headrace.events.base import SYSTEM
@@ -29,11 +30,14 @@ WAITING_MAX = 20_000
 TRACEPARENT = re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 """The form of the trace that a command belongs to (https://www.w3.org/TR/trace-context/); other text is not kept."""
 MINTED = {LOG_RUNS: ids.RUN, LOG_APPROVALS: ids.APPROVAL, LOG_CATALOGUE: "pln", LOG_FLOW: ids.FLOW}
+BUNDLE = b"["
+"""How a message begins that brings several."""
 FROM_WORKERS = (ReportAttempt, AnnounceTool)
 
 _logger = logging.getLogger(__name__)
 _commands = msgspec.json.Decoder(Command)
 _told = msgspec.json.Decoder(Told)
+_bundled = msgspec.json.Decoder(tuple[Raw, ...])
 
 
 class Intake:
@@ -135,32 +139,56 @@ class Intake:
         return lambda grant: reply(self._keys.pack(label, grant))
 
     def message(self, held: Held, delivery: Delivery) -> None:
-        """Take a message of an inbox: from another stream, or from a worker."""
+        """Take a message of an inbox, from another stream or from a worker; it may bring several (see Told)."""
         if held.over or not held.progress.arrived(delivery.sequence):
             return
         body = delivery.data
         try:
             label, body = self._keys.unpack(delivery.data)
-            told = _told.decode(body)
+            parts = _bundled.decode(body) if body.startswith(BUNDLE) else (Raw(body),)
+        except UnauthorizedError as problem:
+            self._report("message", problem)
+            held.settle(delivery.sequence)
+            return
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, HeadraceError) as problem:
+            self._unreadable(held, body, problem, delivery.sequence)
+            return
+        if not parts:
+            held.settle(delivery.sequence)
+            return
+        if len(parts) > 1:
+            held.progress.parted(delivery.sequence, len(parts))
+        for part in parts:
+            self._part(held, label, part, delivery.sequence)
+
+    def _part(self, held: Held, label: str, part: Raw, sequence: int) -> None:
+        """Take one of those that a message brings; whatever becomes of it, its neighbours go their way."""
+        try:
+            told = _told.decode(part)
             command = held.room.read_command(told.body)
             if label != OWNERS:
                 self._check_pool(label, command, FROM_WORKERS)
             _check_home(held, told.stream_id)
         except UnauthorizedError as problem:
             self._report("message", problem)
-            held.settle(delivery.sequence)
+            held.settle(sequence)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, HeadraceError) as problem:
-            self._report("message", problem)
-            source = f"{held.log}/{held.partition}/inbox"
-            error = printable(f"the message cannot be read: {problem}")
-            self._park(held, Parked(source=source, error=error, body=body, at=self._clock.now_ms()), delivery.sequence)
+            self._unreadable(held, bytes(part), problem, sequence)
         else:
             actor = told.actor or SYSTEM
             if isinstance(command, ReportAttempt | AnnounceTool):
                 actor = _worker(command.worker)
+            body = bytes(part)
             item = Item(held, Origin.INBOX, told.stream_id, command, told.workspace or None, actor, body=body)
-            item.sequence, item.traceparent = delivery.sequence, _trace(told.traceparent)
+            item.sequence, item.traceparent = sequence, _trace(told.traceparent)
             self._put(item)
+
+    def _unreadable(self, held: Held, body: bytes, problem: Exception, sequence: int) -> None:
+        """Keep a message that nobody can read, and go on behind it."""
+        self._report("message", problem)
+        error = printable(f"the message cannot be read: {problem}")
+        parked = Parked(source=f"{held.log}/{held.partition}/inbox", error=error, body=body, at=self._clock.now_ms())
+        self._park(held, parked, sequence)
 
     def place(self, item: Item) -> None:
         """Name the stream of a command that came without one: the preparer's route, else a new id."""

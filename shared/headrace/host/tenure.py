@@ -9,12 +9,16 @@ from headrace.log.port import KeptAnswer, Tenure
 
 
 class Progress:
-    """How far an inbox is done: messages may be done out of order, but are settled in order."""
+    """How far an inbox is done: messages may be done out of order, but are settled in order.
+
+    A message of several parts is done when all of them are.
+    """
 
     def __init__(self) -> None:
         self._open: deque[int] = deque()
         self._known: set[int] = set()
         self._done: set[int] = set()
+        self._parts: dict[int, int] = {}
         self._settled = 0
 
     def arrived(self, sequence: int) -> bool:
@@ -25,8 +29,17 @@ class Progress:
         self._known.add(sequence)
         return True
 
+    def parted(self, sequence: int, parts: int) -> None:
+        """Note that a message has several parts, each of which will be done."""
+        self._parts[sequence] = parts
+
     def done(self, sequence: int) -> int | None:
-        """Note a message as committed; gives the sequence up to which all are, when that moved."""
+        """Note a message, or a part of it, as committed; gives the sequence up to which all are, when that moved."""
+        if self._parts:
+            left = self._parts.pop(sequence, 1) - 1
+            if left:
+                self._parts[sequence] = left
+                return None
         self._done.add(sequence)
         before = self._settled
         while self._open and self._open[0] in self._done:

@@ -5,18 +5,17 @@ from typing import Final
 
 import msgspec
 
-from headrace.messages import ReportAttempt
+from headrace.worker.outbox import Parcel
 
 BYTES_MAX: Final = 16 * 1024 * 1024
 COUNT_MAX: Final = 20_000
 
 
 class Done(msgspec.Struct, frozen=True):
-    """A finished attempt: its arguments' digest and its report."""
+    """A finished attempt: its arguments' digest and its report, as it was sent."""
 
     arguments_digest: str
-    report: ReportAttempt
-    packed: bytes
+    parcel: Parcel
 
 
 class Recent:
@@ -28,12 +27,13 @@ class Recent:
 
     def keep(self, done: Done) -> None:
         """Remember a finished attempt."""
-        before = self._done.pop(done.report.attempt_id, None)
-        self._bytes += len(done.packed) - (len(before.packed) if before else 0)
-        self._done[done.report.attempt_id] = done
+        attempt_id = done.parcel.attempt_id
+        before = self._done.pop(attempt_id, None)
+        self._bytes += len(done.parcel.told) - (len(before.parcel.told) if before else 0)
+        self._done[attempt_id] = done
         while self._bytes > BYTES_MAX or len(self._done) > COUNT_MAX:
             _, oldest = self._done.popitem(last=False)
-            self._bytes -= len(oldest.packed)
+            self._bytes -= len(oldest.parcel.told)
 
     def get(self, attempt_id: str) -> Done | None:
         """Give what became of an attempt, as far as remembered."""

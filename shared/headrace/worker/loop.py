@@ -25,7 +25,7 @@ from headrace.worker.apart import Across, Apart
 from headrace.worker.current import working_for
 from headrace.worker.done import Done, Recent
 from headrace.worker.lines import LineSender
-from headrace.worker.outbox import Outbox
+from headrace.worker.outbox import Outbox, Parcel
 from headrace.worker.presence import Listener, Presence, Way
 from headrace.worker.sources import Sources
 from headrace.worker.tool_runner import ACTS, Performance, ToolRunner
@@ -103,7 +103,7 @@ class WorkerLoop:
         self._recent = Recent()
         self._running = self._done_total = self._failed_total = self._cancelled_total = 0
         self._ending = False
-        self._reports: set[asyncio.Task[None]] = set()
+        self._confirms: set[asyncio.Task[None]] = set()
         self._group: asyncio.TaskGroup | None = None
         self._presence: Presence | Apart | None = None
         self._watchdog: Watchdog | None = None
@@ -123,7 +123,7 @@ class WorkerLoop:
         async with asyncio.TaskGroup() as group:
             self._group = group
             seen = group.create_task(presence.run())
-            works = (self._lines, self._sources, self._announcer)
+            works = (self._lines, self._sources, self._announcer, self._outbox)
             background = [group.create_task(work.run()) for work in works]
             background += [group.create_task(self._dispatch()), group.create_task(self._rest())]
             try:
@@ -137,7 +137,7 @@ class WorkerLoop:
             if isinstance(presence, Apart):
                 await asyncio.wait({seen}, timeout=LEAVE_S)
             begun = [held.task for held in self._held.values() if held.task]
-            for task in (seen, *background, *self._reports, *begun):
+            for task in (seen, *background, *self._confirms, *begun):
                 task.cancel()
             await self._sources.close()
         raise asyncio.CancelledError
@@ -260,8 +260,8 @@ class WorkerLoop:
         if before != order.arguments_digest:
             message = f"attempt {order.attempt_id} came again with other arguments"
             raise orders.RefusedOrderError(REPLAY, message)
-        if done is not None and held is None and self._group is not None:
-            self._group.create_task(self._outbox.deliver(done.report, done.packed))
+        if done is not None and held is None:
+            self._outbox.put(msgspec.structs.replace(done.parcel, sent=None))
         return True
 
     def _start(self, held: Held) -> None:
@@ -271,11 +271,11 @@ class WorkerLoop:
         if held.order.ready_at:
             telemetry.attempt_started(held.order.pool, max(now_ms - held.order.ready_at, 0) / 1_000)
         self._holdings.begun(held.order.attempt_id, now_ms)
-        held.performance = self._runner.begin(held.order)
+        held.performance = self._runner.begin(held.order, now_ms, checked=True)
         held.task = self._group.create_task(self._perform(held, held.performance))
 
     async def _perform(self, held: Held, performance: Performance) -> None:
-        began_s = self._clock.monotonic()
+        performance.began_s = self._clock.monotonic()
         working_for(held.order.attempt_id)
         try:
             if held.order.effect in ACTS:
@@ -288,7 +288,7 @@ class WorkerLoop:
                 raise
             report = self._stopped(held)
         if not held.over:
-            self._finish(held, report, self._clock.monotonic() - began_s)
+            self._finish(held, report, self._clock.monotonic() - performance.began_s)
 
     def _stopped(self, held: Held) -> ReportAttempt:
         assert held.stopping is not None
@@ -326,7 +326,6 @@ class WorkerLoop:
             self._finish(held, self._stopped(held), None)
 
     def _finish(self, held: Held, report: ReportAttempt, duration_s: float | None) -> None:
-        assert self._group is not None
         held.over = True
         if held.performance is not None:
             self._running -= 1
@@ -336,21 +335,25 @@ class WorkerLoop:
             self._cancelled_total += 1
         else:
             self._failed_total += 1
-        packed = self._outbox.pack(held.order, report)
-        if len(packed) > MESSAGE_BYTES_MAX:
-            message = f"the result makes a message of {len(packed)} bytes, over {MESSAGE_BYTES_MAX}"
+        parcel = self._outbox.pack(held.order, report)
+        if parcel.size > MESSAGE_BYTES_MAX:
+            message = f"the result makes a message of {parcel.size} bytes, over {MESSAGE_BYTES_MAX}"
             report = self._runner.failed(held.performance or self._runner.begin(held.order), TooLargeError(message))
-            packed = self._outbox.pack(held.order, report)
-        self._recent.keep(Done(held.order.arguments_digest, report, packed))
-        task = self._group.create_task(self._report(held, report, packed, duration_s))
-        self._reports.add(task)
-        task.add_done_callback(self._reports.discard)
+            parcel = self._outbox.pack(held.order, report)
+        self._recent.keep(Done(held.order.arguments_digest, parcel))
+        parcel.sent = lambda: self._sent(held, parcel, duration_s)
+        self._outbox.put(parcel)
         self._wake.set()
 
-    async def _report(self, held: Held, report: ReportAttempt, packed: bytes, duration_s: float | None) -> None:
-        await self._outbox.deliver(report, packed)
+    def _sent(self, held: Held, parcel: Parcel, duration_s: float | None) -> None:
+        """Let go of an attempt whose report the bus has; that of a write has to be confirmed."""
+        parcel.sent = None
         self._let_go(held, duration_s)
-        await self._outbox.confirm(report, packed)
+        if self._outbox.expects(parcel.attempt_id):
+            assert self._group is not None
+            task = self._group.create_task(self._outbox.confirm(parcel))
+            self._confirms.add(task)
+            task.add_done_callback(self._confirms.discard)
 
     def _let_go(self, held: Held, duration_s: float | None) -> None:
         self._held.pop(held.order.attempt_id, None)

@@ -1,5 +1,8 @@
 """Reports on their way to their owners: kept until the bus has them, and those of writes until the owner recorded them.
 
+What is ready at the same time for one partition travels in one message, sealed and acknowledged once. Nothing waits for
+company while few messages are under way; while LANE_MESSAGES_MAX are, what becomes ready goes with the next.
+
 The bus may lose what it acknowledged (a wiped server): a read is then dispatched again by its owner, but a write must
 not be. So the report of a write is sent again, with growing pauses, until the feed shows an event that names its
 attempt, at most CONFIRM_S.
@@ -7,6 +10,8 @@ attempt, at most CONFIRM_S.
 
 import asyncio
 import logging
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -16,13 +21,16 @@ from headrace.bus.port import Bus, Subscription
 from headrace.clock import Clock
 from headrace.codec import Raw, encode
 from headrace.errors import UnavailableError
-from headrace.keys import POOL, Keys
+from headrace.keys import POOL, SEAL_BYTES, Keys
 from headrace.messages import ReportAttempt, Told
 from headrace.vocabulary import LOG_RUNS
 from headrace.wire import FeedEvent, WorkOrder
 from headrace.worker.waiting import within
 
-IN_FLIGHT_MAX: Final = 256
+LANE_MESSAGES_MAX: Final = 2
+"""Messages of one pool to one partition that are under way at once."""
+BUNDLE_MAX: Final = 256
+BUNDLE_BYTES_MAX: Final = 256 * 1024
 BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_MAX_S: Final = 5.0
 CONFIRM_FIRST_S: Final = 2.0
@@ -34,15 +42,74 @@ log = logging.getLogger(__name__)
 _feed_decoder = msgspec.json.Decoder(list[FeedEvent])
 
 
+class Parcel(msgspec.Struct):
+    """A report to be sent: `told` is its message without a seal, `sent` is called once the bus has it."""
+
+    pool: str
+    run_id: str
+    attempt_id: str
+    told: bytes
+    bundles: bool
+    sent: Callable[[], None] | None = None
+
+    @property
+    def size(self) -> int:
+        """Give how many bytes its message takes, if it goes alone."""
+        return len(self.told) + SEAL_BYTES + len(POOL) + len(self.pool) + 1
+
+
+class Lane:
+    """What waits for one partition, of one pool."""
+
+    def __init__(self, label: str, partition: int) -> None:
+        self.label = label
+        self.partition = partition
+        self.waiting: deque[Parcel] = deque()
+        self.under_way = 0
+
+    def take(self) -> list[Parcel]:
+        """Take what goes into the next message: one, or several where all of their owners take several."""
+        taken = [self.waiting.popleft()]
+        size = len(taken[0].told)
+        while self.waiting and taken[0].bundles and self.waiting[0].bundles and len(taken) < BUNDLE_MAX:
+            size += len(self.waiting[0].told) + 1
+            if size > BUNDLE_BYTES_MAX:
+                break
+            taken.append(self.waiting.popleft())
+        return taken
+
+
 class Outbox:
-    """Sends reports, many at a time, without holding up the next attempt."""
+    """Sends reports, many at a time, without holding up the next attempt. `run` serves until cancelled."""
 
     def __init__(self, bus: Bus, keys: Keys, clock: Clock) -> None:
         self._bus, self._keys, self._clock = bus, keys, clock
-        self._in_flight = asyncio.Semaphore(IN_FLIGHT_MAX)
+        self._lanes: dict[tuple[str, int], Lane] = {}
+        self._ready: dict[Lane, None] = {}
+        self._stirred = asyncio.Event()
         self._unconfirmed: dict[str, asyncio.Event] = {}
         self._feed: Subscription | None = None
         self._opening = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Send what is put, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._stirred.wait()
+                self._stirred.clear()
+                ready, self._ready = self._ready, {}
+                for lane in ready:
+                    while lane.waiting and lane.under_way < LANE_MESSAGES_MAX:
+                        lane.under_way += 1
+                        group.create_task(self._send(lane, lane.take()))
+
+    def put(self, parcel: Parcel) -> None:
+        """Send a report, with what else is ready."""
+        lane = self._lane(parcel)
+        lane.waiting.append(parcel)
+        if lane.under_way < LANE_MESSAGES_MAX:
+            self._ready[lane] = None
+            self._stirred.set()
 
     async def expect(self, attempt_id: str) -> None:
         """Watch the feed for an attempt that will act on the world, from before it acts."""
@@ -58,26 +125,51 @@ class Outbox:
         """Watch no longer: nothing was performed."""
         self._unconfirmed.pop(attempt_id, None)
 
-    def pack(self, order: WorkOrder, report: ReportAttempt) -> bytes:
-        """Make the message of a report, sealed with the pool's key."""
+    def expects(self, attempt_id: str) -> bool:
+        """Tell whether a report has to be confirmed."""
+        return attempt_id in self._unconfirmed
+
+    def pack(self, order: WorkOrder, report: ReportAttempt) -> Parcel:
+        """Make the message of a report."""
         told = Told(
             stream_id=report.run_id,
             body=Raw(encode(report)),
             workspace=order.workspace,
             traceparent=order.traceparent,
         )
-        return self._keys.pack(POOL + order.pool, encode(told))
+        return Parcel(order.pool, report.run_id, report.attempt_id, encode(told), order.bundles)
 
-    async def deliver(self, report: ReportAttempt, packed: bytes) -> None:
-        """Send a report until the bus has it."""
-        async with self._in_flight:
-            await self._tell(ids.partition_of(report.run_id), packed)
+    async def deliver(self, lane: Lane, parcels: Sequence[Parcel]) -> None:
+        """Send one message until the bus has it."""
+        told = [parcel.told for parcel in parcels]
+        body = told[0] if len(told) == 1 else b"[" + b",".join(told) + b"]"
+        packed = self._keys.pack(lane.label, body)
+        backoff_s = BACKOFF_FIRST_S
+        while True:
+            try:
+                await self._bus.tell(LOG_RUNS, lane.partition, packed)
+            except UnavailableError:
+                await self._clock.sleep(backoff_s)
+                backoff_s = min(BACKOFF_MAX_S, backoff_s * 2)
+            else:
+                return
 
-    async def confirm(self, report: ReportAttempt, packed: bytes) -> None:
+    async def confirm(self, parcel: Parcel) -> None:
         """Send a write's report again until its owner has it on record; nothing for what was not expected."""
-        confirmed = self._unconfirmed.get(report.attempt_id)
-        if confirmed is not None:
-            await self._confirm(report, ids.partition_of(report.run_id), packed, confirmed)
+        confirmed = self._unconfirmed.get(parcel.attempt_id)
+        if confirmed is None:
+            return
+        pause_s, waited_s = CONFIRM_FIRST_S, 0.0
+        try:
+            while not await within(self._clock, confirmed, pause_s):
+                waited_s += pause_s
+                if waited_s >= CONFIRM_S:
+                    log.warning("no event of the write %s within %g s of its report", parcel.attempt_id, waited_s)
+                    return
+                pause_s = min(CONFIRM_MAX_S, pause_s * 2)
+                await self.deliver(self._lane(parcel), [parcel])
+        finally:
+            self._unconfirmed.pop(parcel.attempt_id, None)
 
     async def rest(self) -> None:
         """Close the feed while no write is under way."""
@@ -86,29 +178,22 @@ class Outbox:
                 feed, self._feed = self._feed, None
                 await feed.close()
 
-    async def _tell(self, partition: int, packed: bytes) -> None:
-        backoff_s = BACKOFF_FIRST_S
-        while True:
-            try:
-                await self._bus.tell(LOG_RUNS, partition, packed)
-            except UnavailableError:
-                await self._clock.sleep(backoff_s)
-                backoff_s = min(BACKOFF_MAX_S, backoff_s * 2)
-            else:
-                return
+    def _lane(self, parcel: Parcel) -> Lane:
+        key = (parcel.pool, ids.partition_of(parcel.run_id))
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane(POOL + parcel.pool, key[1])
+        return lane
 
-    async def _confirm(self, report: ReportAttempt, partition: int, packed: bytes, confirmed: asyncio.Event) -> None:
-        pause_s, waited_s = CONFIRM_FIRST_S, 0.0
-        try:
-            while not await within(self._clock, confirmed, pause_s):
-                waited_s += pause_s
-                if waited_s >= CONFIRM_S:
-                    log.warning("no event of the write %s within %g s of its report", report.attempt_id, waited_s)
-                    return
-                pause_s = min(CONFIRM_MAX_S, pause_s * 2)
-                await self._tell(partition, packed)
-        finally:
-            self._unconfirmed.pop(report.attempt_id, None)
+    async def _send(self, lane: Lane, parcels: Sequence[Parcel]) -> None:
+        await self.deliver(lane, parcels)
+        lane.under_way -= 1
+        if lane.waiting:
+            self._ready[lane] = None
+            self._stirred.set()
+        for parcel in parcels:
+            if parcel.sent is not None:
+                parcel.sent()
 
     def _seen(self, data: bytes) -> None:
         """Look through committed events for the attempts that are waited for; most batches hold none."""

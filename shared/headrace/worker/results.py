@@ -13,6 +13,7 @@ from headrace.events.base import ArtifactInfo, BlobRef, ErrorInfo
 from headrace.messages import ReportAttempt
 from headrace.vocabulary import INLINE_BYTES_MAX, PREVIEW_CHARS, AttemptStatus
 from headrace.wire import WorkOrder
+from headrace.worker.adapter import OpenObject
 from headrace.worker.blobs import BlobClient
 from headrace.worker.context import AttemptContext, Kept
 
@@ -56,6 +57,8 @@ def checked_output(model: type[BaseModel], given: Any, tool: str) -> dict[str, A
         message = f"{tool} gave {kind}; a tool gives an object"
         raise ValidationError(message, plugin=tool)
     try:
+        if model is OpenObject and _is_plain(given):
+            return given  # any object will do, and this one is JSON already
         return _as_json(model.model_validate(given))
     except PydanticError as problem:
         problems = _problems(problem)
@@ -124,6 +127,8 @@ def _as_json(result: BaseModel) -> dict[str, Any]:
 
 def _is_plain(value: Any) -> bool:
     """Tell whether a value is made of JSON's own kinds alone; raises ValueError for NaN, which has no form."""
+    if type(value) in codec.HARMLESS:
+        return True
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
     if isinstance(value, list | tuple):

@@ -10,7 +10,8 @@ class Scrubber:
     """Replaces the very secrets that an attempt was given, wherever they turn up."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        self._secrets = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
+        known = {secret for secret in secrets if secret}
+        self._secrets = sorted(known, key=len, reverse=True) if known else []
 
     def __bool__(self) -> bool:
         return bool(self._secrets)

@@ -30,6 +30,7 @@ from headrace.worker.context import AttemptContext
 from headrace.worker.evidence import with_bodies
 from headrace.worker.file_root import FileRoot
 from headrace.worker.holdings import Holdings
+from headrace.worker.limits import Limits
 from headrace.worker.lines import LineSink
 from headrace.worker.registry import Registry, ToolRecord
 from headrace.worker.threads import Threads
@@ -52,11 +53,14 @@ class Secrets(Protocol):
 
 
 class Performance:
-    """One attempt while it is performed: its order, and its context once the tool is about to be called."""
+    """One attempt while it is performed: its order, and its context once the tool is about to be called.
 
-    def __init__(self, order: WorkOrder, started_at: int) -> None:
+    `began_s` is monotonic seconds. `checked` says that the order's arguments were compared with their digest already.
+    """
+
+    def __init__(self, order: WorkOrder, started_at: int, began_s: float, *, checked: bool) -> None:
         self.order = order
-        self.started_at = started_at
+        self.started_at, self.began_s, self.checked = started_at, began_s, checked
         self.context: AttemptContext | None = None
         self.called = False
 
@@ -89,32 +93,36 @@ class ToolRunner:
         self._clock, self._blobs, self._claimer, self._lines = clock, blobs, claimer, lines
         self._root, self._worker, self._secrets = root, worker, secrets
         self._precheck = precheck
+        self._limits = Limits()
 
-    def begin(self, order: WorkOrder) -> Performance:
-        """Take up an attempt."""
-        return Performance(order, self._clock.now_ms())
+    def begin(self, order: WorkOrder, now_ms: int | None = None, *, checked: bool = False) -> Performance:
+        """Take up an attempt; `checked` if its arguments are known to be those of its digest."""
+        started_at = self._clock.now_ms() if now_ms is None else now_ms
+        return Performance(order, started_at, self._clock.monotonic(), checked=checked)
 
     async def run(self, performance: Performance) -> ReportAttempt:
         """Perform an attempt and give its report; raises nothing but CancelledError."""
         order = performance.order
-        started_s = self._clock.monotonic()
         with telemetry.attempt_span(order.tool, order.kind, order.run_id, order.step, order.traceparent) as span:
             report = await self._within_time(performance)
             if report.error is not None:
                 telemetry.span_failed(span, report.error.type)
-        telemetry.attempt_finished(order.tool, report.status, self._clock.monotonic() - started_s)
+        telemetry.attempt_finished(order.tool, report.status, self._clock.monotonic() - performance.began_s)
         return report
 
     async def _within_time(self, performance: Performance) -> ReportAttempt:
         order = performance.order
+        limit = self._limits.begin(min(order.timeout_s, TIMEOUT_S_MAX))
         try:
-            async with asyncio.timeout(min(order.timeout_s, TIMEOUT_S_MAX)) as limit:
+            async with limit:
                 return await self._performed(performance)
         except TimeoutError as problem:
             performance.cancel()
             return self._over_time(performance) if limit.expired() else self.failed(performance, problem)
         except (Exception, SystemExit) as problem:  # noqa: BLE001  (a tool may raise anything: it becomes an envelope)
             return self.failed(performance, problem)
+        finally:
+            self._limits.over(limit)
 
     def ended(self, performance: Performance, reason: str, *, leaving: bool = False) -> ReportAttempt:
         """Give the report of an attempt that was stopped from outside: cancelled, or handed back by a leaving worker."""
@@ -135,7 +143,7 @@ class ToolRunner:
     async def _performed(self, performance: Performance) -> ReportAttempt:
         order = performance.order
         record = self._permitted(order)
-        arguments = await self._arguments(order)
+        arguments = await self._arguments(performance)
         context = await self._context(order, record.tool)
         performance.context = context
         given_input = results.checked_input(record.tool.input, arguments, order.tool)
@@ -143,8 +151,9 @@ class ToolRunner:
             self._precheck(codec.loads(order.precondition), FileRoot(self._root))
         permission = await self._claimer.claim(order) if order.effect in ACTS else None
         output = await self._call(record, performance, context, given_input, permission)
-        found_at = context.found_at or Evidence(source=order.tool, fetched_at=self._clock.now_ms())
-        artifacts = await results.kept_artifacts(context, self._blobs, order.blob_token)
+        finished_at = self._clock.now_ms()
+        found_at = context.found_at or Evidence(source=order.tool, fetched_at=finished_at)
+        artifacts = await results.kept_artifacts(context, self._blobs, order.blob_token) if context.kept else ()
         written, blob = await results.kept_output(output, self._blobs, order.blob_token)
         return results.report(
             order,
@@ -155,7 +164,7 @@ class ToolRunner:
             artifacts=artifacts,
             evidence=found_at,
             started_at=performance.started_at,
-            finished_at=self._clock.now_ms(),
+            finished_at=finished_at if not (artifacts or blob) else self._clock.now_ms(),
         )
 
     def _permitted(self, order: WorkOrder) -> ToolRecord:
@@ -172,7 +181,10 @@ class ToolRunner:
             raise ForbiddenError(message, plugin=order.tool)
         return record
 
-    async def _arguments(self, order: WorkOrder) -> Any:
+    async def _arguments(self, performance: Performance) -> Any:
+        order = performance.order
+        if order.arguments_blob is None and performance.checked:
+            return codec.loads(order.arguments)
         body = bytes(order.arguments)
         if order.arguments_blob is not None:
             body = await self._blobs.get(order.arguments_blob, order.blob_token)
@@ -183,7 +195,7 @@ class ToolRunner:
         return codec.loads(body)
 
     async def _context(self, order: WorkOrder, tool: Tool) -> AttemptContext:
-        connection = codec.loads(order.connection) or {}
+        connection = (codec.loads(order.connection) or {}) if order.connection != codec.NULL else {}
         references = dict(connection.get("secrets") or {})
         if references and self._secrets is None:
             message = "this service resolves no secrets: connections are the integrations service's alone"
@@ -193,10 +205,12 @@ class ToolRunner:
         check = getattr(tool, "check_connection", None)
         if check is not None:
             settings = check(settings, secrets)
-        body = bytes(order.evidence)
-        if order.evidence_blob is not None:
-            body = await self._blobs.get(order.evidence_blob, order.blob_token)
-        evidence = await with_bodies(codec.loads(body) or {}, self._blobs, order.blob_token)
+        evidence: dict[str, Any] = {}
+        if order.evidence_blob is not None or order.evidence != codec.NULL:
+            body = bytes(order.evidence)
+            if order.evidence_blob is not None:
+                body = await self._blobs.get(order.evidence_blob, order.blob_token)
+            evidence = await with_bodies(codec.loads(body) or {}, self._blobs, order.blob_token)
         return AttemptContext(
             order,
             root=self._root,
@@ -218,7 +232,7 @@ class ToolRunner:
     ) -> dict[str, Any]:
         """Call the tool, and keep its record."""
         name = record.manifest.name
-        record.started(self._clock.now_ms())
+        record.started(performance.started_at)
         began_s = self._clock.monotonic()
         error: str | None = f"{name} was stopped"
         counted = True

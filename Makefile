@@ -33,7 +33,7 @@ up: setup ## Start everything and keep it running (Ctrl-C stops it)
 
 JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 test: setup ## The whole test suite
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 SEEDS ?= 2000
 sim: setup ## Simulated installations under seeded faults: make sim SEEDS=2000

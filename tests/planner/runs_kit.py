@@ -20,6 +20,8 @@ START = 1_790_000_000_000
 READ = ToolPin(version="1", digest="sha256:r", effect="read", access="auto", pool="runner", idempotent=True)
 WRITE = ToolPin(version="1", digest="sha256:w", effect="write", access="gated", pool="runner", idempotent=False)
 GATE = ToolPin(version="1", digest="sha256:g", effect="read", access="auto", pool="gates", idempotent=True, kind="gate")
+CHECKS_A_FOLD = 100
+"""Every command is checked; of a long run's reports, one after each hundredth of its history, or the work is squared."""
 PINS = {"read": READ, "write": WRITE, "gate.expression": GATE, "gate.metric_threshold": GATE}
 
 
@@ -71,6 +73,7 @@ class Sim:
         self.last: Sequence[RunEvent] | Rejection = ()
         self.kept: dict[tuple[str, Any], Row] = {}
         self._kept_events = 0
+        self._checked_events = 0
 
     def create(self, inputs: dict[str, Any] | None = None, **more: Any) -> "Sim":
         by = SYSTEM if more.get("parent") else ANN
@@ -91,7 +94,9 @@ class Sim:
                     break
                 made.extend(self._take(more))
             self.last = made
-        self.check()
+        new = len(self.history) - self._checked_events
+        if not isinstance(command, ReportAttempt) or new >= len(self.history) // CHECKS_A_FOLD:
+            self.check()
         return self
 
     def _take(self, events: Sequence[RunEvent]) -> Sequence[RunEvent]:
@@ -115,6 +120,7 @@ class Sim:
 
     def check(self) -> None:
         """What is remembered follows from the events alone, and so do the rows and a snapshot brought back."""
+        self._checked_events = len(self.history)
         again = self.room.initial(self.id, self.workspace)
         for event, at in self.history:
             again = self.room.evolve(again, event, at)

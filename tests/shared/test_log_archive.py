@@ -175,9 +175,7 @@ async def test_an_archive_of_another_log_is_refused(
 @pytest.fixture
 async def another_url(postgres_server: Any) -> AsyncIterator[str]:
     """Give another migrated database."""
-    from headrace.log.migrate import migrate
-    from tests.conftest import fresh_database
+    from tests.conftest import migrated_database
 
-    async for url in fresh_database(postgres_server):
-        await migrate(url)
+    async for url in migrated_database(postgres_server):
         yield url

@@ -25,6 +25,9 @@ HARMLESS: Final = frozenset({str, int, bool, type(None)})
 """What the fast encoder writes as it is, or refuses by itself."""
 LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
+NUL_SHOWN: Final = "\u2400"
+SURROGATE_SHOWN: Final = "\ufffd"
+
 _encoder = msgspec.json.Encoder()
 
 
@@ -40,6 +43,18 @@ def dumps(value: object) -> bytes:
 def encode(struct: msgspec.Struct) -> bytes:
     """Serialise one of our own structs, which hold nothing that JSON cannot say."""
     return _encoder.encode(struct)
+
+
+def storable(text: str) -> str:
+    """Give a text as a database can hold it: NUL becomes U+2400, a lone surrogate U+FFFD."""
+    if "\x00" in text:
+        text = text.replace("\x00", NUL_SHOWN)
+    return text if text.isascii() else LONE_SURROGATE.sub(SURROGATE_SHOWN, text)
+
+
+def written(value: object) -> str:
+    """Serialise a value to JSON text; raises ValidationError as `dumps` does."""
+    return dumps(value).decode()
 
 
 def raw(value: object) -> Raw:

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
+from headrace import codec
 from headrace.codec import Raw
 from headrace.envelope import Message
 from headrace.errors import HeadraceError
@@ -87,6 +88,28 @@ class Row(msgspec.Struct, frozen=True):
 
     table: str
     columns: dict[str, Any]
+
+
+class Laid(msgspec.Struct, frozen=True, gc=False):
+    """A projection row as it is kept, laid out by its room: for the tables that are written with nearly every event.
+
+    `kinds` are the table's columns, in whose order the values are: documents as text, every text storable.
+    """
+
+    table: str
+    values: tuple[Any, ...]
+    kinds: Mapping[str, str]
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Give the values by column, documents decoded."""
+        return {
+            name: codec.loads(value) if kind == "json" and value is not None else value
+            for (name, kind), value in zip(self.kinds.items(), self.values, strict=True)
+        }
+
+
+AnyRow = Row | Laid
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -161,7 +184,7 @@ class Room[State, Command, Kind: Event](Protocol):
         """Tell whether the stream is over: it needs no cache and no wake-up."""
         ...
 
-    def rows(self, state: State, events: Sequence[Kind] | None) -> Iterable[Row]:
+    def rows(self, state: State, events: Sequence[Kind] | None) -> Iterable[AnyRow]:
         """Give the projection rows that `events` changed, or all of the stream's when None (a rebuild).
 
         Rows follow from the state alone, so that live and rebuilt are equal byte for byte.

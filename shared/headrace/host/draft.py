@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from headrace import codec
-from headrace.decider import Effect, Row
+from headrace.decider import AnyRow, Effect
 from headrace.errors import HeadraceError
 from headrace.events.base import ErrorInfo, Event
 from headrace.host.items import Item, Origin
@@ -56,7 +56,7 @@ class Part:
 
     held: Held
     events: list[NewEvent] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
+    rows: list[AnyRow] = field(default_factory=list)
     answers: list[KeptAnswer] = field(default_factory=list)
     blobs: dict[str, bytes] = field(default_factory=dict)
     items: list[Item] = field(default_factory=list)

@@ -1,12 +1,27 @@
 """How long runs and steps took, counted once their ends are committed: from the events and the rows made of them."""
 
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Any
+
 from headrace import telemetry
 from headrace.events.runs import RunCancelled, RunFailed, RunSucceeded, StepFailed, StepSucceeded
 from headrace.host.draft import Part
+from headrace.log.rows import values
+from headrace.log.tables import TABLES
 from headrace.vocabulary import LOG_RUNS, STEP_FINAL
 
 RUN_ENDS = (RunSucceeded, RunFailed, RunCancelled)
 STEP_ENDS = (StepSucceeded, StepFailed)
+
+
+def _columns(table: str, *names: str) -> Callable[[tuple[Any, ...]], Any]:
+    places = list(TABLES[table].columns)
+    return itemgetter(*(places.index(name) for name in names))
+
+
+_run_of = _columns("runs", "id", "status", "created_at", "started_at", "finished_at")
+_step_of = _columns("steps", "run_id", "step", "kind", "status", "started_at", "finished_at")
 
 
 def measure(part: Part) -> None:
@@ -24,22 +39,23 @@ def measure(part: Part) -> None:
     if not over and not ends:
         return
     for row in part.rows:
-        columns = row.columns
-        if row.table == "runs" and columns["id"] in over:
-            began = columns["started_at"] or columns["created_at"]
-            telemetry.run_finished(columns["status"], max(columns["finished_at"] - began, 0) / 1000)
-        elif row.table == "steps" and (columns["run_id"], columns["step"]) in ends:
-            _step(columns["kind"], columns["status"], columns, ends[columns["run_id"], columns["step"]])
+        if row.table == "runs":
+            name, status, created, began, finished = _run_of(values(row))
+            if name in over:
+                telemetry.run_finished(status, max(finished - (began or created), 0) / 1000)
+        elif row.table == "steps":
+            run_id, step, kind, status, began, finished = _step_of(values(row))
+            if (run_id, step) in ends:
+                _step(kind, status, began, finished, ends[run_id, step])
 
 
-def _step(kind: str, status: str, columns: dict[str, object], event: StepSucceeded | StepFailed) -> None:
+def _step(kind: str, status: str, began: int | None, ended: int | None, event: StepSucceeded | StepFailed) -> None:
     """Count a step, or the last round of a loop's; a map whose items are not all over has not ended."""
     if event.index is not None and status not in STEP_FINAL:
         return
     if event.index is None and status not in STEP_FINAL:
         status = event.status if isinstance(event, StepFailed) else "succeeded"  # the next round has begun
-    began, ended = columns["started_at"], columns["finished_at"]
     if event.index is None and event.started_at is not None and event.finished_at is not None:
         began, ended = event.started_at, event.finished_at
-    took_ms = ended - began if isinstance(began, int) and isinstance(ended, int) else 0
+    took_ms = ended - began if began is not None and ended is not None else 0
     telemetry.step_finished(kind, status, max(took_ms, 0) / 1000)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
-from headrace.decider import Library, MissingError, Room, Row
+from headrace.decider import AnyRow, Library, MissingError, Room
 from headrace.errors import NotFoundError
 from headrace.events import registry
 from headrace.log.port import BlobStore, History
@@ -47,7 +47,7 @@ class Folder:
             state = await self.done(partial(room.evolve, state, registry.read(recorded), recorded.at))
         return state
 
-    async def rows(self, room: AnyRoom, state: Any) -> list[Row]:
+    async def rows(self, room: AnyRoom, state: Any) -> list[AnyRow]:
         """Give all projection rows of a state; raises NotFoundError for a blob that is gone."""
         return await self.done(lambda: list(room.rows(state, None)))
 

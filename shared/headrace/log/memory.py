@@ -369,6 +369,7 @@ class MemoryLog(MemoryBodies):
             versions[event.stream_id] = event.version
         for digest, body in batch.blobs.items():
             check_digest(digest, body)
+        projection.check_laid(batch.rows)
 
     def _commit(self, batch: Batch, tables: dict[str, dict[tuple[Any, ...], projection.Values]]) -> None:
         part = self._parts[batch.log, batch.partition]

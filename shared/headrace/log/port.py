@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from headrace.decider import Row
+from headrace.decider import AnyRow
 from headrace.errors import HeadraceError
 from headrace.wire import Line
 
@@ -65,7 +65,7 @@ class Batch(msgspec.Struct, kw_only=True):
     epoch: int
     expected_position: int
     events: list[NewEvent] = []
-    rows: list[Row] = []
+    rows: list[AnyRow] = []
     answers: list[KeptAnswer] = []
     blobs: dict[str, bytes] = {}
 

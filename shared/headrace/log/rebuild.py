@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import msgspec
 
 from headrace import ids
-from headrace.decider import Row
+from headrace.decider import AnyRow
 from headrace.errors import StaleOwnerError, ValidationError
 from headrace.log import rows as projection
 from headrace.log.folding import NO_FINGERPRINT, AnyRoom, Folder, MakeRooms, installed_rooms
@@ -105,7 +105,7 @@ async def _streams(
         await log.seize(REBUILDER, room.log, tenure.partition, room.format, lease_s=LEASE_S)
         chunk = streams[start : start + STREAMS_A_STEP]
         histories = await log.histories(room.log, NO_FINGERPRINT, chunk)
-        rows: list[Row] = []
+        rows: list[AnyRow] = []
         for stream_id in chunk:
             state = await folder.state(room, stream_id, histories[stream_id])
             rows += await folder.rows(room, state)
@@ -115,13 +115,15 @@ async def _streams(
             progress(room.log, tenure.partition, start + len(chunk), len(streams))
 
 
-async def _mend(log: Rebuildable, tenure: Tenure, streams: Sequence[str], rows: Sequence[Row], report: Report) -> None:
+async def _mend(
+    log: Rebuildable, tenure: Tenure, streams: Sequence[str], rows: Sequence[AnyRow], report: Report
+) -> None:
     """Hold what stands for streams against what should stand, and put the difference right."""
-    wanted: dict[str, dict[projection.Values, tuple[Row, projection.Values]]] = {}
+    wanted: dict[str, dict[projection.Values, tuple[AnyRow, projection.Values]]] = {}
     for row in rows:
         whole = projection.values(row)
         wanted.setdefault(row.table, {})[projection.key_of(row.table, whole)] = (row, whole)
-    wrong: list[Row] = []
+    wrong: list[AnyRow] = []
     for table in (name for name, one in TABLES.items() if one.log == tenure.log):
         standing = {projection.key_of(table, whole): whole for whole in await log.standing(table, streams)}
         should = wanted.get(table, {})
@@ -148,9 +150,9 @@ async def _mend(log: Rebuildable, tenure: Tenure, streams: Sequence[str], rows: 
 
 def _differing(
     table: str,
-    should: Mapping[projection.Values, tuple[Row, projection.Values]],
+    should: Mapping[projection.Values, tuple[AnyRow, projection.Values]],
     standing: Mapping[projection.Values, projection.Values],
-) -> Iterator[tuple[str, Row]]:
+) -> Iterator[tuple[str, AnyRow]]:
     for key, (row, whole) in should.items():
         found = standing.get(key)
         if found is None:

@@ -5,30 +5,22 @@ hold in a text (NUL, a lone surrogate) stays there as its escape. In text column
 surrogate U+FFFD: a projection is for reading, and the event keeps the bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from headrace import codec
-from headrace.codec import LONE_SURROGATE, Raw
-from headrace.decider import Row
+from headrace.codec import Raw
+from headrace.decider import AnyRow, Laid, Row
 from headrace.errors import ValidationError
 from headrace.log.port import DataError
 from headrace.log.tables import OF_A_RUN, TABLES, Table
 
-NUL_SHOWN: Final = "\u2400"
-SURROGATE_SHOWN: Final = "\ufffd"
+storable: Final = codec.storable
 INT_MAX: Final = {"int": 2**31 - 1, "bigint": 2**63 - 1}
 Values = tuple[Any, ...]
 KEY_PLACES: Final = {
     name: tuple(list(table.columns).index(column) for column in table.key) for name, table in TABLES.items()
 }
-
-
-def storable(text: str) -> str:
-    """Give a text as a database can hold it."""
-    if "\x00" in text:
-        text = text.replace("\x00", NUL_SHOWN)
-    return text if text.isascii() else LONE_SURROGATE.sub(SURROGATE_SHOWN, text)
 
 
 def table_of(name: str) -> Table:
@@ -40,8 +32,11 @@ def table_of(name: str) -> Table:
     return table
 
 
-def values(row: Row) -> Values:
+def values(row: AnyRow) -> Values:
     """Give a row's values in the order of its table's columns; raises DataError for what does not fit."""
+    if type(row) is Laid:
+        return row.values
+    assert isinstance(row, Row), "there is no third kind"
     table = TABLES.get(row.table)
     if table is None or not row.columns.keys() <= table.columns.keys():
         unknown = sorted(row.columns.keys() - table.columns.keys()) if table else "the table itself"
@@ -76,13 +71,32 @@ def shown(name: str, whole: Values) -> dict[str, Any]:
     }
 
 
-def newest(rows: list[Row]) -> dict[str, dict[tuple[Any, ...], Values]]:
+def newest(rows: Iterable[AnyRow]) -> dict[str, dict[tuple[Any, ...], Values]]:
     """Sort rows by table and key; of two with one key the later stands."""
     tables: dict[str, dict[tuple[Any, ...], Values]] = {}
     for row in rows:
         whole = values(row)
         tables.setdefault(row.table, {})[key_of(row.table, whole)] = whole
     return tables
+
+
+def check_laid(rows: Iterable[AnyRow]) -> None:
+    """Hold rows to what their rooms promised of them, as a database would; raises DataError."""
+    for row in rows:
+        if isinstance(row, Laid):
+            _check_laid(row)
+
+
+def _check_laid(row: Laid) -> None:
+    if len(row.values) != len(TABLES[row.table].columns) or None in key_of(row.table, row.values):
+        message = f"row of {row.table!r} is not laid out as its table: {row.values}"
+        raise DataError(message)
+    for (name, kind), value in zip(TABLES[row.table].columns.items(), row.values, strict=True):
+        if kind == "json" and value is not None:
+            codec.loads(value)
+        elif _value(row.table, name, kind, value) != value:
+            message = f"{row.table}.{name} is not storable: {value!r}"
+            raise DataError(message)
 
 
 def stream_column(name: str) -> str:

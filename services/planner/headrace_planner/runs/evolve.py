@@ -66,7 +66,7 @@ def evolve(run: Run, event: RunEvent, at: int, graph: Graph | None = None) -> Ru
 
     `run.opened` and `run.stopped` then tell which instances this very event opened or stopped.
     """
-    run.at = at
+    run.at, run.settled = at, False
     run.opened.clear()
     run.stopped.clear()
     _apply(run, event, at, graph)
@@ -74,6 +74,7 @@ def evolve(run: Run, event: RunEvent, at: int, graph: Graph | None = None) -> Ru
     run.data.version += 1
     watches.listen(run, event, at)
     _account(run, at)
+    run.settle()
     return run
 
 

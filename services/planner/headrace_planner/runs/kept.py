@@ -1,4 +1,4 @@
-"""What a run keeps of what lies outside it: signals, events, children, permits, approvals, what must be undone (pure)."""
+"""What a run keeps beside its steps: signals, children, permits, approvals, failed tries, what must be undone (pure)."""
 
 import msgspec
 
@@ -112,3 +112,18 @@ class Undo(msgspec.Struct, omit_defaults=True):
     why: str = ""
     going: bool = False
     item: Done | None = None
+
+
+class Tried(msgspec.Struct, omit_defaults=True):
+    """A failed attempt as people read it; `next_at` is when the next one was to begin, if there was to be one."""
+
+    number: int
+    status: str
+    error: ErrorInfo
+    index: int | None = None
+    iteration: int = 0
+    attempt_id: str | None = None
+    worker: str | None = None
+    started_at: int | None = None
+    finished_at: int | None = None
+    next_at: int | None = None

@@ -6,7 +6,8 @@ from headrace.events.runs import AttemptFailed, StepFailed, StepRetried, StepSuc
 from headrace.vocabulary import ATTEMPTS_KEPT_MAX, AttemptStatus, StepStatus
 from headrace_planner.runs import undo, waits
 from headrace_planner.runs.instances import close, cut, end, open_instance, open_next_item
-from headrace_planner.runs.state import Instance, Run, Tried, Try
+from headrace_planner.runs.kept import Tried
+from headrace_planner.runs.state import Instance, Run, Try
 from headrace_planner.runs.times import will_retry
 
 

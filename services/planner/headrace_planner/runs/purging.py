@@ -8,7 +8,7 @@ from headrace.events.runs import RunEvent
 from headrace.events.steering import RunPurged
 from headrace.policy import may
 from headrace.steering import PurgeRun
-from headrace_planner.runs.rows import busy
+from headrace_planner.runs.run_row import busy
 from headrace_planner.runs.state import Run
 
 

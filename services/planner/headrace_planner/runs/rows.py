@@ -4,59 +4,45 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
-import msgspec
-
 from headrace import codec, ids
-from headrace.codec import NULL
-from headrace.decider import Row
-from headrace.events.runs import (
-    ApprovalResolved,
-    CancelRequested,
-    RunCancelled,
-    RunEvent,
-    RunFailed,
-    RunQueued,
-    RunStarted,
-    RunSucceeded,
-)
-from headrace.events.steering import CompensationStarted, PermitGranted, RunResumed
-from headrace.vocabulary import (
-    INLINE_BYTES_MAX,
-    PREVIEW_CHARS,
-    RunStatus,
-    StepStatus,
-    WaitingFor,
-)
-from headrace_planner.runs import children, parents, permits, settling, waits, watches
-from headrace_planner.runs.asks import unheard
-from headrace_planner.runs.state import Run, StepState, Tried
-from headrace_planner.runs.times import wake_at
+from headrace.codec import NULL, storable
+from headrace.decider import AnyRow, Laid, Row
+from headrace.events.runs import RunEvent, RunQueued
+from headrace.log.tables import TABLES
+from headrace.vocabulary import INLINE_BYTES_MAX, PREVIEW_CHARS, StepStatus
+from headrace_planner.runs import waits
+from headrace_planner.runs.kept import Tried
+from headrace_planner.runs.run_row import run_row
+from headrace_planner.runs.state import Run, StepState
 
-INPUTS_SHOWN_BYTES_MAX: Final = 4_096
-OPEN_SHOWN_MAX: Final = 20
 FAILED_ITEMS_SHOWN_MAX: Final = 20
-ENDS: Final = (RunSucceeded, RunFailed, RunCancelled)
-WIDE: Final = (RunQueued, RunStarted, CancelRequested, RunResumed, CompensationStarted, *ENDS)
-"""Events that may open or stop steps which they do not name."""
+STEP_KINDS: Final = TABLES["steps"].columns
+BEGIN: Final = '{"evidence":null,"arguments_digest":'
+END: Final = ',"approval_id":null,"due_at":null,"reason":null,"error_details":null,"failed_items":{}}'
+"""The `detail` of a step of which there is nothing to say but the digest of its arguments."""
 
 
-def rows(run: Run, events: Sequence[RunEvent] | None) -> Iterator[Row]:
-    """Give the rows that events changed, or all of the run's; a purged run has none."""
+def rows(run: Run, events: Sequence[RunEvent] | None) -> Iterator[AnyRow]:
+    """Give the rows that the last events changed, or all of the run's; a purged run has none."""
     if not run.exists or run.data.purged:
         return
-    yield Row("runs", _run(run))
-    if events is None or any(isinstance(event, RunQueued) for event in events):
+    yield run_row(run)
+    if run.queued.parent and (events is None or any(isinstance(event, RunQueued) for event in events)):
         yield from _lineage(run)
-    changed = _changed(run, events)
-    yield from waits.rows(run, events, changed)
+    changed = run.changed(len(events)) if events is not None else _all(run)
+    if run.graph.waits:
+        yield from waits.rows(run, events, changed)
     for step_id in changed:
-        known = run.data.steps.get(step_id)
-        if known is None or _untouched(run, step_id, known):
+        known = run.data.steps[step_id]
+        if _untouched(run, step_id, known):
             continue
-        yield Row("steps", _step(run, step_id, known))
-        first = 0 if events is None else len(known.artifacts) - _added(step_id, events)
-        for number, (index, attempt_id, at, _) in enumerate(known.artifacts[first:], first):
-            yield Row("artifacts", _artifact(run, step_id, known, number, index, attempt_id, at))
+        yield Laid("steps", _step(run, step_id, known), STEP_KINDS)
+        if known.artifacts:
+            yield from _artifacts(run, step_id, known, 0 if events is None else _first(step_id, known, events))
+
+
+def _all(run: Run) -> list[str]:
+    return [step_id for step_id in run.graph.index if step_id in run.data.steps]
 
 
 def _untouched(run: Run, step_id: str, known: StepState) -> bool:
@@ -65,83 +51,15 @@ def _untouched(run: Run, step_id: str, known: StepState) -> bool:
     return known.status == StepStatus.PENDING and known.approval_id is None and not again
 
 
-def _changed(run: Run, events: Sequence[RunEvent] | None) -> list[str]:
-    """Name the steps whose rows may be others now: those of the events, and those that their end may have opened."""
-    if events is None or any(_wide(event) for event in events):
-        return [step for step in run.graph.index if step in run.data.steps]
-    named = dict.fromkeys(step for event in events if (step := getattr(event, "step", None)))
-    if any(isinstance(event, PermitGranted) for event in events):
-        if run.queued.reused:
-            return [step for step in run.graph.index if step in run.data.steps]  # what begins need not be a root
-        named |= dict.fromkeys([*run.graph.roots, *run.graph.limitable])
-    if run.data.undo is not None:
-        named |= dict.fromkeys(step for step, _ in run.going())  # what is undone next is named by no event
-    near = (other for step in named for other in (step, *run.graph.inside.get(step, ()), *run.graph.successors[step]))
-    return list(dict.fromkeys(near))
+def _first(step_id: str, known: StepState, events: Sequence[RunEvent]) -> int:
+    """Give the number of the first artifact that events brought a step: they are its last, the only ones without a row."""
+    mine = (event for event in events if getattr(event, "step", None) == step_id)
+    return len(known.artifacts) - sum(len(getattr(event, "artifacts", ())) for event in mine)
 
 
-def _wide(event: RunEvent) -> bool:
-    return isinstance(event, WIDE) or (isinstance(event, ApprovalResolved) and not event.step)
-
-
-def _added(step_id: str, events: Sequence[RunEvent]) -> int:
-    """Count the artifacts that events brought a step: they are its last ones, and the only ones without a row."""
-    return sum(len(getattr(event, "artifacts", ())) for event in events if getattr(event, "step", None) == step_id)
-
-
-def _run(run: Run) -> dict[str, Any]:
-    data, queued = run.data, run.queued
-    waiting = list(_waits(run))
-    return {
-        "id": data.id,
-        "workspace": data.workspace,
-        "partition": ids.partition_of(data.id),
-        "version": data.version,
-        "kind": queued.kind,
-        "name": run.graph.plan.name,
-        "workflow": queued.workflow,
-        "workflow_version": queued.workflow_version,
-        "plan_digest": queued.plan_digest,
-        "inputs_digest": queued.inputs_digest,
-        "status": str(data.status),
-        "waiting_for": waiting[0]["for"] if waiting and data.status == RunStatus.WAITING else None,
-        "error_type": data.error.type if data.error else None,
-        "error_message": data.error.message if data.error else None,
-        "attempt": queued.attempt,
-        "retry_of": queued.retry_of,
-        "requester_id": queued.requester.id,
-        "requester_name": queued.requester.name,
-        "subject": queued.subject,
-        "stage": queued.stage,
-        "labels": queued.labels,
-        "cancel_requested": data.cancel is not None and not run.final,
-        "workers_active": queued.workers_active,
-        "created_at": data.created_at,
-        "started_at": data.started_at,
-        "finished_at": data.finished_at,
-        "steps_total": len(run.graph.plan.steps),
-        "steps_done": data.steps_done,
-        "detail": {
-            "inputs": codec.loads(queued.inputs) if len(bytes(queued.inputs)) <= INPUTS_SHOWN_BYTES_MAX else None,
-            "trigger": codec.loads(queued.trigger) if len(bytes(queued.trigger)) <= INPUTS_SHOWN_BYTES_MAX else None,
-            "outputs": codec.loads(data.outputs) if len(bytes(data.outputs)) <= INLINE_BYTES_MAX else None,
-            "error": None
-            if data.error is None
-            else {
-                "type": data.error.type,
-                "message": data.error.message,
-                "details": data.error.details,
-                "plugin": data.error.plugin,
-            },
-            "waiting": waiting,
-            "open": [run.label(instance) for instance in run.under_way()[:OPEN_SHOWN_MAX]],
-            **({"rerun_from": queued.rerun_from} if queued.rerun_from else {}),
-            **({"parent": msgspec.to_builtins(queued.parent)} if queued.parent else {}),
-            "connections": sorted(codec.loads(queued.connections) or {}),
-        },
-        "wake_at": wake_at(run),
-        "busy": busy(run),
-    }
+def _artifacts(run: Run, step_id: str, known: StepState, first: int) -> Iterator[Row]:
+    for number, (index, attempt_id, at, _) in enumerate(known.artifacts[first:], first):
+        yield Row("artifacts", _artifact(run, step_id, known, number, index, attempt_id, at))
 
 
 def _lineage(run: Run) -> Iterator[Row]:
@@ -162,86 +80,6 @@ def _lineage(run: Run) -> Iterator[Row]:
         yield Row("children", columns)
 
 
-def busy(run: Run) -> bool:
-    """Tell whether a new owner has something to look after: attempts, or what others have not confirmed."""
-    told = any(True for _ in unheard(run)) or bool(permits.unheard(run)) or parents.unheard(run)
-    told = told or any(True for _ in children.unheard(run)) or any(True for _ in watches.unheard(run))
-    return told or (not run.final and run.data.active > 0)
-
-
-def _waits(run: Run) -> Iterator[dict[str, Any]]:
-    """Give what the run waits for, the most telling first."""
-    if run.final:
-        return
-    if not run.data.begun:
-        yield {
-            "step": None,
-            "for": str(WaitingFor.START),
-            "until": None,
-            "approval_id": None,
-            "message": "a person's start",
-        }
-    if run.data.paused is not None:
-        message = f"paused by {run.data.paused.by.name}"
-        yield {"step": None, "for": str(WaitingFor.RESUME), "until": None, "approval_id": None, "message": message}
-    for ask in run.asked():
-        message = f"{ask.quorum} of {' or '.join(ask.roles)}"
-        yield {
-            "step": ask.step or None,
-            "for": str(WaitingFor.APPROVAL),
-            "until": ask.expires_at,
-            "approval_id": ask.approval_id,
-            "message": message,
-        }
-    yield from _unknown_outcomes(run)
-    yield from permits.waits(run)
-    yield from waits.shown(run)
-    yield from children.waits(run)
-    for step_id, known in run.going():
-        if known.due_at is not None:
-            yield {
-                "step": step_id,
-                "for": str(WaitingFor.TIMER),
-                "until": known.due_at,
-                "approval_id": None,
-                "message": "a timer",
-            }
-        if known.open is not None and known.open.retry_at is not None:
-            message = f"attempt {known.open.attempt}"
-            yield {
-                "step": step_id,
-                "for": str(WaitingFor.RETRY),
-                "until": known.open.retry_at,
-                "approval_id": None,
-                "message": message,
-            }
-        elif known.map is not None and run.data.active == 0:
-            again = [trial.retry_at for trial in known.map.open.values() if trial.retry_at is not None]
-            if again:
-                yield {
-                    "step": step_id,
-                    "for": str(WaitingFor.RETRY),
-                    "until": min(again),
-                    "approval_id": None,
-                    "message": f"{len(again)} items",
-                }
-
-
-def _unknown_outcomes(run: Run) -> Iterator[dict[str, Any]]:
-    """Give the writes of which a person must say what happened, with all that is known of them."""
-    waiting = (trial for instance in run.under_way() if (trial := run.trial(instance)) and trial.unknown)
-    for trial in islice(waiting, OPEN_SHOWN_MAX):
-        assert trial.unknown is not None, "that was just asked"
-        yield {
-            "step": trial.unknown.step,
-            "for": str(WaitingFor.INPUT),
-            "until": None,
-            "approval_id": None,
-            "message": settling.question(run, trial.unknown),
-            "evidence": settling.evidence(run, trial.unknown),
-        }
-
-
 def _tried(each: Tried) -> dict[str, Any]:
     return {
         "number": each.number,
@@ -257,37 +95,40 @@ def _tried(each: Tried) -> dict[str, Any]:
     }
 
 
-def _step(run: Run, step_id: str, known: StepState) -> dict[str, Any]:
+def _step(run: Run, step_id: str, known: StepState) -> tuple[Any, ...]:
     output, size = _shown_output(known)
-    state = known.map
-    return {
-        "run_id": run.data.id,
-        "step": step_id,
-        "workspace": run.data.workspace,
-        "ordinal": run.graph.order[step_id],
-        "kind": run.graph.index[step_id].kind,
-        "status": str(known.status),
-        "attempt": known.attempt or (known.open.attempt if known.open else 1),
-        "attempt_id": known.attempt_id,
-        "worker": known.worker,
-        "started_at": known.started_at,
-        "finished_at": known.finished_at,
-        "items_total": state.count if state else None,
-        "items_done": state.done if state else None,
-        "items_failed": len(state.failed) if state else None,
-        "error_type": known.error.type if known.error else None,
-        "error_message": known.error.message if known.error else None,
-        "output": output,
-        "blob": known.blob.digest if known.blob else None,
-        "output_bytes": size,
-        "detail": _step_detail(known),
-    }
+    state, error = known.map, known.error
+    return (
+        run.data.id,
+        storable(step_id),
+        storable(run.data.workspace),
+        run.graph.order[step_id],
+        run.graph.index[step_id].kind,
+        str(known.status),
+        known.attempt or (known.open.attempt if known.open else 1),
+        known.attempt_id,
+        None if known.worker is None else storable(known.worker),
+        known.started_at,
+        known.finished_at,
+        state.count if state else None,
+        state.done if state else None,
+        len(state.failed) if state else None,
+        storable(error.type) if error else None,
+        storable(error.message) if error else None,
+        output,
+        known.blob.digest if known.blob else None,
+        size,
+        _step_detail(known),
+    )
 
 
-def _step_detail(known: StepState) -> dict[str, Any]:
+def _step_detail(known: StepState) -> str:
+    unusual = known.evidence or known.approval_id or known.reason or known.error or known.tried or known.reused_from
+    if not unusual and known.due_at is None and known.map is None:
+        return BEGIN + codec.written(known.arguments_digest) + END
     evidence = known.evidence
     failed = known.map.failed if known.map else {}
-    return {
+    detail = {
         "evidence": None
         if evidence is None
         else {
@@ -305,26 +146,23 @@ def _step_detail(known: StepState) -> dict[str, Any]:
         **({"reused_from": known.reused_from} if known.reused_from else {}),
         "failed_items": {str(index): error.message for index, error in islice(failed.items(), FAILED_ITEMS_SHOWN_MAX)},
     }
+    return codec.written(detail)
 
 
-def _shown_output(known: StepState) -> tuple[Any, int | None]:
-    """Give the output, or a preview marked as such, and its size in bytes; a map's only when it is over."""
-    if known.blob is not None:
-        return {
-            "preview": known.blob.preview,
-            "truncated": True,
-            "size_bytes": known.blob.size_bytes,
-        }, known.blob.size_bytes
-    if known.map is not None:
-        return _map_output(known)
-    size = len(bytes(known.output))
-    if size > INLINE_BYTES_MAX:
-        return {
-            "preview": bytes(known.output)[:PREVIEW_CHARS].decode("utf-8", "replace"),
-            "truncated": True,
-            "size_bytes": size,
-        }, size
-    return codec.loads(known.output), None if known.output == NULL else size
+def _shown_output(known: StepState) -> tuple[str | None, int | None]:
+    """Give the output as text, or a preview marked as such, and its size in bytes; a map's only when it is over."""
+    if known.map is not None and known.blob is None:
+        output, size = _map_output(known)
+        return None if output is None else codec.written(output), size
+    if known.blob is None and known.output == NULL:
+        return None, None
+    body = bytes(known.output)
+    size = known.blob.size_bytes if known.blob is not None else len(body)
+    if known.blob is not None or size > INLINE_BYTES_MAX:
+        preview = known.blob.preview if known.blob is not None else body[:PREVIEW_CHARS].decode("utf-8", "replace")
+        return codec.written({"preview": preview, "truncated": True, "size_bytes": size}), size
+    codec.loads(body)  # what a worker sent stands only if it can be read
+    return body.decode(), size
 
 
 def _map_output(known: StepState) -> tuple[Any, int | None]:

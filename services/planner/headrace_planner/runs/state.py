@@ -4,6 +4,7 @@ The scratch-pad holds only what follows from data and plan (decoded outputs, ord
 never meaning.
 """
 
+from itertools import takewhile
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from headrace.events.runs import CancelRequested, RunQueued
 from headrace.events.steering import OutcomeLost, OutcomeSettled, RunPaused
 from headrace.vocabulary import LOG_PARTITIONS, LOG_RUNS, RUN_FINAL, STEP_FINAL, ApprovalStatus, RunStatus, StepStatus
 from headrace_planner.runs.graph import Graph
-from headrace_planner.runs.kept import Ask, Child, Done, Permit, Signal, Undo, Wait, Watch
+from headrace_planner.runs.kept import Ask, Child, Done, Permit, Signal, Tried, Undo, Wait, Watch
 
 Instance = tuple[str, int | None]
 """A step, or one item of a map."""
@@ -48,21 +49,6 @@ class Try(msgspec.Struct, omit_defaults=True):
         """Tell whether the attempt is not with the workers: a child run has it, or it waits for something else."""
         waits = self.retry_at is not None or self.unknown is not None or self.limited is not None
         return waits or self.child is not None
-
-
-class Tried(msgspec.Struct, omit_defaults=True):
-    """A failed attempt as people read it; `next_at` is when the next one was to begin, if there was to be one."""
-
-    number: int
-    status: str
-    error: ErrorInfo
-    index: int | None = None
-    iteration: int = 0
-    attempt_id: str | None = None
-    worker: str | None = None
-    started_at: int | None = None
-    finished_at: int | None = None
-    next_at: int | None = None
 
 
 class MapState(msgspec.Struct, omit_defaults=True):
@@ -183,8 +169,10 @@ class Run:
     __slots__ = (
         "_going",
         "_graph",
+        "_listed",
         "_pending",
         "_places",
+        "_touched",
         "at",
         "checked",
         "data",
@@ -193,6 +181,8 @@ class Run:
         "orders",
         "quotas",
         "retries",
+        "settled",
+        "shown",
         "stopped",
         "unchecked",
         "undone",
@@ -204,6 +194,12 @@ class Run:
         self._places = {step_id: place for place, step_id in enumerate(data.steps)}
         self._going = set(data.steps)
         self._pending = dict.fromkeys(data.asks)
+        self._touched: dict[str, int] = {}
+        self._listed: list[tuple[str, StepState]] | None = None
+        self.settled = True
+        """False while an event is being folded in: what is under way is looked up anew each time."""
+        self.shown: Any = None
+        """What of the run's row never changes, laid out once."""
         self.opened: list[Instance] = []
         self.stopped: list[tuple[Instance, int]] = []
         self.unchecked: list[Instance] = []
@@ -250,6 +246,13 @@ class Run:
         return not self.asked()
 
     @property
+    def alone(self) -> bool:
+        """Tell whether the run has to do with its workers alone: with no people, keys, children or other runs."""
+        data = self.data
+        others = data.asks or data.permits or data.children or data.watches or data.limited or data.signals
+        return not (others or self.queued.parent or self.graph.waits or self.graph.plan.concurrency)
+
+    @property
     def halted(self) -> bool:
         """Tell whether nothing new may begin: the run is over, failing, being undone, or asked to cancel."""
         data = self.data
@@ -281,7 +284,18 @@ class Run:
             known = self.data.steps[step_id] = StepState()
             self._places[step_id] = len(self._places)
         self._going.add(step_id)
+        self._touched.pop(step_id, None)
+        self._touched[step_id] = self.data.version
         return known
+
+    def settle(self) -> None:
+        """Note that an event is folded in: until the next one nothing changes."""
+        self.settled, self._listed = True, None
+
+    def changed(self, count: int) -> list[str]:
+        """Name the steps that the last `count` events changed, those changed last first."""
+        before = self.data.version - count
+        return list(takewhile(lambda step_id: self._touched[step_id] >= before, reversed(self._touched)))
 
     def ask(self, ask: Ask) -> None:
         """Keep a question: for `evolve` alone."""
@@ -300,9 +314,12 @@ class Run:
 
         So that a long run costs no more than a short one, a step is looked at again only after it was changed.
         """
+        if self._listed is not None and self.settled:
+            return self._listed
         steps = self.data.steps
-        self._going -= {step_id for step_id in self._going if steps[step_id].settled_down}
-        return [(step_id, steps[step_id]) for step_id in sorted(self._going, key=self._places.__getitem__)]
+        self._going = {step_id for step_id in self._going if not steps[step_id].settled_down}
+        self._listed = [(step_id, steps[step_id]) for step_id in sorted(self._going, key=self._places.__getitem__)]
+        return self._listed
 
     def status_of(self, step_id: str) -> StepStatus:
         """Give a step's status without making a state for it."""

@@ -64,9 +64,17 @@ def wake_after(run: Run, now: int) -> int | None:
 
 def _times(run: Run) -> Iterator[int]:
     """Give when each thing is due; of retries the earliest only, which a heap keeps, since a map may have many."""
-    data = run.data
     if not run.exists:
         return
+    if not run.alone:
+        yield from _told_again(run)
+    if not run.final:
+        yield from _own(run)
+
+
+def _told_again(run: Run) -> Iterator[int]:
+    """Give when others are told again what they have not confirmed."""
+    data = run.data
     again = int(TELL_REPEAT_S * 1000)
     for child in children.unheard(run):
         yield child.asked_at + again
@@ -76,10 +84,13 @@ def _times(run: Run) -> Iterator[int]:
         yield (data.finished_at or data.created_at) + again
     for ask in unheard(run):
         yield (data.finished_at or data.created_at if run.final else ask.asked_at) + again
-    if run.final:
-        return
     for _, permit in permits.unheard(run):
         yield permit.asked_at + again
+
+
+def _own(run: Run) -> Iterator[int]:
+    """Give when something of the run itself is due, which is not over."""
+    data = run.data
     if data.undo is not None:
         if not data.undo.going and data.active:
             yield data.undo.at + int(CANCEL_GRACE_S * 1000)

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 from headrace import ids
 from headrace.clock import Clock
-from headrace.decider import Row
+from headrace.decider import AnyRow, Laid
 from headrace.errors import HeadraceError, UnavailableError
 from headrace.log import rows as projection
 from headrace.log.memory import MemoryLog
@@ -35,7 +35,7 @@ class Rows(dict[tuple[Any, ...], Any]):
 
     def __init__(self, rows: Mapping[tuple[Any, ...], Any] | None = None) -> None:
         super().__init__(rows or {})
-        self.fresh: dict[tuple[Any, ...], Row] = {}
+        self.fresh: dict[tuple[Any, ...], AnyRow] = {}
 
     def settle(self) -> "Rows":
         """Make storable what was written since the last time."""
@@ -99,7 +99,11 @@ class World(MemoryLog):
             self._check(batch)
         for batch in good:
             for row in batch.rows:
-                key = tuple(row.columns[column] for column in TABLES[row.table].key)
+                key = (
+                    projection.key_of(row.table, row.values)
+                    if isinstance(row, Laid)
+                    else tuple(row.columns[column] for column in TABLES[row.table].key)
+                )
                 cast("Rows", self._rows[row.table]).fresh[key] = row
             self._commit(batch, {})
         stale = tuple((batch.log, batch.partition) for batch in batches if batch not in good)

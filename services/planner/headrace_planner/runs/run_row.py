@@ -1,0 +1,176 @@
+"""The row of a run, from its state alone (pure). What never changes of it is laid out once."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final
+
+import msgspec
+
+from headrace import codec, ids
+from headrace.codec import Raw, storable
+from headrace.decider import Laid
+from headrace.log.tables import TABLES
+from headrace.vocabulary import INLINE_BYTES_MAX, RunStatus, WaitingFor
+from headrace_planner.runs import children, parents, permits, settling, waits, watches
+from headrace_planner.runs.asks import unheard
+from headrace_planner.runs.state import Run, StepState
+from headrace_planner.runs.times import wake_at
+
+INPUTS_SHOWN_BYTES_MAX: Final = 4_096
+OPEN_SHOWN_MAX: Final = 20
+KINDS: Final = TABLES["runs"].columns
+NOTHING: Final = "null"
+
+
+class Constant(msgspec.Struct, frozen=True):
+    """What never changes of a run's row: columns in their order, and the beginning of its `detail` as text."""
+
+    place: tuple[Any, ...]
+    what: tuple[Any, ...]
+    whose: tuple[Any, ...]
+    detail: str
+
+
+def run_row(run: Run) -> Laid:
+    """Give the run's row."""
+    if run.shown is None:
+        run.shown = _constant(run)
+    same: Constant = run.shown
+    data, error = run.data, run.data.error
+    waiting = _waiting(run)
+    values = (
+        *same.place,
+        data.version,
+        *same.what,
+        str(data.status),
+        waiting[0]["for"] if waiting and data.status == RunStatus.WAITING else None,
+        storable(error.type) if error else None,
+        storable(error.message) if error else None,
+        *same.whose,
+        data.cancel is not None and not run.final,
+        run.queued.workers_active,
+        data.created_at,
+        data.started_at,
+        data.finished_at,
+        len(run.graph.plan.steps),
+        data.steps_done,
+        _detail(run, same.detail, waiting),
+        wake_at(run),
+        busy(run),
+    )
+    return Laid("runs", values, KINDS)
+
+
+def _detail(run: Run, same: str, waiting: list[dict[str, Any]]) -> str:
+    going = [run.label(instance) for instance in islice(run.under_way(), OPEN_SHOWN_MAX)]
+    shown = f'"waiting":{codec.written(waiting) if waiting else "[]"},"open":{codec.written(going) if going else "[]"}'
+    return f'{same},"outputs":{_outputs(run.data.outputs)},"error":{_error(run)},{shown}}}'
+
+
+def _constant(run: Run) -> Constant:
+    data, queued = run.data, run.queued
+    detail: dict[str, Any] = {
+        "inputs": _if_small(queued.inputs),
+        "trigger": _if_small(queued.trigger),
+        "connections": sorted(codec.loads(queued.connections) or {}),
+    }
+    if queued.rerun_from:
+        detail["rerun_from"] = queued.rerun_from
+    if queued.parent:
+        detail["parent"] = msgspec.to_builtins(queued.parent)
+    return Constant(
+        place=(data.id, storable(data.workspace), ids.partition_of(data.id)),
+        what=(
+            storable(queued.kind),
+            storable(run.graph.plan.name),
+            _text(queued.workflow),
+            queued.workflow_version,
+            storable(queued.plan_digest),
+            storable(queued.inputs_digest),
+        ),
+        whose=(
+            queued.attempt,
+            _text(queued.retry_of),
+            storable(queued.requester.id),
+            storable(queued.requester.name),
+            _text(queued.subject),
+            _text(queued.stage),
+            codec.written(queued.labels),
+        ),
+        detail=codec.written(detail)[:-1],
+    )
+
+
+def _text(text: str | None) -> str | None:
+    return None if text is None else storable(text)
+
+
+def _if_small(value: Raw) -> Any:
+    return codec.loads(value) if len(bytes(value)) <= INPUTS_SHOWN_BYTES_MAX else None
+
+
+def _outputs(outputs: Raw) -> str:
+    body = bytes(outputs)
+    return body.decode() if len(body) <= INLINE_BYTES_MAX else NOTHING
+
+
+def _error(run: Run) -> str:
+    error = run.data.error
+    if error is None:
+        return NOTHING
+    about = {"type": error.type, "message": error.message, "details": error.details, "plugin": error.plugin}
+    return codec.written(about)
+
+
+def busy(run: Run) -> bool:
+    """Tell whether a new owner has something to look after: attempts, or what others have not confirmed."""
+    if not run.alone:
+        told = any(True for _ in unheard(run)) or bool(permits.unheard(run)) or parents.unheard(run)
+        if told or any(True for _ in children.unheard(run)) or any(True for _ in watches.unheard(run)):
+            return True
+    return not run.final and run.data.active > 0
+
+
+def _waiting(run: Run) -> list[dict[str, Any]]:
+    """Give what the run waits for, the most telling first."""
+    if run.final:
+        return []
+    found = [] if run.data.begun else [_wait(WaitingFor.START, "a person's start")]
+    if run.data.paused is not None:
+        found.append(_wait(WaitingFor.RESUME, f"paused by {run.data.paused.by.name}"))
+    for ask in run.asked():
+        message = f"{ask.quorum} of {' or '.join(ask.roles)}"
+        found.append(_wait(WaitingFor.APPROVAL, message, ask.step or None, ask.expires_at, ask.approval_id))
+    found.extend(_unknown_outcomes(run))
+    if not run.alone:
+        found.extend((*permits.waits(run), *waits.shown(run), *children.waits(run)))
+    for step_id, known in run.going():
+        found.extend(_times(run, step_id, known))
+    return found
+
+
+def _times(run: Run, step_id: str, known: StepState) -> Iterator[dict[str, Any]]:
+    """Give the times that a step waits for: its timer, and the next try of it or of a map's items."""
+    if known.due_at is not None:
+        yield _wait(WaitingFor.TIMER, "a timer", step_id, known.due_at)
+    if known.open is not None and known.open.retry_at is not None:
+        yield _wait(WaitingFor.RETRY, f"attempt {known.open.attempt}", step_id, known.open.retry_at)
+    elif known.map is not None and run.data.active == 0:
+        again = [trial.retry_at for trial in known.map.open.values() if trial.retry_at is not None]
+        if again:
+            yield _wait(WaitingFor.RETRY, f"{len(again)} items", step_id, min(again))
+
+
+def _unknown_outcomes(run: Run) -> Iterator[dict[str, Any]]:
+    """Give the writes of which a person must say what happened, with all that is known of them."""
+    waiting = (trial for instance in run.under_way() if (trial := run.trial(instance)) and trial.unknown)
+    for trial in islice(waiting, OPEN_SHOWN_MAX):
+        assert trial.unknown is not None, "that was just asked"
+        wait = _wait(WaitingFor.INPUT, settling.question(run, trial.unknown), trial.unknown.step)
+        yield {**wait, "evidence": settling.evidence(run, trial.unknown)}
+
+
+def _wait(
+    reason: WaitingFor, message: str, step: str | None = None, until: int | None = None, approval_id: str | None = None
+) -> dict[str, Any]:
+    return {"step": step, "for": str(reason), "until": until, "approval_id": approval_id, "message": message}

@@ -36,6 +36,7 @@ async def batches(stand: Stand, scale: int) -> Figures:
                 "window": window,
                 "steps_s": figures["steps_s"],
                 "us_step": figures["us_step_all"],
+                "us_step_of": figures["us_step"],
                 "events_append": events / max(appends, 1.0),
             }
         )

@@ -23,7 +23,7 @@ from headrace.codec import Raw
 from headrace.envelope import Message
 from headrace.errors import HeadraceError
 from headrace.events.base import SYSTEM, Actor, Event
-from headrace.wire import Interrupt, WorkOrder
+from headrace.wire import EndChain, Interrupt, WorkOrder
 
 
 class Rejection(msgspec.Struct, frozen=True):
@@ -51,11 +51,15 @@ class MissingError(Exception):
 
 
 class Dispatch(msgspec.Struct, frozen=True):
-    """Effect: give an attempt to a worker of its pool; `queue_until` (ms) is when its time to wait for one is over."""
+    """Effect: give an attempt to a worker of its pool; `queue_until` (ms) is when its time to wait for one is over.
+
+    With `held_by` that worker has begun it already, within a chain: it is looked after like any, but not sent.
+    """
 
     order: WorkOrder
     priority: int = 0
     queue_until: int | None = None
+    held_by: str = ""
 
 
 class Tell(msgspec.Struct, frozen=True):
@@ -80,7 +84,14 @@ class Stop(msgspec.Struct, frozen=True):
     confirm: bool = False
 
 
-Effect = Dispatch | Tell | Stop
+class Unchain(msgspec.Struct, frozen=True):
+    """Effect: let an attempt go on, but nothing begin after it in its chain."""
+
+    end: EndChain
+    pool: str
+
+
+Effect = Dispatch | Tell | Stop | Unchain
 
 
 class Row(msgspec.Struct, frozen=True):

@@ -83,7 +83,13 @@ class CancelRun(Message, frozen=True, kw_only=True, tag="cancel_run"):
 
 
 class ReportAttempt(Message, frozen=True, kw_only=True, tag="report"):
-    """A worker's result of an attempt. Again, or after the step is over: kept as late."""
+    """A worker's result of an attempt. Again, or after the step is over: kept as late.
+
+    Of an attempt that was ordered within a chain, `after` is the step before it and `arguments_digest` that of the
+    arguments which the worker made of the results before it: those of the planner must be the same. `then` are the
+    results of the steps that follow it in the chain, in order, without `then` of their own. `goes_on` is the attempt of
+    the chain that its worker has begun after the last of them: nobody else need perform it.
+    """
 
     run_id: str
     step: str
@@ -101,6 +107,10 @@ class ReportAttempt(Message, frozen=True, kw_only=True, tag="report"):
     finished_at: int | None = None
     retryable: bool = True
     retry_after_s: float | None = None
+    after: str = ""
+    arguments_digest: str = ""
+    goes_on: str = ""
+    then: tuple["ReportAttempt", ...] = ()
 
 
 class ClaimWrite(Message, frozen=True, kw_only=True, tag="claim"):

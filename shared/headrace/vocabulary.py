@@ -152,6 +152,14 @@ INLINE_BYTES_MAX: Final = 32 * 1024
 ORDER_INLINE_BYTES_MAX: Final = 128 * 1024
 MAP_IN_FLIGHT_MAX: Final = 256
 """Items of one map that are under way at once, so that a long list neither floods a pool nor a batch."""
+FUSE_STEPS_MAX: Final = 64
+"""Steps of a chain that one order may bring; the planner orders the rest when they are over."""
+FUSE_BYTES_MAX: Final = 64 * 1024
+"""What the steps of a chain may add to an order: templates, and values that they read from outside the chain."""
+FUSE_S: Final = 1.0
+"""After this a worker begins no further step of a chain, so that nobody waits longer for its slot than without."""
+FUSE_SEND_S: Final = 0.05
+"""How long a worker may keep a result of a chain before it sends it."""
 CANCEL_GRACE_S: Final = 10.0
 TELL_REPEAT_S: Final = 2.0
 TELL_REPEAT_MAX_S: Final = 60.0

@@ -9,11 +9,33 @@ from headrace.codec import NULL, Raw
 from headrace.envelope import Message
 
 
+class FusedStep(Message, frozen=True, kw_only=True):
+    """A step that follows an order in its chain: all that its order needs, but for the results of those before it.
+
+    `arguments` is the plan's template: what it refers to are results of the chain, and the order's `scope`. Everything
+    else is as in the order: run, workspace, pool, plan, trace.
+    """
+
+    step: str
+    attempt_id: str
+    kind: str
+    tool: str
+    arguments: Raw
+    manifest_digest: str
+    effect: str
+    idempotency_key: str
+    timeout_s: float
+
+
 class WorkOrder(Message, frozen=True, kw_only=True):
     """An attempt to perform: what, with which arguments, until when, under which plan and key.
 
     Arguments or evidence over ORDER_INLINE_BYTES_MAX travel as a blob: then `arguments_blob` / `evidence_blob` is its
     digest and the field itself null. `arguments_digest` is `codec.sha256` of the arguments' bytes as they were sent.
+
+    `chain` are steps that its worker performs after it, one after the other, while each succeeds; a worker that knows
+    no chains performs the order alone. `scope` is what their templates may read that the chain does not make itself:
+    `{"roots": {name: value}, "steps": {id: what expressions see of it}}`.
     """
 
     attempt_id: str
@@ -44,6 +66,8 @@ class WorkOrder(Message, frozen=True, kw_only=True):
     """When its owner had it ready, so that a worker can tell how long it waited; 0: unknown."""
     bundles: bool = False
     """Whether its owner takes several results in one message (`messages.Told`): older ones do not."""
+    chain: tuple[FusedStep, ...] = ()
+    scope: Raw = NULL
 
 
 class ClaimGrant(Message, frozen=True, kw_only=True):
@@ -111,6 +135,13 @@ class Interrupt(Message, frozen=True, kw_only=True, tag="interrupt"):
     reason: str
 
 
+class EndChain(Message, frozen=True, kw_only=True, tag="end_chain"):
+    """Perform an attempt to its end, or whatever its chain has come to, and begin no further step of the chain."""
+
+    attempt_id: str
+    reason: str
+
+
 class BeatNow(Message, frozen=True, kw_only=True, tag="beat_now"):
     """Every worker, or the one named, says at once what it holds; its beat answers the nonce."""
 
@@ -132,7 +163,7 @@ class Probe(Message, frozen=True, kw_only=True, tag="probe"):
     nonce: str
 
 
-Control = Interrupt | BeatNow | Drain | Probe
+Control = Interrupt | EndChain | BeatNow | Drain | Probe
 
 
 class AskWorker(Message, frozen=True, kw_only=True, tag="ask_worker"):

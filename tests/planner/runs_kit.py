@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from headrace import codec, ids
-from headrace.decider import Context, Dispatch, Effect, MissingError, Rejection, Row, Stop, Tell
+from headrace.decider import Context, Dispatch, Effect, MissingError, Rejection, Row, Stop, Tell, Unchain
 from headrace.events.base import SYSTEM, Actor, ErrorInfo
 from headrace.events.runs import RunEvent
 from headrace.messages import Advance, ClaimWrite, CreateRun, LoseAttempt, ReportAttempt, ResolveApproval, RunCommand
@@ -70,6 +70,7 @@ class Sim:
         self.dispatched: list[Dispatch] = []
         self.told: list[Tell] = []
         self.stopped: list[Stop] = []
+        self.unchained: list[Unchain] = []
         self.last: Sequence[RunEvent] | Rejection = ()
         self.kept: dict[tuple[str, Any], Row] = {}
         self._kept_events = 0
@@ -86,6 +87,12 @@ class Sim:
         if not isinstance(self.last, Rejection):
             made.extend(self._take(self.last))
             self._keep(self.room.receipts(self.run, command, context))
+            for result in command.then if isinstance(command, ReportAttempt) else ():
+                follows = self.room.decide(self.run, result, context)
+                if isinstance(follows, Rejection):
+                    break
+                made.extend(self._take(follows))
+                self._keep(self.room.receipts(self.run, result, context))
             while self.room.exists(self.run):
                 more = self.room.decide(self.run, Advance(), context)
                 assert not isinstance(more, Rejection)
@@ -117,6 +124,8 @@ class Sim:
                     self.told.append(effect)
                 case Stop():
                     self.stopped.append(effect)
+                case Unchain():
+                    self.unchained.append(effect)
 
     def check(self) -> None:
         """What is remembered follows from the events alone, and so do the rows and a snapshot brought back."""

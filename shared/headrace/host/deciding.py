@@ -14,15 +14,14 @@ from headrace.errors import HeadraceError, NotFoundError, UnavailableError, Unpr
 from headrace.events.base import Event
 from headrace.host import metrics
 from headrace.host.cadence import READ_TIMEOUT_S
-from headrace.host.draft import Draft, End, Meta, Part, Sent, printable, refused
+from headrace.host.closing import end_of, light
+from headrace.host.draft import Draft, Meta, Part, Sent, printable, refused
 from headrace.host.failures import AbsentError, PoisonError, SpoiltError
 from headrace.host.items import ADVANCE, Item, Origin, advance
 from headrace.host.loading import States
 from headrace.host.tenure import Held, Stream
 from headrace.log.port import KeptAnswer, Log, NewEvent, Parked
 from headrace.messages import Answer, LoseAttempt, ReportAttempt, Wake
-from headrace.vocabulary import ORDER_INLINE_BYTES_MAX
-from headrace.wire import WorkOrder
 
 _logger = logging.getLogger(__name__)
 
@@ -64,7 +63,7 @@ class Deciding:
             for stream_id in part.changed.keys() | woken:
                 touched = part.touched.get(stream_id)
                 if touched is not None:
-                    part.ends[stream_id] = _end(
+                    part.ends[stream_id] = end_of(
                         touched, now, woken=stream_id in woken, changed=stream_id in part.changed
                     )
 
@@ -128,6 +127,8 @@ class Deciding:
                     self.poison(draft, item, AbsentError(f"no store holds {', '.join(problem.digests)}"))
             except PoisonError as problem:
                 self.poison(draft, item, problem)
+                if item.part > 0 and not item.decided:  # the first results of a chain stand, and must lead somewhere
+                    draft.later.append(advance(item.held, item.stream_id))
         return waiting
 
     def _one(self, draft: Draft, item: Item) -> None:
@@ -192,27 +193,47 @@ class Deciding:
             self._finish(part, item, None)
             return False
         new = stream.version == 0
-        events = _decision(room, stream, item.command, context)
-        if isinstance(events, Rejection):
-            self._refuse(part, item, events.error)
-            return False
-        if suspect:
-            found = _guarded(lambda: list(room.outstanding(stream.state, context.now)))
-            stream.held.unproven.discard(stream.stream_id)
-            item.restarted = True
-            self._emit(draft, part, stream, found, suspect=True)
-        self._record(draft, part, stream, item, events, context)
+        while item.part < len(item.commands):
+            command = item.commands[item.part]
+            events = _decision(room, stream, command, context)
+            if isinstance(events, Rejection):
+                if item.part > 0:
+                    break  # what follows in a chain rests on what is refused
+                self._refuse(part, item, events.error)
+                return False
+            if suspect and not item.restarted:
+                found = _guarded(lambda: list(room.outstanding(stream.state, context.now)))
+                stream.held.unproven.discard(stream.stream_id)
+                item.restarted = True
+                self._emit(draft, part, stream, found, suspect=True)
+            self._record(draft, part, stream, item, events, context)
+            item.part += 1
+            self._decided_one(draft, part, stream, item, command, events, context)
         item.decided, item.created = True, new and stream.version > 0
-        if isinstance(item.command, ReportAttempt | LoseAttempt):
-            awaits = getattr(room, "awaits", None)  # a refused claimer's word ends nobody's work
-            item.ended = awaits is None or not _guarded(lambda: awaits(stream.state, item.command))
         if item.origin is not Origin.HOST:
             metrics.decided(item.held.log, "accepted")
-        if events:
-            part.blobs.update(_guarded(lambda: room.attachments(item.command)))
-        if item.command is not ADVANCE:
-            self._receipts(draft, part, stream, item.command, context, suspect=suspect)
         return True
+
+    def _decided_one(
+        self,
+        draft: Draft,
+        part: Part,
+        stream: Stream,
+        item: Item,
+        command: Any,
+        events: Sequence[Event],
+        context: Context,
+    ) -> None:
+        """Note what a recorded command ends, bring its bodies, and give what it earns."""
+        room = stream.held.room
+        if isinstance(command, ReportAttempt | LoseAttempt):
+            awaits = getattr(room, "awaits", None)  # a refused claimer's word ends nobody's work
+            if awaits is None or not _guarded(lambda: awaits(stream.state, command)):
+                item.ended.append(command)
+        if events:
+            part.blobs.update(_guarded(lambda: room.attachments(command)))
+        if command is not ADVANCE:
+            self._receipts(draft, part, stream, command, context, suspect=item.restarted)
 
     def _advance(self, draft: Draft, part: Part, stream: Stream, item: Item, context: Context) -> None:
         """Let the stream go on by itself until it yields nothing, or has emitted its share of the batch."""
@@ -286,7 +307,7 @@ class Deciding:
                     continue
                 part.dispatched.add(attempt_id)
                 trace = None if suspect else part.trace
-                sent = msgspec.structs.replace(effect, order=_light(effect.order, part, trace))
+                sent = msgspec.structs.replace(effect, order=light(effect.order, part, trace))
             part.blobs.update(effect.bodies if isinstance(effect, Tell) else {})
             part.effects.append(Sent(sent, suspect))
             count += 1
@@ -353,17 +374,6 @@ def parked(item: Item, problem: BaseException, now_ms: int) -> Parked:
     )
 
 
-def _end(stream: Stream, now: int, *, woken: bool, changed: bool) -> End:
-    try:
-        room = stream.held.room
-        wake_at = room.wake_at(stream.state)
-        after = getattr(room, "wake_after", None) if woken and wake_at is not None else None
-        next_at = after(stream.state, now) if after is not None else None
-        return End(stream, wake_at, room.finished(stream.state), woken, changed, next_at)
-    except Exception as problem:
-        raise SpoiltError(problem) from problem
-
-
 def _decision(room: Any, stream: Stream, command: Any, context: Context) -> Sequence[Event] | Rejection:
     """Decide; an error of ours that is raised instead of given is a refusal as well."""
     try:
@@ -373,18 +383,6 @@ def _decision(room: Any, stream: Stream, command: Any, context: Context) -> Sequ
             return Rejection(problem.__cause__)
         raise
     return decision
-
-
-def _light(order: WorkOrder, part: Part, trace: str | None) -> WorkOrder:
-    """Name the trace, and let large arguments and evidence travel as blobs, stored with the events that order them."""
-    changes: dict[str, Any] = {} if trace is None else {"traceparent": trace}
-    for name in ("arguments", "evidence"):
-        body = bytes(getattr(order, name))
-        if len(body) > ORDER_INLINE_BYTES_MAX:
-            digest = codec.sha256(body)
-            part.blobs[digest] = body
-            changes |= {name: codec.NULL, f"{name}_blob": digest}
-    return msgspec.structs.replace(order, **changes) if changes else order
 
 
 def _guarded[Result](call: Callable[[], Result]) -> Result:

@@ -14,7 +14,7 @@ import msgspec
 from headrace import codec
 from headrace.bus.port import Bus, Passed
 from headrace.clock import Clock
-from headrace.decider import Dispatch, Stop
+from headrace.decider import Dispatch, Stop, Unchain
 from headrace.errors import ForbiddenError
 from headrace.events.base import ErrorInfo
 from headrace.host import metrics
@@ -28,7 +28,7 @@ from headrace.keys import POOL, Keys
 from headrace.messages import LoseAttempt, ReportAttempt
 from headrace.steering import DropAttempt, OverdueAttempt
 from headrace.vocabulary import MESSAGE_BYTES_MAX, POOL_GATES, POOL_INTEGRATIONS, POOL_RUNNER, AttemptStatus, Effect
-from headrace.wire import BeatNow, Interrupt, WorkOrder
+from headrace.wire import BeatNow, EndChain, Interrupt, WorkOrder
 
 MARK_AFTER_S = 1.0
 """How long after publishing the pool's last sequence is read: by then the order is counted in it."""
@@ -101,6 +101,8 @@ class Dispatcher:
         if suspect:
             pool.suspects[order.attempt_id] = known
             pool.asked = False
+        elif dispatch.held_by or self._presence.holder(order.attempt_id) is not None:
+            pool.out[order.attempt_id] = known  # a worker has come to it in a chain: it is judged like any that is out
         else:
             pool.waiting.put(known)
 
@@ -148,6 +150,15 @@ class Dispatcher:
         if stop.confirm and known is not None and (queued or unheld):
             self._send(known.held, known.order.run_id, _dropped(known.order))
 
+    def unchain(self, unchain: Unchain) -> None:
+        """Let nothing begin after an attempt in its chain: neither here, nor at the worker that may have it."""
+        known = self._orders.get(unchain.end.attempt_id)
+        if known is not None:
+            known.order = msgspec.structs.replace(known.order, chain=(), scope=codec.NULL)
+        pool = self._pools.get(unchain.pool)
+        if known is None or (pool is not None and pool.may_be_out(unchain.end.attempt_id)):
+            self._control(unchain.pool, unchain.end)
+
     def rescue(self, worker: str) -> int:
         """Give up what a worker holds, as if it were dead, and tell it so; gives how many attempts that were."""
         given_up = [
@@ -171,7 +182,7 @@ class Dispatcher:
         self._stops.told(pool, interrupt)
         self._control(pool, interrupt)
 
-    def _control(self, pool: str, message: Interrupt | BeatNow) -> None:
+    def _control(self, pool: str, message: Interrupt | EndChain | BeatNow) -> None:
         self._bus.publish_control(self._keys.pack(POOL + pool, codec.encode(message)))
 
     def pump(self) -> None:
@@ -207,7 +218,8 @@ class Dispatcher:
         """Let the worker put and get blobs for as long as the attempt may take."""
         if order.blob_token:
             return order
-        until = self._clock.now_ms() + int(order.timeout_s * 1000) + BLOB_TOKEN_SPARE_MS
+        longest_s = max((each.timeout_s for each in order.chain), default=order.timeout_s)
+        until = self._clock.now_ms() + int(max(longest_s, order.timeout_s) * 1000) + BLOB_TOKEN_SPARE_MS
         try:
             named = [digest for digest in (order.arguments_blob, order.evidence_blob) if digest is not None]
             token = self._keys.blob_token(order.attempt_id, order.workspace, until, named)

@@ -211,12 +211,23 @@ class Intake:
             message = f"a sender under {label!r} may not send {type(command).__name__}"
             raise UnauthorizedError(message)
         if isinstance(command, ClaimWrite | ReportAttempt):
-            pool = self._pool_of(command.attempt_id)
-            if pool is not None and label != POOL + pool:
-                message = f"a sender under {label!r} may not speak for an attempt of pool {pool!r}"
-                raise UnauthorizedError(message)
+            self._check_attempt(label, command.attempt_id)
+        if isinstance(command, ReportAttempt) and command.then:
+            before = command
+            for result in command.then:
+                if (result.run_id, result.worker, result.after) != (command.run_id, command.worker, before.step):
+                    message = f"{result.attempt_id} does not follow {before.attempt_id} in one worker's chain"
+                    raise UnauthorizedError(message)
+                self._check_attempt(label, result.attempt_id)
+                before = result
         if isinstance(command, AnnounceTool) and label != POOL + command.manifest.pool:
             message = f"a sender under {label!r} may not announce {command.manifest.name!r} for pool {command.manifest.pool!r}"
+            raise UnauthorizedError(message)
+
+    def _check_attempt(self, label: str, attempt_id: str) -> None:
+        pool = self._pool_of(attempt_id)
+        if pool is not None and label != POOL + pool:
+            message = f"a sender under {label!r} may not speak for an attempt of pool {pool!r}"
             raise UnauthorizedError(message)
 
     def _report(self, what: str, problem: Exception) -> None:

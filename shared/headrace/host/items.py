@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
 
 from headrace.errors import HeadraceError
 from headrace.events.base import SYSTEM, Actor
-from headrace.messages import Advance, Wake
+from headrace.messages import Advance, ReportAttempt, Wake
 
 if TYPE_CHECKING:
     from headrace.host.tenure import Held
@@ -33,8 +33,8 @@ class Item:
 
     `workspace` None means: the stream's own. `refusal` is set by a preparer that refused it. `minted`: its stream
     is new, so that nothing need be read. `decided` says that the
-    command's events stand in the open draft, so that after fetching a blob only the advance is left to do. `ended`: the
-    attempt that the command is about is not under way any more.
+    command's events stand in the open draft, so that after fetching a blob only the advance is left to do; `part` how many
+    of its `commands` do. `ended` are those whose attempt is not under way any more.
     """
 
     held: Held
@@ -54,9 +54,15 @@ class Item:
     restarted: bool = False
     refusal: HeadraceError | None = None
     decided: bool = False
-    ended: bool = False
+    ended: list[Any] = field(default_factory=list)
+    part: int = 0
     created: bool = False
     outcome: bytes | None = None
+
+    @property
+    def commands(self) -> tuple[Any, ...]:
+        """Give what is decided one after the other: the command, and the results that follow it in a chain."""
+        return (self.command, *self.command.then) if isinstance(self.command, ReportAttempt) else (self.command,)
 
     @property
     def cause(self) -> str:
@@ -67,7 +73,8 @@ class Item:
         """Forget what was decided of it, because that was not committed."""
         if self.restarted:
             self.held.unproven.add(self.stream_id)
-        self.decided, self.ended, self.created, self.restarted, self.outcome = False, False, False, False, None
+        self.decided, self.created, self.restarted, self.outcome, self.part = False, False, False, None, 0
+        self.ended.clear()
 
 
 def advance(held: Held, stream_id: str, *, restart: bool = False) -> Item:

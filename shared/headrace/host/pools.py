@@ -42,8 +42,8 @@ class Order:
 
     @property
     def cost(self) -> int:
-        """Give what it costs its workspace."""
-        return 1 + len(self.order.arguments) // COST_BYTES
+        """Give what it costs its workspace: a chain as much as its steps one by one."""
+        return 1 + len(self.order.chain) + len(self.order.arguments) // COST_BYTES
 
 
 class Window:

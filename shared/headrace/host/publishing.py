@@ -6,7 +6,7 @@ from headrace import codec, ids
 from headrace.bus.port import Bus
 from headrace.clock import Clock
 from headrace.codec import Raw
-from headrace.decider import Dispatch, Stop, Tell
+from headrace.decider import Dispatch, Stop, Tell, Unchain
 from headrace.host import feed, metrics
 from headrace.host.chores import Chores
 from headrace.host.dispatch import Dispatcher
@@ -97,8 +97,7 @@ class Publisher:
             self._put_snapshots(log, fingerprint, kept)
 
     def _finish(self, item: Item) -> None:
-        command = item.command
-        if isinstance(command, ReportAttempt | LoseAttempt) and item.ended:
+        for command in item.ended:
             answered = isinstance(command, ReportAttempt)
             self._dispatcher.over(command.attempt_id, answered=answered, performed_s=_performed_s(command))
         if item.key is not None:
@@ -114,6 +113,8 @@ class Publisher:
         match sent.effect:
             case Dispatch() as dispatch:
                 self._dispatcher.offer(part.held, dispatch, suspect=sent.suspect)
+            case Unchain() as unchain:
+                self._dispatcher.unchain(unchain)
             case Stop() as stop:
                 self._dispatcher.stop(stop)
             case Tell() as tell:

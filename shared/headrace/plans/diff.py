@@ -7,7 +7,7 @@ import msgspec
 from headrace import codec
 from headrace.plans.model import Plan, PlanStep, digest
 
-PLAN_FIELDS = ("name", "kind", "automation", "on_failure", "timeout_s", "authorization", "outputs", "views")
+PLAN_FIELDS = ("name", "kind", "automation", "on_failure", "timeout_s", "authorization", "outputs", "views", "fuse")
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -210,7 +210,9 @@ class Plan(Part, frozen=True, kw_only=True):
     `authorization` says what must be approved before gated tools may run: `none` (there are none, or approval steps
     of the plan itself stand before every one: see `covered_by`), `run` (once per run, unless the digest is authorised
     for all) or `plan` (the digest must be authorised before a run may exist). `compensations` undo steps when the run
-    fails or is cancelled: each has the id `<step>.compensate` and names in `compensates` what it undoes.
+    fails or is cancelled: each has the id `<step>.compensate` and names in `compensates` what it undoes. `fuse` is the
+    author's word that steps may be dispatched together; which ones follows from the plan (see `fusion`) and is no part
+    of it, so that a release which fuses more voids no approval.
     """
 
     name: str
@@ -230,6 +232,7 @@ class Plan(Part, frozen=True, kw_only=True):
     compensations: tuple[PlanStep, ...] = ()
     concurrency: Concurrency | None = None
     priority: int = 0
+    fuse: bool = True
 
     def step(self, step_id: str) -> PlanStep:
         """Give a step by its id; raises KeyError."""

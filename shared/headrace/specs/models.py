@@ -271,6 +271,7 @@ class WorkflowSpec(Part):
     timeout: Duration | None = None
     concurrency: Concurrency | None = None
     priority: int = Field(default=0, ge=-PRIORITY_MAX, le=PRIORITY_MAX)
+    fuse: bool = True
 
 
 class ToolPlanSpec(Part):
@@ -281,6 +282,7 @@ class ToolPlanSpec(Part):
     steps: list[Step]
     outputs: Any = None
     timeout: Duration | None = None
+    fuse: bool = True
 
 
 class SourceCall(Part):

@@ -32,7 +32,7 @@ STEP_KIND_ALIASES: Final = {
     "subworkflow": "sub_workflow",
     "workflow": "sub_workflow",
 }
-SPEC_FIELDS_LATER: Final = frozenset({"budget", "fuse", "rate_limit"})
+SPEC_FIELDS_LATER: Final = frozenset({"budget", "rate_limit"})
 TRIGGERS: Final = frozenset({"event"})
 TRIGGERS_LATER: Final = frozenset(
     {"schedule", "cron", "webhook", "file_watch", "state_condition", "stage_transition", "integration_event"}

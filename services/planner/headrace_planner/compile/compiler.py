@@ -143,6 +143,7 @@ def _graph(document: Document, spec: WorkflowSpec | ToolPlanSpec, catalogue: Cat
         compensations=undone,
         concurrency=_concurrency(workflow, document.name),
         priority=workflow.priority if workflow else 0,
+        fuse=spec.fuse,
     )
 
 

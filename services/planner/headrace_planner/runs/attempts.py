@@ -12,7 +12,8 @@ from headrace.events.runs import LateResultKept, RunEvent, WriteClaimed
 from headrace.messages import ClaimWrite, LoseAttempt, ReportAttempt
 from headrace.steering import DropAttempt, OverdueAttempt
 from headrace.vocabulary import LOST_ATTEMPTS_MAX, AttemptStatus
-from headrace_planner.runs import limits, results, settling
+from headrace_planner.runs import fusion, limits, results, settling
+from headrace_planner.runs.fusion import Standing
 from headrace_planner.runs.orders import order_for
 from headrace_planner.runs.state import Run, Try
 
@@ -39,6 +40,8 @@ def report(run: Run, command: ReportAttempt, context: Context, library: Library)
     if command.step not in run.graph.index:
         return Rejection(ConflictError(f"the run has no step {command.step!r}"))
     trial = run.trial(instance)
+    if command.after and (judged := _chained(run, command, context, library, trial)) is not None:
+        return judged
     if trial is None or trial.attempt != command.attempt or run.final:
         return _late(run, command)
     if trial.idle and trial.unknown is None:
@@ -58,6 +61,32 @@ def report(run: Run, command: ReportAttempt, context: Context, library: Library)
     if command.status == AttemptStatus.CANCELLED:
         return _handed_back(run, command, trial, context)
     return _failed(run, command, trial, context)
+
+
+def _chained(
+    run: Run, command: ReportAttempt, context: Context, library: Library, trial: Try | None
+) -> Sequence[RunEvent] | Rejection | None:
+    """Judge what only a chain can bring; None for a result that is to be judged like any.
+
+    While a run is paused, what its workers had begun goes on: a step that was not to begin any more, and has been
+    performed within the chain of one that was, counts as under way when the pause came.
+    """
+    stands = fusion.standing(run, command, library, trial)
+    match stands:
+        case Standing.REFUSED:
+            return Rejection(ConflictError(f"{command.step!r} does not follow {command.after!r} in a chain"))
+        case Standing.EARLY:
+            return ()
+        case Standing.OTHER:
+            return _late(run, command)
+        case Standing.PAUSED if command.status == AttemptStatus.SUCCEEDED:
+            return results.succeeded(run, command, library)
+        case Standing.PAUSED:
+            return _failed(run, command, Try(), context)
+        case Standing.USUAL:
+            return None
+        case _:
+            assert_never(stands)
 
 
 def _late(run: Run, command: ReportAttempt) -> Sequence[RunEvent]:

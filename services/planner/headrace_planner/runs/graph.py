@@ -5,6 +5,7 @@ from typing import Any, Final, assert_never
 
 from headrace.errors import ValidationError
 from headrace.expressions.template import Template, template
+from headrace.plans.fusion import following
 from headrace.plans.model import (
     ApprovalStep,
     CallStep,
@@ -25,16 +26,21 @@ GATE_PREFIX: Final = "gate."
 
 
 class Graph:
-    """An interpreted plan. Immutable; one instance serves every run of the plan."""
+    """An interpreted plan. Immutable; one instance serves every run of the plan.
+
+    `follows` gives the step that follows each in its chain, `links` what `fusion` has made of those.
+    """
 
     __slots__ = (
         "_templates",
         "calls",
         "children",
         "digest",
+        "follows",
         "index",
         "inside",
         "limitable",
+        "links",
         "loops",
         "maps",
         "order",
@@ -75,6 +81,8 @@ class Graph:
             (step.id, step.body) for step in plan.steps if isinstance(step.body, WaitStep)
         )
         self.inside: dict[str, tuple[str, ...]] = {loop: tuple(self._inside(loop)) for loop in self.loops}
+        self.follows: dict[str, str] = following(plan)
+        self.links: dict[str, Any] = {}
         self._templates: dict[tuple[str, str], Template] = {}
 
     def _inside(self, loop: str) -> Iterator[str]:

@@ -36,15 +36,15 @@ def scope_of(run: Run, library: Library, instance: Instance, extra: dict[str, An
 
 
 def order_for(run: Run, library: Library, instance: Instance) -> WorkOrder:
-    """Give the order of an instance that is under way, made once.
+    """Give the order of an instance that is under way, made once; of one that has not begun, that of its first attempt.
 
     Raises StepError (expression_error) when an argument cannot be resolved, MissingError when a body must be fetched.
     """
     trial = run.trial(instance)
-    assert trial is not None, "only what is under way has an order"
-    known = run.orders.get((instance, trial.attempt))
+    attempt = 1 if trial is None else trial.attempt
+    known = run.orders.get((instance, attempt))
     if known is None:
-        known = run.orders[instance, trial.attempt] = _make(run, library, instance, trial.attempt)
+        known = run.orders[instance, attempt] = _make(run, library, instance, attempt)
     return known
 
 

@@ -109,6 +109,8 @@ def _attempt_failed(run: Run, event: AttemptFailed, at: int) -> None:
         return
     known = run.step(event.step)
     will_retry(run, instance, event.retry_at)
+    if event.step in run.data.ready:  # it came of a chain, while the run was paused
+        run.data.ready.remove(event.step)
     if event.index is None:
         known.open, known.status = trial, StepStatus.WAITING
     else:

@@ -16,13 +16,14 @@ from headrace.messages import (
     CreateRun,
     NoteApprovalReceived,
     NoteOutcomeReceived,
+    ReportAttempt,
     ResolveApproval,
     RunCommand,
     Wake,
 )
 from headrace.vocabulary import LOG_APPROVALS, ApprovalStatus
 from headrace.wire import Interrupt
-from headrace_planner.runs import asks, children, parents, permits, watches
+from headrace_planner.runs import asks, children, fusion, parents, permits, watches
 from headrace_planner.runs.kept import Ask
 from headrace_planner.runs.limits import queue_until
 from headrace_planner.runs.orders import order_for
@@ -41,6 +42,7 @@ def react(run: Run, event: RunEvent) -> Iterator[Effect]:
     yield from children.dismissed(run, event)
     yield from parents.ended(run, event)
     yield from watches.spread(run, event)
+    yield from fusion.unchained(run, event)
     if isinstance(event, RunCancelled | RunFailed | RunSucceeded | CancelRequested):
         for ask in run.asked():
             yield _take_back(run, ask)
@@ -55,6 +57,9 @@ def receipts(run: Run, command: RunCommand, library: Library) -> Iterator[Effect
             yield from children.create(run, library, instance)
         elif trial is not None:
             yield _dispatch(run, library, instance)
+    if isinstance(command, ReportAttempt):
+        fusion.carry(run, command)
+        return
     if isinstance(command, ResolveApproval):
         yield Tell(LOG_APPROVALS, command.approval_id, NoteOutcomeReceived(), run.data.workspace)
     if isinstance(command, NoteApprovalReceived) and command.approval_id in run.data.asks:
@@ -92,9 +97,11 @@ def outstanding(run: Run, library: Library) -> Iterator[Effect]:
 def _dispatch(run: Run, library: Library, instance: Instance) -> Dispatch:
     trial = run.trial(instance)
     assert trial is not None, "only what is under way has an order"
-    return Dispatch(
-        order_for(run, library, instance), run.queued.priority, queue_until=queue_until(run, instance, trial)
-    )
+    order = order_for(run, library, instance)
+    held_by = run.carried.pop(order.attempt_id, "")
+    if not held_by and instance[0] in run.graph.follows:
+        order = fusion.chained(run, library, instance, order)
+    return Dispatch(order, run.queued.priority, queue_until(run, instance, trial), held_by)
 
 
 def _again(run: Run) -> Iterator[Tell]:

@@ -174,6 +174,7 @@ class Run:
         "_places",
         "_touched",
         "at",
+        "carried",
         "checked",
         "data",
         "decoded",
@@ -204,6 +205,7 @@ class Run:
         self.stopped: list[tuple[Instance, int]] = []
         self.unchecked: list[Instance] = []
         self.checked: list[Instance] = []
+        self.carried: dict[str, str] = {}
         self.decoded: dict[Any, Any] = {}
         self.orders: dict[Any, Any] = {}
         self.quotas: dict[str, Any] = {}

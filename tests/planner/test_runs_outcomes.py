@@ -235,3 +235,92 @@ def test_a_late_word_about_an_earlier_attempt_of_an_item_is_kept_and_its_repeat_
     assert sim.do(late).made() == ["attempt.late"]
     assert sim.do(late).made() == []
     assert sim.report("m[0]", "second").made() == []
+
+
+# --- cut off midway: by a limit of time, or by a cancel ----------------------------------------------------------
+
+
+def test_a_write_over_its_steps_time_is_asked_about_and_its_worker_is_stopped() -> None:
+    sim = acting(step_timeout_s=30).claim("w").later(31).do(Wake())
+    assert sim.made() == ["outcome.lost"]
+    assert [each.interrupt.attempt_id for each in sim.stopped] == [sim.orders["w"].attempt_id]
+    assert (sim.status, sim.row()["waiting_for"], sim.room.wake_at(sim.run)) == ("waiting", "input", None)
+    (reason,) = sim.room.explain(sim.run)
+    assert "ran out of time while w acted" in reason.message
+    settle(sim, "happened", {"id": 7})
+    assert (sim.status, sim.output("w")) == ("succeeded", {"id": 7})
+
+
+def test_a_write_that_did_not_happen_in_its_steps_time_has_no_time_left() -> None:
+    sim = settle(acting(step_timeout_s=30).claim("w").later(31).do(Wake()), "not_happened").do(Wake())
+    assert sim.status == "failed"
+    assert (
+        sim.why()
+        == "step 'w' failed: step timeout: step w is not over after 30 s (attempts and the delays between them)"
+    )
+    assert sim.run.data.doubts == []
+
+
+def test_giving_up_a_write_that_ran_out_of_time_fails_with_a_timeout_of_unknown_outcome() -> None:
+    sim = acting().claim("w").fail("w", "too slow", "timeout", status="timed_out")
+    settle(sim, "give_up")
+    assert sim.run.data.error is not None
+    assert (sim.run.data.error.type, sim.run.data.error.details["outcome"]) == ("timeout", "unknown")
+    assert sim.row()["detail"]["unknown_outcomes"] == ["w"]
+
+
+def test_a_keyed_write_that_ran_out_of_time_is_tried_again_as_its_retry_says() -> None:
+    sim = acting(KEYED, retry=Retry(max_attempts=2, initial_s=0)).claim("w")
+    assert sim.fail("w", "too slow", "timeout", status="timed_out").made() == ["attempt.failed"]
+    assert sim.claim("w", nonce="n2").fail("w", "too slow", "timeout", status="timed_out").status == "failed"
+    assert sim.run.data.error is not None
+    assert sim.run.data.error.type == "timeout"
+
+
+def test_an_undoable_write_that_was_cancelled_midway_is_asked_about_before_it_is_undone_or_not() -> None:
+    sim = undoable().claim("w").do(CancelRun(reason="enough"))
+    assert sim.report("w", None, status="cancelled").made() == ["outcome.lost", "compensation.started"]
+    assert sim.row()["waiting_for"] == "input"
+    assert "was stopped while w acted" in sim.row()["detail"]["waiting"][0]["message"]
+    settle(sim, "happened", {"id": 7})
+    assert sim.claim("w.compensate", nonce="n2").report("w.compensate", {}).status == "cancelled"
+    assert settle(_cancelled_midway(), "not_happened").status == "cancelled"
+
+
+def _cancelled_midway() -> Sim:
+    return undoable().claim("w").do(CancelRun(reason="enough")).report("w", None, status="cancelled")
+
+
+def test_of_a_run_that_is_over_what_may_have_happened_is_named() -> None:
+    sim = acting().claim("w").do(CancelRun()).report("w", None, status="cancelled")
+    assert (sim.status, sim.row()["detail"]["unknown_outcomes"]) == ("cancelled", ["w"])
+    silent = acting().claim("w").do(CancelRun()).later(11).do(Wake())
+    assert (silent.status, silent.row()["detail"]["unknown_outcomes"]) == ("cancelled", ["w"])
+    late = Sim(Plan(name="d", kind="Workflow", steps=(call("w", tool="w"),), tools={"w": ACTS}, timeout_s=60)).create()
+    late.claim("w").later(61).do(Wake())
+    assert (late.status, late.row()["detail"]["unknown_outcomes"]) == ("failed", ["w"])
+    assert "unknown_outcomes" not in acting().claim("w").report("w", {}).row()["detail"]
+    assert "unknown_outcomes" not in acting().do(CancelRun()).report("w", None, status="cancelled").row()["detail"]
+
+
+def test_the_items_of_a_map_over_its_time_are_named_and_those_that_can_be_undone_are_asked_about() -> None:
+    mapped = call("w", tool="w", items=[1, 2, 3], step_timeout_s=30)
+    sim = Sim(Plan(name="d", kind="Workflow", steps=(mapped,), tools={"w": ACTS})).create()
+    sim.claim("w[1]").later(31).do(Wake())
+    assert sim.status == "failed"
+    assert sim.run.data.error is not None
+    assert sim.run.data.error.details["unknown"] == ["w[1]"]
+    assert sim.row()["detail"]["unknown_outcomes"] == ["w[1]"]
+
+
+def test_an_item_of_a_map_over_its_time_is_undone_when_somebody_says_that_it_happened() -> None:
+    mapped = call("w", tool="w", items=[1, 2, 3], step_timeout_s=30)
+    undoes = call("w.compensate", tool="w", compensates="w")
+    plan = Plan(name="d", kind="Workflow", steps=(mapped,), compensations=(undoes,), tools={"w": ACTS})
+    sim = Sim(plan).create().claim("w[1]").later(31).do(Wake())
+    assert sim.made() == ["outcome.lost", "step.failed", "compensation.started"]
+    assert sim.row()["waiting_for"] == "input"
+    sim.do(SettleOutcome(step="w", index=1, answer="happened", output=codec.raw({"id": 2})))
+    name = next(name for name in sim.orders if name.startswith("w.compensate"))
+    sim.claim(name, nonce="n2").report(name, {})
+    assert (sim.status, sim.run.data.doubts) == ("failed", [])

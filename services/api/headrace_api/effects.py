@@ -5,7 +5,17 @@ from typing import Any, Final, assert_never
 
 from headrace import ids
 from headrace.events.base import ErrorInfo
-from headrace.events.runs import AttemptFailed, LateResultKept, RunEvent, StepFailed, StepSucceeded, WriteClaimed
+from headrace.events.runs import (
+    AttemptFailed,
+    LateResultKept,
+    RunCancelled,
+    RunEvent,
+    RunFailed,
+    RunSucceeded,
+    StepFailed,
+    StepSucceeded,
+    WriteClaimed,
+)
 from headrace.events.steering import OutcomeLost, OutcomeSettled
 from headrace.plans.model import CallStep, Plan
 from headrace.vocabulary import Effect
@@ -49,8 +59,16 @@ class Effects:
                 entry = self._entries.get(event.attempt_id or "")
                 if entry is not None:
                     _ended(entry, at, event)
+            elif isinstance(event, RunSucceeded | RunFailed | RunCancelled):
+                self._left(at)
             elif isinstance(event, LateResultKept) and (entry := self._entries.get(event.attempt_id)) is not None:
                 entry["late"] = {"status": event.status, "worker": event.worker, "at": views.at(at)}
+
+    def _left(self, at: int) -> None:
+        """Take note that the run is over: of what was under way nobody knows what became of it."""
+        for entry in self._entries.values():
+            if entry["outcome"] == UNDER_WAY:
+                entry["outcome"], entry["ended_at"] = UNKNOWN, views.at(at)
 
     def _claimed(self, at: int, event: WriteClaimed) -> None:
         instance = ids.instance(event.step, event.index, event.iteration)

@@ -23,7 +23,7 @@ def explain(
         error = views.error(row)
         told = f"it is over: {row['status']}" + (f" ({error['type']}: {error['message']})" if error else "")
         again = "nothing to do" if row["status"] == RunStatus.SUCCEEDED else f"again: `headrace runs retry {row['id']}`"
-        return [_reason(None, None, told, again, None)]
+        return [_reason(None, None, told, again, None), *_doubts(row)]
     detail = row["detail"] or {}
     reasons = [_waiting(row, each, flows) for each in detail.get("waiting") or []]
     if row["cancel_requested"]:
@@ -51,6 +51,16 @@ def explain(
             )
         )
     return reasons
+
+
+def _doubts(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Name what may have happened or not, and will not be asked about any more."""
+    names = (row["detail"] or {}).get("unknown_outcomes") or []
+    if not names:
+        return []
+    told = f"whether {', '.join(names)} happened is unknown: the act was permitted, and nobody said what became of it"
+    remedy = f"look at the outside system; `headrace runs effects {row['id']}` has worker, time and key"
+    return [_reason(names[0].partition("[")[0].partition("#")[0], None, told, remedy, None)]
 
 
 def _over(step: Mapping[str, Any]) -> bool:

@@ -28,7 +28,7 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
         "attempt.failed": f"{step} attempt {data.get('attempt')} {data.get('status')}{why}; another follows",
         "attempt.late": f"{step} attempt {data.get('attempt')}: a late result was kept, it changes nothing",
         "write.claimed": f"{step} may act on the world: claimed by {data.get('worker')}",
-        "outcome.lost": f"{step}: worker {data.get('worker')} was lost while it acted; somebody must say what happened",
+        "outcome.lost": f"{step}: worker {data.get('worker')} {_gone(data)} while it acted; somebody must say what happened",
         "outcome.settled": f"{step} is settled: {data.get('answer')}{_by(data)}",
         "step.reused": f"{step} stands as {data.get('run_id')} left it",
         "run.paused": f"run paused{_by(data)}",
@@ -54,6 +54,10 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
 def _took(data: Mapping[str, Any]) -> str:
     began, ended = data.get("started_at"), data.get("finished_at")
     return f" in {(ended - began) / 1000:.2f} s" if isinstance(began, int) and isinstance(ended, int) else ""
+
+
+def _gone(data: Mapping[str, Any]) -> str:
+    return {"timeout": "ran out of time", "cancelled": "was stopped"}.get(str(data.get("reason")), "was lost")
 
 
 def _by(data: Mapping[str, Any]) -> str:

@@ -111,7 +111,7 @@ class StepReused(Event, frozen=True, kw_only=True, tag="step.reused"):
 
 
 class OutcomeLost(Event, frozen=True, kw_only=True, tag="outcome.lost"):
-    """Written when a worker was lost after it claimed a write that may not be repeated: a person must say what happened."""
+    """Written when nobody knows what became of a claimed write (its worker was lost, timed out, cancelled): a person says."""
 
     step: str
     attempt: int
@@ -122,6 +122,7 @@ class OutcomeLost(Event, frozen=True, kw_only=True, tag="outcome.lost"):
     worker: str | None = None
     claimed_at: int | None = None
     arguments_digest: str | None = None
+    reason: str = "lost"
 
 
 class OutcomeSettled(Event, frozen=True, kw_only=True, tag="outcome.settled"):

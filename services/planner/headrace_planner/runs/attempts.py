@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Final, assert_never
 
-import msgspec
-
 from headrace.decider import Context, Library, Rejection
 from headrace.errors import ConflictError
 from headrace.events.base import ErrorInfo
@@ -133,11 +131,16 @@ def _handed_back(run: Run, command: ReportAttempt, trial: Try, context: Context)
 
     A worker that leaves is no lost one: the next takes the attempt up at once, however often that happens.
     """
+    instance = (command.step, command.index)
+    if settling.undoable(run, command.step, trial):
+        return (settling.lost(run, instance, trial, settling.CANCELLED),)
     if not run.stands(command.step):
         error = command.error or ErrorInfo(type="cancelled", message="cancelled")
+        if trial.nonce is not None:
+            error = settling.doubtful(error)
         return (results.ended(run, command, error, status=AttemptStatus.CANCELLED),)
     if settling.unsafe(run, command.step, trial):
-        return settling.lost(command, trial)
+        return (settling.lost(run, instance, trial, settling.CANCELLED),)
     message = f"worker {command.worker} left and handed {run.label((command.step, command.index))} back"
     error = command.error or ErrorInfo(type="worker_lost", message=message)
     return (results.tried(command, error, AttemptStatus.CANCELLED, context.now),)
@@ -148,8 +151,10 @@ def _failed(run: Run, command: ReportAttempt, trial: Try, context: Context) -> S
     error = results.error_of(command)
     retry = step.retry
     unsafe = settling.unsafe(run, command.step, trial)
-    if unsafe and command.status == AttemptStatus.TIMED_OUT:
-        error = msgspec.structs.replace(error, details={**error.details, "outcome": "unknown"})
+    if command.status == AttemptStatus.TIMED_OUT and settling.asks(run, command.step, trial):
+        if run.stands(command.step) or settling.undoable(run, command.step, trial):
+            return (settling.lost(run, (command.step, command.index), trial, settling.TIMEOUT),)
+        error = settling.doubtful(error)
     allowed = command.retryable and error.type not in NEVER_AGAIN and not unsafe
     tries = command.attempt - trial.lost - trial.returned
     wanted = tries < retry.max_attempts and (not retry.on or error.type in retry.on)
@@ -213,8 +218,6 @@ def overdue(run: Run, command: OverdueAttempt, context: Context) -> Sequence[Run
         error=limits.attempt_error(run, instance, command.worker),
         finished_at=context.now,
     )
-    if settling.unsafe(run, command.step, trial):
-        return settling.lost(as_report, trial)
     return _failed(run, as_report, trial, context)
 
 
@@ -222,7 +225,7 @@ def _again(run: Run, command: ReportAttempt, trial: Try, context: Context) -> Se
     lost = trial.lost + 1
     who = run.label((command.step, command.index))
     if settling.asks(run, command.step, trial):
-        return settling.lost(command, trial)
+        return (settling.lost(run, (command.step, command.index), trial),)
     message = (
         f"worker {command.worker} was lost while it performed {who}"
         if command.worker

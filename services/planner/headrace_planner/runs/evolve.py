@@ -213,6 +213,7 @@ def _over(run: Run, event: RunSucceeded | RunFailed | RunCancelled, at: int) -> 
 
 
 def _finish(run: Run, status: RunStatus, at: int) -> None:
+    settling.left(run)
     stop_all(run)
     run.data.status = status
     run.data.finished_at = at

@@ -165,8 +165,10 @@ def cut(run: Run, step_id: str) -> None:
     items: list[Instance] = [(step_id, index) for index in known.map.open] if known.map is not None else []
     for instance in [(step_id, None), *items]:
         trial = run.trial(instance)
-        if trial is None:
-            continue
+        if trial is None or (
+            trial.unknown is not None and step_id in run.graph.undo and not run.goes_on((step_id, None))
+        ):
+            continue  # what may have to be undone stays open until somebody has said whether it happened
         if not trial.idle:
             run.stopped.append((instance, trial.attempt))
         if known.map is not None and instance[1] is not None:

@@ -10,8 +10,8 @@
 - run (`Plan.timeout_s`): only while something is performed does it count.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
 from headrace.decider import Context
 from headrace.events.base import ErrorInfo
@@ -19,6 +19,9 @@ from headrace.events.runs import RunEvent, RunFailed, StepFailed
 from headrace.steering import DropAttempt
 from headrace.vocabulary import STEP_FINAL, AttemptStatus
 from headrace_planner.runs.state import Instance, Run, StepState, Try
+
+Unknown = Callable[[Run, Instance], RunEvent | None]
+NAMED_MAX: Final = 20
 
 
 def timeout_error(layer: str, limit_s: float, step: str | None, message: str, **more: Any) -> ErrorInfo:
@@ -73,8 +76,12 @@ def attempt_error(run: Run, instance: Instance, worker: str) -> ErrorInfo:
     return timeout_error("attempt", limit_s, who, message, worker=worker)
 
 
-def steps_over(run: Run, now: int) -> Iterator[StepFailed]:
-    """Give the end of every step whose own time is over."""
+def steps_over(run: Run, now: int, unknown: Unknown) -> Iterator[RunEvent]:
+    """Give the end of every step whose own time is over.
+
+    Of a write that may have happened, and must not happen twice, a person is asked first (`unknown` gives that
+    question). A map ends at once: its error names what may have happened; what is to be undone is asked about behind it.
+    """
     for step_id in run.graph.timed:
         known = run.data.steps.get(step_id)
         until = None if known is None else step_deadline(run, step_id, known)
@@ -85,10 +92,15 @@ def steps_over(run: Run, now: int) -> Iterator[StepFailed]:
         who, trial = run.label((step_id, None)), known.open
         what = f"{known.map.done} of {known.map.count} items" if known.map else "attempts and the delays between them"
         message = f"step {who} is not over after {step.step_timeout_s:g} s ({what})"
-        unknown = {"outcome": "unknown"} if trial is not None and trial.nonce is not None else {}
+        asked = [event for instance in _acting(run, step_id) if (event := unknown(run, instance)) is not None]
+        yield from asked
+        if asked and known.map is None:
+            continue
+        acting = [run.label(instance) for instance in _acting(run, step_id)]
+        doubt: dict[str, Any] = {"outcome": "unknown", "unknown": acting[:NAMED_MAX]} if acting else {}
         yield StepFailed(
             step=step_id,
-            error=timeout_error("step", step.step_timeout_s, who, message, **unknown),
+            error=timeout_error("step", step.step_timeout_s, who, message, **doubt),
             attempt=trial.attempt if trial else 1,
             attempt_id=run.attempt_id((step_id, None), trial.attempt) if trial else None,
             status=AttemptStatus.TIMED_OUT,
@@ -96,6 +108,14 @@ def steps_over(run: Run, now: int) -> Iterator[StepFailed]:
             worker=trial.claimed_by if trial else None,
             finished_at=now,
         )
+
+
+def _acting(run: Run, step_id: str) -> list[Instance]:
+    """Give the instances of a step that a worker was permitted to perform on the world, and that are still open."""
+    known = run.peek(step_id)
+    items: list[Instance] = [(step_id, index) for index in known.map.open] if known.map is not None else []
+    found = [(step_id, None), *items] if known.open is not None else items
+    return [each for each in found if (trial := run.trial(each)) is not None and trial.nonce is not None]
 
 
 def run_over(run: Run) -> RunFailed:

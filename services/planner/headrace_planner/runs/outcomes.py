@@ -4,7 +4,7 @@ from typing import assert_never
 
 from headrace.events.runs import AttemptFailed, StepFailed, StepRetried, StepSucceeded, WriteClaimed
 from headrace.vocabulary import ATTEMPTS_KEPT_MAX, AttemptStatus, StepStatus
-from headrace_planner.runs import undo, waits
+from headrace_planner.runs import settling, undo, waits
 from headrace_planner.runs.instances import close, cut, end, open_instance, open_next_item
 from headrace_planner.runs.kept import Tried
 from headrace_planner.runs.state import Instance, Run, Try
@@ -70,6 +70,7 @@ def _failed(run: Run, event: StepFailed, at: int) -> None:
         cut(run, event.step)
     close(run, (event.step, event.index))
     known.artifacts.extend((event.index, event.attempt_id, at, kept) for kept in event.artifacts)
+    settling.doubt(run, event)
     if event.status == AttemptStatus.CANCELLED:
         if event.index is None:
             known.attempt, known.attempt_id, known.worker = event.attempt, event.attempt_id, event.worker

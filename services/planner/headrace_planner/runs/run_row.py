@@ -74,6 +74,8 @@ def _constant(run: Run) -> Constant:
         "trigger": _if_small(queued.trigger),
         "connections": sorted(codec.loads(queued.connections) or {}),
     }
+    if data.doubts:
+        detail["unknown_outcomes"] = data.doubts[:OPEN_SHOWN_MAX]
     if queued.rerun_from:
         detail["rerun_from"] = queued.rerun_from
     if queued.parent:

@@ -1,20 +1,27 @@
-"""Unknown outcomes: a worker was lost while it acted, and a person, or its own late word, says what happened (pure)."""
+"""Unknown outcomes: a write was claimed and nobody knows what became of it, until a person says so (pure).
+
+Its worker was lost while it acted, or ran out of time, or was cancelled midway. The worker's own late word settles it too.
+What is unknown when the run is over stays so, and is kept by name (`doubt`).
+"""
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Final
+
+import msgspec
 
 from headrace import codec
 from headrace.decider import Context, Library, Rejection
 from headrace.errors import ConflictError, NotFoundError, ValidationError
 from headrace.events.base import ErrorInfo
-from headrace.events.runs import RunEvent
+from headrace.events.runs import RunEvent, StepFailed
 from headrace.events.steering import OutcomeLost, OutcomeSettled
 from headrace.messages import ReportAttempt
 from headrace.policy import may
 from headrace.steering import SettleOutcome
 from headrace.vocabulary import INLINE_BYTES_MAX, AttemptStatus, StepStatus
 from headrace_planner.runs import limits, results
-from headrace_planner.runs.state import Run, Try
+from headrace_planner.runs.state import Instance, Run, Try
 
 HAPPENED: Final = "happened"
 NOT_HAPPENED: Final = "not_happened"
@@ -23,6 +30,14 @@ FAILED: Final = "failed"
 """What only the lost worker itself can say: it acted, and the tool gave an error."""
 ANSWERS: Final = (HAPPENED, NOT_HAPPENED, GIVE_UP)
 OWN_WORD: Final = "its worker's own late word"
+LOST: Final = "lost"
+TIMEOUT: Final = "timeout"
+CANCELLED: Final = "cancelled"
+STORIES: Final = MappingProxyType(
+    {LOST: "was lost while", TIMEOUT: "ran out of time while", CANCELLED: "was stopped while"}
+)
+ERRORS: Final = MappingProxyType({TIMEOUT: "timeout", CANCELLED: "cancelled"})
+"""The type of the error of a step that is given up, or tried again, by why its outcome was unknown; else worker_lost."""
 
 
 def unsafe(run: Run, step_id: str, trial: Try) -> bool:
@@ -32,25 +47,47 @@ def unsafe(run: Run, step_id: str, trial: Try) -> bool:
 
 def asks(run: Run, step_id: str, trial: Try) -> bool:
     """Tell whether a person must say what a lost worker did: it must not be done twice, or may have to be undone."""
-    undoable = trial.nonce is not None and step_id in run.graph.undo and not run.stands(step_id)
-    return undoable or unsafe(run, step_id, trial)
+    return undoable(run, step_id, trial) or unsafe(run, step_id, trial)
 
 
-def lost(command: ReportAttempt, trial: Try) -> Sequence[RunEvent]:
-    """Nobody knows whether a write happened: a person must say."""
+def undoable(run: Run, step_id: str, trial: Try) -> bool:
+    """Tell whether a worker may have done something that is to be undone, since the run does not go on."""
+    return trial.nonce is not None and step_id in run.graph.undo and not run.stands(step_id)
+
+
+def lost(run: Run, instance: Instance, trial: Try, reason: str = LOST) -> OutcomeLost:
+    """Give what says that nobody knows whether a write happened: a person must say."""
     assert trial.nonce is not None, "only what was claimed can have happened"
-    return (
-        OutcomeLost(
-            step=command.step,
-            index=command.index,
-            attempt=command.attempt,
-            attempt_id=command.attempt_id,
-            nonce=trial.nonce,
-            worker=trial.claimed_by,
-            claimed_at=trial.claimed_at,
-            arguments_digest=trial.claimed_digest,
-        ),
+    return OutcomeLost(
+        step=instance[0],
+        index=instance[1],
+        attempt=trial.attempt,
+        attempt_id=run.attempt_id(instance, trial.attempt),
+        nonce=trial.nonce,
+        worker=trial.claimed_by,
+        claimed_at=trial.claimed_at,
+        arguments_digest=trial.claimed_digest,
+        reason=reason,
     )
+
+
+def over_time(run: Run, instance: Instance) -> OutcomeLost | None:
+    """Give the question about a write that acts while its step's time is over: unless nothing depends on the answer.
+
+    A map fails at once, so of its items only those are asked about that would have to be undone.
+    """
+    trial = run.trial(instance)
+    if trial is None or trial.nonce is None or trial.unknown is not None:
+        return None
+    step_id, index = instance
+    ends = index is not None
+    asked = step_id in run.graph.undo and not run.goes_on((step_id, None)) if ends else unsafe(run, step_id, trial)
+    return lost(run, instance, trial, TIMEOUT) if asked else None
+
+
+def doubtful(error: ErrorInfo) -> ErrorInfo:
+    """Say in an error that what it ends may have happened."""
+    return msgspec.structs.replace(error, details={**error.details, "outcome": "unknown"})
 
 
 def settle(run: Run, command: SettleOutcome, context: Context, library: Library) -> Sequence[RunEvent] | Rejection:
@@ -80,7 +117,8 @@ def settle(run: Run, command: SettleOutcome, context: Context, library: Library)
     why = f": {command.reason}" if command.reason else ""
     message = f"{_story(run, trial.unknown)}; {context.actor.name} says that it {said}{why}"
     outcome = NOT_HAPPENED if command.answer == NOT_HAPPENED else "unknown"
-    error = ErrorInfo(type="worker_lost", message=message, details={"outcome": outcome, "by": context.actor.name})
+    kind = ERRORS.get(trial.unknown.reason, "worker_lost")
+    error = ErrorInfo(type=kind, message=message, details={"outcome": outcome, "by": context.actor.name})
     if command.answer == NOT_HAPPENED and run.stands(command.step):
         return (settled, results.tried(word, error, AttemptStatus.LOST, context.now))
     return (settled, results.ended(run, word, error))
@@ -137,7 +175,8 @@ def _settled(unknown: OutcomeLost, answer: str, reason: str, context: Context | 
 
 def _story(run: Run, unknown: OutcomeLost) -> str:
     who = run.label((unknown.step, unknown.index))
-    return f"worker {unknown.worker} was lost while {who} acted, and whether it happened is unknown"
+    how = STORIES.get(unknown.reason, STORIES[LOST])
+    return f"worker {unknown.worker} {how} {who} acted, and whether it happened is unknown"
 
 
 def question(run: Run, unknown: OutcomeLost) -> str:
@@ -171,6 +210,24 @@ def remember(run: Run, event: OutcomeLost | OutcomeSettled) -> None:
         _outcome_settled(run, event)
 
 
+def doubt(run: Run, event: StepFailed) -> None:
+    """Keep by name what a failure says may have happened, but for what somebody is still asked about."""
+    details = event.error.details
+    if details.get("outcome") != "unknown":
+        return
+    asked = {run.label((step_id, index)) for step_id, index in run.under_way() if step_id == event.step}
+    named = details.get("unknown") or [run.label((event.step, event.index))]
+    run.data.doubts.extend(name for name in named if name not in asked)
+
+
+def left(run: Run) -> None:
+    """Keep by name what acts, or may have acted, while the run comes to its end."""
+    for instance in run.under_way():
+        trial = run.trial(instance)
+        if trial is not None and trial.nonce is not None and trial.retry_at is None:
+            run.data.doubts.append(run.label(instance))
+
+
 def _outcome_lost(run: Run, event: OutcomeLost) -> None:
     """Remember that an attempt is with nobody any more, and that a person must speak."""
     instance = (event.step, event.index)
@@ -179,6 +236,8 @@ def _outcome_lost(run: Run, event: OutcomeLost) -> None:
         return
     trial.unknown = event
     run.data.active -= 1
+    if event.reason == TIMEOUT:
+        run.stopped.append((instance, event.attempt))  # its time is over: it shall stop, though it may still say more
     if event.index is None:
         run.step(event.step).status = StepStatus.WAITING
     limits.clock_rests(run, event.step)

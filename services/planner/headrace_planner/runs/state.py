@@ -120,6 +120,7 @@ class RunData(msgspec.Struct, omit_defaults=True):
     `limited` are the instances that wait for each rate limit, in order. `children` are child runs by id, also those
     that are not needed any more, until they say how they ended; `reported` says that this run's parent knows its end.
     `signals` are kept until a step takes them, `taken` the ids of the last signals and events that ended a wait.
+    `doubts` are the instances that may have acted on the world, or not, and of which nobody will be asked any more.
     """
 
     id: str
@@ -161,6 +162,7 @@ class RunData(msgspec.Struct, omit_defaults=True):
     signals: list[Signal] = []
     taken: list[str] = []
     watches: dict[str, Watch] = {}
+    doubts: list[str] = []
 
 
 class Run:

@@ -4,9 +4,10 @@ import heapq
 from collections.abc import Iterator
 
 from headrace import codec
-from headrace.events.runs import RunEvent, StepRetried, StepSucceeded
+from headrace.events.runs import RunEvent, StepFailed, StepRetried, StepSucceeded
+from headrace.events.steering import OutcomeLost
 from headrace.vocabulary import BATCH_EVENTS_MAX, CANCEL_GRACE_S, TELL_REPEAT_S, StepStatus
-from headrace_planner.runs import children, limits, parents, permits, waits, watches
+from headrace_planner.runs import children, limits, parents, permits, settling, waits, watches
 from headrace_planner.runs.asks import unheard
 from headrace_planner.runs.state import Instance, Run
 
@@ -24,8 +25,8 @@ def run_deadline(run: Run) -> int | None:
 
 def due(run: Run, now: int) -> list[RunEvent]:
     """Give everything whose time has come: steps over their time, waits that end, tries that begin."""
-    over = list(limits.steps_over(run, now))
-    ended = {event.step for event in over}
+    over = list(limits.steps_over(run, now, settling.over_time))
+    ended = {event.step for event in over if isinstance(event, StepFailed | OutcomeLost)}
     again = [event for event in retries_due(run, now) if event.step not in ended]
     return [*over, *timers_over(run, now), *waits.expired(run, now), *again]
 

@@ -14,8 +14,9 @@ from headrace.codec import NULL
 from headrace.decider import Rejection
 from headrace.events.base import ErrorInfo
 from headrace.events.runs import RunCancelled, RunEvent, RunFailed, StepFailed, StepSucceeded
-from headrace.events.steering import CompensationStarted, OutcomeLost
+from headrace.events.steering import CompensationStarted
 from headrace.vocabulary import CANCEL_GRACE_S, AttemptStatus, StepStatus
+from headrace_planner.runs import settling
 from headrace_planner.runs.instances import open_instance, stop_all
 from headrace_planner.runs.kept import Done, Undo
 from headrace_planner.runs.state import Instance, MapState, Run, Try
@@ -98,7 +99,7 @@ def overdue(run: Run, now: int) -> Sequence[RunEvent]:
         if trial.unknown is not None:
             continue  # a person must speak first
         if trial.nonce is not None and step_id in run.graph.undo:
-            found.append(_unknown(run, (step_id, index), trial))
+            found.append(settling.lost(run, (step_id, index), trial, settling.CANCELLED))
             continue
         unknown = {"outcome": "unknown"} if trial.nonce is not None else {}
         error = ErrorInfo(type="cancelled", message=message, details=unknown)
@@ -114,21 +115,6 @@ def overdue(run: Run, now: int) -> Sequence[RunEvent]:
             )
         )
     return found
-
-
-def _unknown(run: Run, instance: Instance, trial: Try) -> OutcomeLost:
-    """Leave it to a person, or to the worker's own late word, whether there is anything to undo."""
-    assert trial.nonce is not None, "only what was claimed can have happened"
-    return OutcomeLost(
-        step=instance[0],
-        index=instance[1],
-        attempt=trial.attempt,
-        attempt_id=run.attempt_id(instance, trial.attempt),
-        nonce=trial.nonce,
-        worker=trial.claimed_by,
-        claimed_at=trial.claimed_at,
-        arguments_digest=trial.claimed_digest,
-    )
 
 
 # --- what is remembered ------------------------------------------------------------------------------------------

@@ -1,0 +1,44 @@
+"""What may have happened when a run was over is listed with its effects, and named where it is explained."""
+
+from headrace import codec
+from headrace.clock import SystemClock
+from headrace.events.base import SYSTEM, ErrorInfo
+from headrace.events.runs import RunCancelled, RunEvent, StepFailed, WriteClaimed
+from headrace.keys import Keys
+from headrace.messages import CancelRun, Wake
+from headrace.plans.model import CallStep, Plan, PlanStep, ToolPin
+from headrace_api.effects import Effects
+from headrace_api.explaining import explain
+from headrace_api.presence import Presence
+from tests.planner.runs_kit import Sim, call
+
+ACTS = ToolPin(version="1", digest="sha256:a", effect="write", access="auto", pool="runner", idempotent=False)
+STEPS = (PlanStep(id="w", kind="tool", body=CallStep(tool="w", arguments={})),)
+
+
+def listed(*events: RunEvent) -> list[str]:
+    effects = Effects("run_1", Plan(name="d", kind="Workflow", steps=STEPS, tools={"w": ACTS}))
+    claimed = WriteClaimed(
+        step="w", attempt=1, attempt_id="att_1", nonce="n", arguments_digest="sha256:d", worker="wrk_1"
+    )
+    effects.read([(at, event) for at, event in enumerate([claimed, *events])])
+    return [each["outcome"] for each in effects.listed]
+
+
+def test_the_effect_of_a_run_that_ended_while_it_acted_is_unknown() -> None:
+    assert listed() == ["under_way"]
+    assert listed(RunCancelled(by=SYSTEM, reason="")) == ["unknown"]
+    error = ErrorInfo(type="tool_error", message="refused")
+    failed = StepFailed(step="w", error=error, attempt=1, attempt_id="att_1")
+    assert listed(failed, RunCancelled(by=SYSTEM, reason="")) == ["failed"]
+
+
+def test_a_run_that_is_over_is_explained_with_what_may_have_happened() -> None:
+    sim = Sim(Plan(name="d", kind="Workflow", steps=(call("w", tool="w"),), tools={"w": ACTS})).create()
+    row = sim.claim("w").do(CancelRun()).later(11).do(Wake()).row()
+    presence = Presence(SystemClock(), Keys(b"k" * 32))
+    row = codec.loads(codec.dumps(row))
+    over, doubt = explain(row, [], None, presence, {})
+    assert over["message"].startswith("it is over: cancelled")
+    assert doubt["message"].startswith("whether w happened is unknown")
+    assert doubt["remedy"] == f"look at the outside system; `headrace runs effects {sim.id}` has worker, time and key"

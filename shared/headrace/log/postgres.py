@@ -32,7 +32,7 @@ from headrace.log.queries import QUERIES
 from headrace.log.select import count_query, drop_query, rows_query, standing_query
 from headrace.log.tables import MAIN
 from headrace.log.verify import verify
-from headrace.log.wire import append_arguments, months_of
+from headrace.log.wire import Arguments, append_arguments, months_of
 from headrace.vocabulary import IDEMPOTENCY_KEPT_S, LEASE_S
 from headrace.wire import Line
 
@@ -308,8 +308,9 @@ class PostgresLog:
 
     # inside
 
-    async def _append(self, arguments: Sequence[Any], timeout_s: float) -> list[bool]:
-        return list(await self._owner.value(QUERIES["append"], *arguments, timeout_s=timeout_s))
+    async def _append(self, arguments: Arguments, timeout_s: float) -> list[bool]:
+        query = QUERIES["append_all" if arguments.rest else "append"]
+        return list(await self._owner.value(query, *arguments.most, *arguments.rest, timeout_s=timeout_s))
 
 
 def _month(stream_id: str) -> int | None:

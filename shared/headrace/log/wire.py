@@ -1,7 +1,13 @@
-"""The arguments of one append: arrays, one a column, that say by `batch` (from 1) what belongs to whom (pure)."""
+"""The arguments of one append: what it is made of, each kind as one array of composites or None where there is none (pure).
+
+Everything says by `batch` (from 1) whom it belongs to. Arrays of composites cost half of what an array a column costs, on
+both sides. What few appends hold goes by a function of its own, called around the other in the same statement.
+"""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
+
+import msgspec
 
 from headrace import ids
 from headrace.log import rows as projection
@@ -9,48 +15,34 @@ from headrace.log.checks import check_digest, check_home
 from headrace.log.port import Batch
 from headrace.log.tables import TABLES
 
+OFTEN: Final = ("runs", "steps")
+"""The tables that nearly every append writes to."""
+SELDOM: Final = tuple(name for name in TABLES if name not in OFTEN)
 
-def append_arguments(incarnation: str, batches: Sequence[Batch]) -> list[Any]:
-    """Lay out batches as `headrace.append` takes them; raises DataError and ValidationError for what cannot be kept."""
-    numbered = list(enumerate(batches, 1))
-    events = [
-        (number, position, event)
-        for number, batch in numbered
-        for position, event in enumerate(batch.events, batch.expected_position + 1)
-    ]
-    for number, _, event in events:
-        check_home(batches[number - 1].partition, event.stream_id)
-    answers = [(number, answer) for number, batch in numbered for answer in batch.answers]
-    # in one order everywhere: two appends that bring the same bodies in different orders would wait for each other
-    bodies = dict(sorted({digest: body for batch in batches for digest, body in batch.blobs.items()}.items()))
-    for digest, body in bodies.items():
-        check_digest(digest, body)
-    return [
+
+class Arguments(msgspec.Struct, frozen=True):
+    """What `headrace.append` takes, and what `headrace.append_rest` takes besides: nothing when there is nothing."""
+
+    most: list[Any]
+    rest: list[Any]
+
+
+def append_arguments(incarnation: str, batches: Sequence[Batch]) -> Arguments:
+    """Lay out batches as the database takes them; raises DataError and ValidationError for what cannot be kept."""
+    rows = _rows(batches)
+    most = [
         incarnation,
         [batch.log for batch in batches],
         [batch.partition for batch in batches],
         [batch.epoch for batch in batches],
         [batch.expected_position for batch in batches],
-        [number for number, _, _ in events],
-        [position for _, position, _ in events],
-        [ids.month_of(event.stream_id) for _, _, event in events],
-        [event.stream_id for _, _, event in events],
-        [event.version for _, _, event in events],
-        [event.type for _, _, event in events],
-        [event.schema for _, _, event in events],
-        [event.workspace for _, _, event in events],
-        [event.at for _, _, event in events],
-        [event.data for _, _, event in events],
-        [event.meta for _, _, event in events],
-        [number for number, _ in answers],
-        [projection.storable(answer.key) for _, answer in answers],
-        [answer.request_digest for _, answer in answers],
-        [answer.stream_id for _, answer in answers],
-        [answer.answer for _, answer in answers],
-        list(bodies),
-        list(bodies.values()),
-        *_rows(batches),
+        _events(batches) or None,
+        _answers(batches) or None,
+        None,
+        *_kinds(rows, OFTEN),
     ]
+    rest = [*_bodies(batches), *_kinds(rows, SELDOM)]
+    return Arguments(most, rest if any(rest) else [])
 
 
 def months_of(batches: Sequence[Batch]) -> list[int]:
@@ -58,12 +50,57 @@ def months_of(batches: Sequence[Batch]) -> list[int]:
     return sorted({ids.month_of(event.stream_id) for batch in batches for event in batch.events})
 
 
-def _rows(batches: Sequence[Batch]) -> list[Any]:
-    """Give two arrays a table: the batch of each row, and the row as a composite."""
-    numbers: dict[str, list[int]] = {name: [] for name in TABLES}
-    wholes: dict[str, list[projection.Values]] = {name: [] for name in TABLES}
+def _events(batches: Sequence[Batch]) -> list[tuple[Any, ...]]:
+    found: list[tuple[Any, ...]] = []
+    for number, batch in enumerate(batches, 1):
+        for stream_id in {event.stream_id for event in batch.events}:
+            check_home(batch.partition, stream_id)
+        found += [
+            (
+                number,
+                position,
+                ids.month_of(event.stream_id),
+                event.stream_id,
+                event.version,
+                event.type,
+                event.schema,
+                event.workspace,
+                event.at,
+                event.data,
+                event.meta,
+            )
+            for position, event in enumerate(batch.events, batch.expected_position + 1)
+        ]
+    return found
+
+
+def _answers(batches: Sequence[Batch]) -> list[tuple[Any, ...]]:
+    return [
+        (number, projection.storable(one.key), one.request_digest, one.stream_id, one.answer)
+        for number, batch in enumerate(batches, 1)
+        for one in batch.answers
+    ]
+
+
+def _bodies(batches: Sequence[Batch]) -> list[Any]:
+    """Give digests and bodies, in one order everywhere: two appends of the same bodies would wait for each other else."""
+    bodies = dict(sorted({digest: body for batch in batches for digest, body in batch.blobs.items()}.items()))
+    for digest, body in bodies.items():
+        check_digest(digest, body)
+    return [list(bodies) or None, list(bodies.values()) or None]
+
+
+def _rows(batches: Sequence[Batch]) -> dict[str, tuple[list[int], list[projection.Values]]]:
+    """Give, by table, the batch of each row, and the row."""
+    found: dict[str, tuple[list[int], list[projection.Values]]] = {}
     for number, batch in enumerate(batches, 1):
         for name, rows in projection.newest(batch.rows).items():
-            numbers[name] += [number] * len(rows)
-            wholes[name] += rows.values()
-    return [array for name in TABLES for array in (numbers[name], wholes[name])]
+            numbers, wholes = found.setdefault(name, ([], []))
+            numbers += [number] * len(rows)
+            wholes += rows.values()
+    return found
+
+
+def _kinds(rows: dict[str, tuple[list[int], list[projection.Values]]], names: Sequence[str]) -> list[Any]:
+    """Give two arrays a table: the batch of each row, and the row as a composite."""
+    return [array for name in names for array in rows.get(name, (None, None))]

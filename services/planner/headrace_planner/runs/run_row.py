@@ -64,6 +64,8 @@ def run_row(run: Run) -> Laid:
 def _detail(run: Run, same: str, waiting: list[dict[str, Any]]) -> str:
     going = [run.label(instance) for instance in islice(run.under_way(), OPEN_SHOWN_MAX)]
     shown = f'"waiting":{codec.written(waiting) if waiting else "[]"},"open":{codec.written(going) if going else "[]"}'
+    if run.data.doubts:
+        shown += f',"unknown_outcomes":{codec.written(run.data.doubts[:OPEN_SHOWN_MAX])}'
     return f'{same},"outputs":{_outputs(run.data.outputs)},"error":{_error(run)},{shown}}}'
 
 
@@ -74,8 +76,6 @@ def _constant(run: Run) -> Constant:
         "trigger": _if_small(queued.trigger),
         "connections": sorted(codec.loads(queued.connections) or {}),
     }
-    if data.doubts:
-        detail["unknown_outcomes"] = data.doubts[:OPEN_SHOWN_MAX]
     if queued.rerun_from:
         detail["rerun_from"] = queued.rerun_from
     if queued.parent:

@@ -9,6 +9,7 @@ from headrace.log.port import Recorded
 from headrace.testing.checker.check import check, settled
 from headrace.testing.checker.histories import Watch
 from headrace.testing.checker.history import Asked, Finding, History, Reading, Sample
+from headrace.testing.checker.promises import taken_back
 from headrace.testing.simulation.scenario import scenario
 from headrace.testing.simulation.schedule import Schedule
 from headrace.testing.simulation.weather import CALM
@@ -171,6 +172,17 @@ def test_a_history_that_may_not_be_is_named(told: str, events: list[tuple[str, d
     for version, (type, data) in enumerate(events, 2):
         said += watch.see(event(version, type, **data))
     assert any(told in finding.message for finding in said), said
+
+
+def test_a_question_that_was_taken_back_and_stays_open_is_named() -> None:
+    watch = Watch(lambda _digest: None)
+    watch.see(event(1, "run.queued", plan_digest=""))
+    watch.see(event(2, "approval.requested", step="a", approval_id="apr_x"))
+    assert watch.see(event(3, "approval.resolved", step="a", approval_id="apr_x", status="superseded")) == []
+    assert list(taken_back(watch)) == []
+    opened = msgspec.structs.replace(event(1, "approval.opened"), log="approvals", stream_id="apr_x")
+    assert watch.see(opened) == []
+    assert [finding.stream_id for finding in taken_back(watch)] == ["apr_x"]
 
 
 def test_a_loop_that_spins_is_stopped() -> None:

@@ -1,8 +1,9 @@
-"""Chores: waiting work that synchronous code hands over, done by a few tasks that are started when they are needed."""
+"""Chores: waiting work that synchronous code hands over, done by a few tasks that live as long as there is some."""
 
 import asyncio
 import contextvars
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -26,21 +27,20 @@ class Chores:
         self._name = name
         self._waiting_max = waiting_max
         self._tasks = tasks
-        self._waiting: asyncio.Queue[Chore] = asyncio.Queue()
+        self._waiting: deque[Chore] = deque()
         self._group: asyncio.TaskGroup | None = None
         self._surroundings = contextvars.copy_context()
         self._started = 0
-        self._busy = 0
 
     def __len__(self) -> int:
-        return self._waiting.qsize() + self._busy
+        return len(self._waiting) + self._started
 
     def put(self, chore: Chore) -> bool:
         """Hand a chore over; False when too many wait already and it was turned away."""
-        if self._waiting.qsize() >= self._waiting_max:
+        if len(self._waiting) >= self._waiting_max:
             metrics.count(f"{self._name}_turned_away")
             return False
-        self._waiting.put_nowait(chore)
+        self._waiting.append(chore)
         self._staff()
         return True
 
@@ -49,27 +49,28 @@ class Chores:
         async with asyncio.TaskGroup() as group:
             self._group, self._surroundings = group, contextvars.copy_context()
             try:
-                for _ in range(min(self._waiting.qsize(), self._tasks)):
-                    self._staff()
+                self._staff()
                 await asyncio.get_running_loop().create_future()
             finally:
                 self._group = None
 
     def _staff(self) -> None:
-        """Start another task when more waits than those that are there will take up at once."""
-        idle = self._started - self._busy
-        if self._group is not None and self._started < self._tasks and self._waiting.qsize() > idle:
+        """Give what waits to tasks of its own, as far as there may be more."""
+        while self._group is not None and self._waiting and self._started < self._tasks:
             self._started += 1
-            self._group.create_task(self._work(), context=self._surroundings.copy())
+            self._group.create_task(self._work(self._waiting.popleft()), context=self._surroundings.copy())
 
-    async def _work(self) -> None:
-        while True:
-            chore = await self._waiting.get()
-            self._busy += 1
-            try:
-                await chore()
-            except (HeadraceError, TimeoutError) as problem:
-                metrics.count(f"{self._name}_failed")
-                _logger.debug("%s: %s", self._name, problem)
-            finally:
-                self._busy -= 1
+    async def _work(self, chore: Chore) -> None:
+        """Do a chore, and then what waits: no task is kept for what may come."""
+        try:
+            while True:
+                try:
+                    await chore()
+                except (HeadraceError, TimeoutError) as problem:
+                    metrics.count(f"{self._name}_failed")
+                    _logger.debug("%s: %s", self._name, problem)
+                if not self._waiting:
+                    return
+                chore = self._waiting.popleft()
+        finally:
+            self._started -= 1

@@ -93,6 +93,8 @@ class OwnerHost:
         self._committing: Draft | None = None
         self._draft = Draft(1)
         self._running = True
+        self._unheard = False
+        """Whether tenures began whose orders may be out already, since workers were asked what they hold."""
         self.dispatcher = Dispatcher(bus, clock, keys, self.presence, self._send)
         self._deciding = Deciding(log, clock, self.states, self.dispatcher.knows)
         self._committer = Committer(log, clock)
@@ -201,10 +203,11 @@ class OwnerHost:
         self._enqueue(wake(held, stream_id))
 
     def _begun(self, held: Held, restarts: list[Item]) -> None:
-        self._mailboxes.put_restarts(restarts)
-        self.dispatcher.ask_beats()
         self._waking.stir(refill=True)
-        self._stirred.set()
+        if restarts or not self.presence.workers():
+            self._mailboxes.put_restarts(restarts)
+            self._unheard = True
+            self._stirred.set()
 
     def _ended(self, held: Held) -> None:
         self._mailboxes.drop(lambda item: item.held is held)
@@ -256,6 +259,9 @@ class OwnerHost:
             self._publisher.rest(open_draft.number - 1)
 
     async def _turn(self) -> None:
+        if self._unheard:
+            self._unheard = False
+            self.dispatcher.ask_beats()
         if self._solo:
             if self._committing is None and not self._draft.items:
                 await self._decide_alone(self._solo.popleft())
@@ -340,7 +346,8 @@ class OwnerHost:
                 if self._committing is not None:
                     await self._commit(self._committing)
                     self._committing = None
-                self._stirred.set()
+                if self._solo or self._draft.items or len(self._mailboxes):
+                    self._stirred.set()
         finally:
             self._running = False
 

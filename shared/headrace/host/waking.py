@@ -40,12 +40,15 @@ class Waking:
         self._cadence = cadence
         self._stirred = asyncio.Event()
         self._refill_at = 0.0
+        self._looks_at = 0.0
+        """When it looks again by itself, in monotonic seconds."""
 
     def stir(self, *, refill: bool = False) -> None:
         """Look again: an earlier wake-up may be known, or (`refill`) a new partition is here."""
         if refill:
             self._refill_at = 0.0
-        self._stirred.set()
+        if self._clock.monotonic() + self._pause_s() < self._looks_at:
+            self._stirred.set()
 
     async def run(self) -> None:
         """Wake streams until cancelled."""
@@ -56,8 +59,10 @@ class Waking:
             for held, stream_id in self._wakeups.take_due(self._clock.now_ms()):
                 if not held.over:
                     self._send(held, stream_id)
+            pause_s = self._pause_s()
+            self._looks_at = self._clock.monotonic() + pause_s
             try:
-                async with asyncio.timeout(self._pause_s()):
+                async with asyncio.timeout(pause_s):
                     await self._stirred.wait()
             except TimeoutError:
                 continue

@@ -5,7 +5,8 @@ sha256 of those bytes; the same spec and catalogue give the same digest on every
 plan: a run pins the digests of plan and inputs, so an approval of a run covers both.
 """
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 import msgspec
 
@@ -14,6 +15,8 @@ from headrace.events.base import RateLimit
 from headrace.vocabulary import LOOP_CAP, RUN_TIMEOUT_S, STEP_TIMEOUT_S
 
 PLAN_API = "headrace.plan/v1"
+MANIFESTS_KEPT: Final = 1_024
+"""Manifests whose digests are remembered: every worker announces its own again and again."""
 COMPENSATION_SUFFIX = ".compensate"
 """What follows a step's id in the id of what undoes it."""
 
@@ -267,4 +270,9 @@ def parse(data: bytes) -> Plan:
 
 def manifest_digest(manifest: msgspec.Struct) -> str:
     """Give the digest of a tool's manifest, which plans pin."""
-    return codec.digest(msgspec.to_builtins(manifest))
+    return _digest_of(codec.encode(manifest))
+
+
+@lru_cache(maxsize=MANIFESTS_KEPT)
+def _digest_of(manifest: bytes) -> str:
+    return codec.digest(codec.loads(manifest))

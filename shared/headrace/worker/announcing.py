@@ -7,7 +7,6 @@ from typing import Final
 
 from headrace import ids
 from headrace.bus.port import Bus
-from headrace.clock import Clock
 from headrace.codec import encode
 from headrace.errors import UnavailableError
 from headrace.keys import POOL, Keys
@@ -30,13 +29,12 @@ class Announcer:
         *,
         bus: Bus,
         keys: Keys,
-        clock: Clock,
         registry: Registry,
         pools: Sequence[str],
         worker: str,
         workspace: str,
     ) -> None:
-        self._bus, self._keys, self._clock, self._registry = bus, keys, clock, registry
+        self._bus, self._keys, self._registry = bus, keys, registry
         self._pools, self._worker, self._workspace = tuple(pools), worker, workspace
         self._now = asyncio.Event()
 
@@ -54,7 +52,7 @@ class Announcer:
             except UnavailableError as problem:
                 log.info("the tools could not be announced yet: %s", problem.message)
                 pause_s = ANNOUNCE_RETRY_S
-            await within(self._clock, self._now, pause_s)
+            await within(self._now, pause_s)
 
     async def _announce(self) -> None:
         for record in self._registry.records():

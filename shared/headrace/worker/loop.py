@@ -110,7 +110,6 @@ class WorkerLoop:
         self._announcer = Announcer(
             bus=bus,
             keys=keys,
-            clock=clock,
             registry=runner.registry,
             pools=identity.pools,
             worker=identity.worker,
@@ -382,7 +381,7 @@ class WorkerLoop:
 
     async def _all_sent(self, seconds: float) -> bool:
         self._empty.clear()
-        return not self._held or await within(self._clock, self._empty, seconds)
+        return not self._held or await within(self._empty, seconds)
 
     async def _rest(self) -> None:
         while True:

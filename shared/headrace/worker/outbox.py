@@ -161,7 +161,7 @@ class Outbox:
             return
         pause_s, waited_s = CONFIRM_FIRST_S, 0.0
         try:
-            while not await within(self._clock, confirmed, pause_s):
+            while not await within(confirmed, pause_s):
                 waited_s += pause_s
                 if waited_s >= CONFIRM_S:
                     log.warning("no event of the write %s within %g s of its report", parcel.attempt_id, waited_s)

@@ -103,7 +103,7 @@ class Presence:
                 if self._way.connected and not connected:
                     self._listener.reconnected()
                 connected = self._way.connected
-                await within(self._clock, self._beat_now, PRESENCE_INTERVAL_S)
+                await within(self._beat_now, PRESENCE_INTERVAL_S)
         finally:
             await subscription.close()
 

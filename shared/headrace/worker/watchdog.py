@@ -53,7 +53,7 @@ class Watchdog:
             asked_ms, asked_s = self._clock.now_ms(), self._clock.monotonic()
             self._ask(answered)
             pause_s = self._after_s
-            while not await within(self._clock, answered, pause_s):
+            while not await within(answered, pause_s):
                 self._found_blocked(asked_ms, self._clock.monotonic() - asked_s)
                 pause_s = SAY_AGAIN_S
             if self.blocked is not None:

@@ -55,6 +55,7 @@ async def check(log: Any, history: History, *, now_ms: int, rooms: Rooms | None 
     found += promises.answers(history, watch)
     found += promises.effects(history, watch)
     found += promises.children(watch)
+    found += promises.taken_back(watch)
     found += promises.readings(history, last, watch)
     found += promises.bounds(history)
     found += await projections.compare(log, watch)

@@ -91,6 +91,8 @@ class Watch:
         self.streams: dict[str, list[str]] = {}
         """The names of the events of every stream."""
         self.approvals: dict[str, dict[str, Any]] = {}
+        self.taken_back: set[str] = set()
+        """Approvals that their runs took back before they were open: in the end none of them may be."""
         self.flows: dict[str, flows.Key] = {}
         self.branches: Counter[str] = Counter()
         """How often each kind of event was seen: which branches of the product ran."""
@@ -178,8 +180,9 @@ class Watch:
         if status == "approved":
             run.approved.add(data.get("step", ""))
         known = self.approvals.get(approval)
-        if known is None and status == "superseded":
-            return  # taken back before it was ever opened
+        if status == "superseded" and (known is None or known["closed"] is None):
+            self.taken_back.add(approval)  # before it was ever opened; should it open late, it is taken back again
+            return
         if known is None or known["closed"] != status:
             known = known or {}
             yield f"{approval} is {known.get('closed') or 'open'} in its own log, not {status}"

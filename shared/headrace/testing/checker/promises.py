@@ -94,6 +94,14 @@ def children(watch: Watch) -> Iterator[Finding]:
                 yield Finding("history", f"a step ended by {ended}, its child {child_id} by {how}", run_id)
 
 
+def taken_back(watch: Watch) -> Iterator[Finding]:
+    """A question that its run took back is open to nobody."""
+    for approval in sorted(watch.taken_back):
+        known = watch.approvals.get(approval)
+        if known is not None and known["closed"] is None:
+            yield Finding("history", "its run took it back, and it is still open", approval)
+
+
 def readings(history: History, last: Mapping[tuple[str, int], int], watch: Watch) -> Iterator[Finding]:
     """Every reader saw every event of its place, once and in order."""
     for reading in history.readings:

@@ -4,6 +4,7 @@ import argparse
 import gc
 import logging
 import multiprocessing
+import multiprocessing.pool
 import sys
 import time
 from collections import Counter
@@ -13,11 +14,11 @@ from typing import Final
 import msgspec
 
 from headrace.testing.simulation.scenario import KINDS, Scenario, scenario
-from headrace.testing.simulation.schedule import Outcome, run
+from headrace.testing.simulation.schedule import Outcome, Schedule, prepare, run
 from headrace.testing.simulation.shrink import shrink
 
-COLLECT_EVERY: Final = 25
-CHUNK: Final = 20
+CHUNK: Final = 25
+"""Schedules of one process: it is forked from one that has made what all share, and leaves nothing but its tally."""
 VOID_BELOW: Final = 300
 """So many seeds must have made every fault happen; fewer prove nothing about that."""
 STORY_LINES_MAX: Final = 60
@@ -149,13 +150,9 @@ def show(outcome: Outcome) -> str:
 
 def _many(seeds: range, processes: int, *, small: bool) -> int:
     tally = Tally()
-    if processes > 1:
-        chunks = [seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)]
-        with multiprocessing.get_context("spawn").Pool(processes) as pool:
-            for part in pool.imap_unordered(_chunk, chunks):
-                tally.join(part)
-    else:
-        tally.join(_chunk(seeds))
+    with _forked(processes) as pool:
+        for part in pool.imap_unordered(_chunk, _chunks(seeds)):
+            tally.join(part)
     _say(summary(tally))
     for seed in sorted(tally.failed)[:FAILURES_SHOWN_MAX]:
         outcome = run(scenario(seed))
@@ -167,37 +164,42 @@ def _many(seeds: range, processes: int, *, small: bool) -> int:
     return 1 if tally.failed or void else 0
 
 
-def _first(seeds: range) -> int:
-    """Look for the first broken schedule, for those who seed bugs."""
+def _forked(processes: int) -> multiprocessing.pool.Pool:
+    """Give processes that each do one chunk, with what all schedules share made already."""
+    prepare()
+    gc.collect()
     gc.freeze()
     gc.disable()
-    for number, seed in enumerate(seeds, 1):
-        outcome = run(scenario(seed))
-        if outcome.findings:
-            _say(f"FIRST seed {seed} after {number} schedules: {outcome.findings[0]}")
-            return 1
-        if number % COLLECT_EVERY == 0:
-            gc.collect()
+    return multiprocessing.get_context("fork").Pool(processes, maxtasksperchild=1)
+
+
+def _chunks(seeds: range) -> Iterator[range]:
+    for start in range(0, len(seeds), CHUNK):
+        yield seeds[start : start + CHUNK]
+
+
+def _first(seeds: range) -> int:
+    """Look for the first broken schedule, for those who seed bugs."""
+    with _forked(1) as pool:
+        for part in pool.imap(_chunk, _chunks(seeds)):
+            for seed, told in sorted(part.failed.items()):
+                _say(f"FIRST seed {seed} after {seed - seeds.start + 1} schedules: {told}")
+                return 1
     _say(f"nothing broken in {len(seeds)} schedules")
     return 0
 
 
 def _chunk(seeds: range) -> Tally:
-    logging.disable(logging.CRITICAL)
+    """Run some schedules in a process that ends with them: nothing is tidied up, and no garbage collected."""
     tally = Tally()
-    run(scenario(seeds.start))  # what is made once a process is made here, and not counted
-    gc.collect()
-    gc.freeze()
-    gc.disable()
     began = time.process_time()
-    for number, seed in enumerate(seeds):
-        outcome = run(scenario(seed))
+    kept: list[Schedule] = []
+    for seed in seeds:
+        kept.append(Schedule(scenario(seed)))
+        outcome = kept[-1].run(tidy=False)
         tally.add(outcome)
         if outcome.findings:
             _say(f"seed {seed} is broken: {outcome.findings[0]}")
-        if number % COLLECT_EVERY == 0:
-            gc.collect()
-    gc.enable()
     tally.cpu_s = time.process_time() - began
     return tally
 

@@ -1,5 +1,6 @@
 """Workflows of the simulation: random graphs of every kind of step, each made from its number alone and compiled once."""
 
+import functools
 from typing import Any, Final
 
 from headrace import codec
@@ -64,6 +65,7 @@ def child() -> dict[str, Any]:
     return {"apiVersion": "headrace/v1", "kind": "Workflow", "metadata": {"name": features.CHILD}, "spec": spec}
 
 
+@functools.cache
 def triggered(number: int) -> dict[str, Any]:
     """Give a workflow that a trigger event starts."""
     document = _document(number)

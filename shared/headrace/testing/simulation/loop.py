@@ -23,6 +23,10 @@ UNWIND_ROUNDS_MAX: Final = 50
 _process: contextvars.ContextVar["Process"] = contextvars.ContextVar("simulated process")
 
 
+type Entry = tuple[Callable[..., object], tuple[Any, ...], contextvars.Context | None, Call | None]
+"""A callback that a process is to run: with what, in which context (None: in no particular one), by which handle."""
+
+
 class RunawayError(HeadraceError):
     """The schedule took more callbacks than any honest one: something spins."""
 
@@ -59,6 +63,17 @@ class Call:
         return self.timer
 
 
+class Anonymous(Call):
+    """The handle of everything that a future or a task calls: they never cancel that."""
+
+    __slots__ = ()
+
+    def cancel(self) -> None:
+        """Refuse."""
+        message = "what is called in a context of its own cannot be cancelled here"
+        raise RuntimeError(message)
+
+
 class Process:
     """A process of the simulated world: what it has to do now, and whether it may."""
 
@@ -67,7 +82,7 @@ class Process:
     def __init__(self, loop: "SimLoop", name: str) -> None:
         self.loop = loop
         self.name = name
-        self.ready: deque[Call] = deque()
+        self.ready: deque[Entry] = deque()
         self.held = False
         self.root: asyncio.Task[None] | None = None
         self.context = contextvars.copy_context()
@@ -77,7 +92,11 @@ class Process:
         """Let the process do something as soon as it comes to it: how a message or an answer reaches it."""
         if not self.ready and not self.held:
             self.loop.runnable.append(self)
-        self.ready.append(Call(self.loop, callback, args, self.context))
+        self.ready.append((callback, args, self.context, None))
+
+    def post_later(self, delay: float, callback: Callable[..., object], *args: Any) -> None:
+        """Let the process do something after so many virtual seconds, as soon as it comes to it."""
+        self.loop.after(delay, self, Call(self.loop, callback, args, self.context))
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Begin the process."""
@@ -104,9 +123,10 @@ class SimTask(asyncio.Task[Any]):
     def __init__(
         self, work: Generator[Any, None, Any] | Coroutine[Any, Any, Any], *, loop: "SimLoop", **given: Any
     ) -> None:
-        loop.tasks_made += 1
-        self._number = loop.tasks_made
+        loop.tasks.append(self)
+        self._number = len(loop.tasks)
         super().__init__(work, loop=loop, **given)  # type: ignore[arg-type]  # a coroutine, as the loop was given
+        asyncio._unregister_task(self)  # noqa: SLF001  (documented; tasks of other schedules have the same hashes)
 
     def __hash__(self) -> int:
         return self._number
@@ -121,7 +141,8 @@ class SimLoop(asyncio.BaseEventLoop):
     def __init__(self, chance: Chance) -> None:
         super().__init__()
         self.runnable: list[Process] = []
-        self.tasks_made = 0
+        self.tasks: list[SimTask] = []
+        """All that ever began."""
         self.callbacks = 0
         self.problems: list[str] = []
         """What callbacks and tasks raised that nobody caught: each is a defect."""
@@ -134,7 +155,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._draining = False
         self._limit = CALLBACKS_MAX
         self.world = Process(self, "world")
-        self.set_task_factory(self._make_task)
+        self._anonymous = Anonymous(self, self.stop, (), None)
         self.set_exception_handler(self._note)
 
     # what asyncio calls
@@ -148,12 +169,14 @@ class SimLoop(asyncio.BaseEventLoop):
     ) -> Call:
         """Let a callback run in its process's turn."""
         if context is None:
-            context = contextvars.copy_context()
-        call = Call(self, callback, args, context)
+            context, call = contextvars.copy_context(), Call(self, callback, args, context)
+        else:
+            call = self._anonymous  # futures and tasks, who name a context, do not cancel what they call
         process = context.get(_process) or self.world
-        if not process.ready and not process.held:
+        ready = process.ready
+        if not ready and not process.held:
             self.runnable.append(process)
-        process.ready.append(call)
+        ready.append((callback, args, context, call))
         return call
 
     def call_soon_threadsafe(  # type: ignore[override]  # as above
@@ -215,23 +238,24 @@ class SimLoop(asyncio.BaseEventLoop):
                 continue
             place = int(draw() * many) if many > 1 else 0
             process = runnable[place]
-            call = process.ready.popleft()
-            if not process.ready:
+            ready = process.ready
+            callback, args, context, call = ready.popleft()
+            if not ready:
                 runnable[place] = runnable[-1]
                 runnable.pop()
-            if call.dead:
+            if call is not None and call.dead:
                 continue
             self.callbacks += 1
             if self.callbacks > self._limit:
                 message = f"more than {CALLBACKS_MAX} callbacks, at {self._now:.1f} virtual seconds"
                 raise RunawayError(message)
             try:
-                if call.context is None:
-                    call.callback(*call.args)
+                if context is None:
+                    callback(*args)
                 else:
-                    call.context.run(call.callback, *call.args)
+                    context.run(callback, *args)
             except Exception as problem:
-                self.problems.append(f"{call.callback!r} raised {problem!r}")
+                self.problems.append(f"{callback!r} raised {problem!r}")
                 if not self._draining:
                     raise
 
@@ -251,9 +275,13 @@ class SimLoop(asyncio.BaseEventLoop):
                 self._stale -= 1
                 continue
             call.timer = 0.0
-            if not process.ready and not process.held:
-                self.runnable.append(process)
-            process.ready.append(call)
+            self._give(process, call)
+
+    def _give(self, process: Process, call: Call) -> None:
+        """Let a process do something as soon as its turn comes."""
+        if not process.ready and not process.held:
+            self.runnable.append(process)
+        process.ready.append((call.callback, call.args, call.context, call))
 
     # the world
 
@@ -263,16 +291,16 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def later(self, delay: float, callback: Callable[..., object], *args: Any) -> None:
         """Let the world do something, whoever asks: what travels is in nobody's hands."""
-        call = Call(self, callback, args, None)
+        self.after(delay, self.world, Call(self, callback, args, None))
+
+    def after(self, delay: float, process: Process, call: Call) -> None:
+        """Let a process do something after so many virtual seconds."""
         if delay > 0:
             call.timer = self._now + delay
             self._timers_made += 1
-            heapq.heappush(self._timers, (call.timer, self._timers_made, self.world, call))
-            return
-        world = self.world
-        if not world.ready:
-            self.runnable.append(world)
-        world.ready.append(call)
+            heapq.heappush(self._timers, (call.timer, self._timers_made, process, call))
+        else:
+            self._give(process, call)
 
     def unwind(self, processes: list[Process]) -> None:
         """End every task of every process, the killed ones too, so that nothing is left for the garbage collector."""
@@ -284,15 +312,17 @@ class SimLoop(asyncio.BaseEventLoop):
             process.held = False
         self.runnable[:] = [process for process in processes if process.ready]
         for _ in range(UNWIND_ROUNDS_MAX):
-            left = asyncio.all_tasks(self)
+            left = [task for task in self.tasks if not task.done()]
             if not left:
+                self.tasks.clear()
                 return
             for task in left:
                 task.cancel()
             self.run_forever()
 
-    def _make_task(self, _loop: object, work: Coroutine[Any, Any, Any], **given: Any) -> SimTask:
-        return SimTask(work, loop=self, **given)
+    def create_task(self, coro: Generator[Any, None, Any] | Coroutine[Any, Any, Any], **given: Any) -> SimTask:
+        """Make a task of the process that asks for it."""
+        return SimTask(coro, loop=self, **given)
 
     def _note(self, _loop: object, context: dict[str, Any]) -> None:
         problem = context.get("exception")

@@ -30,7 +30,10 @@ class SimBroker(MemoryBroker):
         fate = self.weather.fate()
         for copy in range(fate.copies):
             delay_s = self.weather.delay_s() + (fate.delay_s if copy == fate.copies - 1 else 0.0)
-            self._loop.later(delay_s, arrival)
+            if delay_s > 0:
+                self._loop.later(delay_s, arrival)
+            else:
+                arrival()
         return fate.copies
 
 
@@ -77,7 +80,7 @@ class SimBus(MemoryBus):
     def _keep(self, stream: InboxStream, data: bytes, acked: asyncio.Future[None] | None = None) -> None:
         stream.add(data, self._clock.now_ms())
         if acked is not None and self._connected:
-            self._loop.later(self._weather.delay_s(), self._process.post, _acknowledge, acked)
+            self._process.post_later(self._weather.delay_s(), _acknowledge, acked)
 
     def _listen(self, subject: str, hear: Callable[[bytes, Callable[[bytes], None]], None]) -> MemorySubscription:
         post = self._process.post

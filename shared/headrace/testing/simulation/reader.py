@@ -12,6 +12,8 @@ from headrace.vocabulary import LOG_RUNS
 from headrace.wire import FeedEvent
 
 PAGE: Final = 50
+GATHER_S: Final = 0.25
+"""How long it lets news gather before it reads on: a page then holds more than one append."""
 REPAIR_S: Final = 5.0
 _feed = msgspec.json.Decoder(list[FeedEvent])
 
@@ -40,6 +42,7 @@ class Reader:
             except TimeoutError:
                 await self.finish()
             else:
+                await asyncio.sleep(GATHER_S)
                 places, self._stirred = sorted(self._stirred), set()
                 self._woken.clear()
                 for place in places:

@@ -18,17 +18,17 @@ from headrace.testing.checker.history import Finding, History
 from headrace.testing.processes import installed
 from headrace.testing.simulation.chance import Chance
 from headrace.testing.simulation.clients import Clients
-from headrace.testing.simulation.documents import Compiler, child
+from headrace.testing.simulation.documents import DOCUMENTS, Compiler, child
 from headrace.testing.simulation.faults import Faults
 from headrace.testing.simulation.features import CHILD
 from headrace.testing.simulation.loop import SimLoop
 from headrace.testing.simulation.reader import Reader
 from headrace.testing.simulation.scenario import STORM_S, Scenario
-from headrace.testing.simulation.storage import World
+from headrace.testing.simulation.storage import PARTITIONS, World, small
 from headrace.testing.simulation.weather import CALM, Weather
 from headrace.testing.simulation.world import GATEKEEPER, PLANNER, WORKER, Installation
 from headrace.testing.views import at_once
-from headrace.vocabulary import LOG_APPROVALS, LOG_CATALOGUE, LOG_FLOW, LOG_PARTITIONS, WORKSPACE_DEFAULT
+from headrace.vocabulary import LOG_APPROVALS, LOG_CATALOGUE, LOG_FLOW, WORKSPACE_DEFAULT
 
 CALM_S: Final = 240.0
 """Within so much virtual time after the last fault every run has ended, or waits for something named."""
@@ -78,12 +78,15 @@ class Schedule:
         self.clients = Clients(self.world, self.world.machine("client"), self.history, self.compiler)
         self.reader = Reader(self.log, self.world.machine("reader"), self.history)
 
-    def run(self) -> Outcome:
-        """Run it to its end."""
-        for place, part in self.log._parts.items():  # noqa: SLF001  (what the template begins with)
+    def run(self, *, tidy: bool = True) -> Outcome:
+        """Run it to its end. Unless it is `tidy`, its tasks are left as they are, for a process that soon ends."""
+        with small():
+            return self._run(tidy=tidy)
+
+    def _run(self, *, tidy: bool) -> Outcome:
+        for part in self.log._parts.values():  # noqa: SLF001  (what the template begins with)
             for recorded in part.events:
                 self.watch.see(recorded)
-            del place
         self.log.committed = self._committed
         try:
             self.loop.run_until_complete(self._story())
@@ -91,8 +94,9 @@ class Schedule:
             self.found.append(Finding("nothing spins", problem.message))
         finally:
             self.world.fallen += self.world.crashed()
-            self.world.close()
-            self.loop.close()
+            if tidy:
+                self.world.close()
+                self.loop.close()
         return self._outcome()
 
     async def _story(self) -> None:
@@ -140,7 +144,7 @@ class Schedule:
 
     def _busy(self) -> bool:
         """Tell whether an answer between streams is still on its way."""
-        return any(at_once(self.log.busy(name, part)) for name in ASKED for part in range(LOG_PARTITIONS[name]))
+        return any(at_once(self.log.busy(name, part)) for name in ASKED for part in range(PARTITIONS[name]))
 
     def _committed(self, recorded: Recorded) -> None:
         self.found += self.watch.see(recorded)
@@ -207,6 +211,13 @@ def story(schedule: Schedule) -> bytes:
 def run(scenario: Scenario) -> Outcome:
     """Run a scenario."""
     return Schedule(scenario).run()
+
+
+def prepare() -> None:
+    """Make what all schedules of this process and of its children share: tools, the log that they begin with, plans."""
+    compiler = _template().compiler
+    for number in range(DOCUMENTS):
+        compiler.compiled(number)
 
 
 def _rooms(library: Any) -> list[Any]:

@@ -5,7 +5,8 @@ what a process does with the answer waits until the process goes on.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, cast
 
 from headrace import ids
@@ -19,15 +20,29 @@ from headrace.log.tables import TABLES
 from headrace.testing.simulation.loop import Process
 from headrace.testing.simulation.weather import CALM, Weather
 from headrace.testing.views import at_once
+from headrace.vocabulary import LOG_APPROVALS, LOG_CATALOGUE, LOG_FLOW, LOG_PARTITIONS, LOG_RUNS
 
 SILENT_S: Final = 1.0
 """How long a silent log keeps a caller waiting before the connection breaks."""
 FAR: Final = 0.15
 """The share of reads that take a way of their own; the others are answered in the same turn, which is cheaper."""
+PARTITIONS: Final = {LOG_RUNS: 3, LOG_CATALOGUE: 1, LOG_APPROVALS: 2, LOG_FLOW: 2}
+"""Partitions of a simulated installation: enough for owners to share, few enough for runs to share one."""
 APPEND_S: Final = 0.08
 """How long an append takes at most."""
 LATE_S: Final = 9.0
 """How long it takes at most when it is late: longer than a lease."""
+
+
+@contextmanager
+def small() -> Iterator[None]:
+    """Let every new database have PARTITIONS for a while, as everybody in a schedule is to believe."""
+    before = dict(LOG_PARTITIONS)
+    LOG_PARTITIONS.update(PARTITIONS)
+    try:
+        yield
+    finally:
+        LOG_PARTITIONS.update(before)
 
 
 class Rows(dict[tuple[Any, ...], Any]):
@@ -54,7 +69,7 @@ class World(MemoryLog):
     """The one log of a schedule. `committed` hears of every event as it takes hold."""
 
     def __init__(self, clock: Clock) -> None:
-        super().__init__(clock)
+        super().__init__(clock, partitions=PARTITIONS)
         self._rows = {name: Rows() for name in TABLES}
         self.committed: Callable[[Recorded], None] = lambda _event: None
 
@@ -191,7 +206,7 @@ class SimLog:
                 found = at_once(call())  # type: ignore[arg-type]  # the memory log's are coroutines
             except HeadraceError as raised:
                 problem = raised
-            loop.later(min(way_s, APPEND_S), self._process.post, _settle, answer, found, problem)
+            self._process.post_later(min(way_s, APPEND_S), _settle, answer, found, problem)
 
         loop.later(way_s or weather.delay_s(), arrive)
         return await answer

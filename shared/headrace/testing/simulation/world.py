@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import functools
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +23,7 @@ from headrace.testing.simulation.storage import SimLog, World
 from headrace.testing.simulation.tools import Ledger, tools
 from headrace.testing.simulation.weather import Weather
 from headrace.testing.virtual import BEGINNING_MS
-from headrace.vocabulary import POOL_GATES, POOL_RUNNER
+from headrace.vocabulary import LOG_CATALOGUE, POOL_GATES, POOL_RUNNER
 from headrace.worker.registry import Registry
 from headrace.worker.service import make_worker
 
@@ -46,6 +47,8 @@ class SimClock:
 
     def __init__(self, loop: SimLoop, seed: str) -> None:
         self.skew_ms = 0
+        self.monotonic: Callable[[], float] = loop.time
+        """Give the virtual time in seconds."""
         self._loop = loop
         self._chance = Chance(seed)
 
@@ -56,10 +59,6 @@ class SimClock:
     def steer(self, database_now_ms: int) -> None:
         """Take over the database's time."""
         self.skew_ms = database_now_ms - BEGINNING_MS - int(self._loop.time() * 1000)
-
-    def monotonic(self) -> float:
-        """Give the virtual time in seconds."""
-        return self._loop.time()
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
@@ -132,7 +131,7 @@ class Installation:
         return [f"{name} ended: {_innermost(problem)!r}" for name, problem in problems if problem is not None]
 
     def close(self) -> None:
-        """End everything."""
+        """End every task of everybody, so that nothing is left for the garbage collector."""
         for machine in self.machines:
             machine.bus.disconnect()
             machine.log.cut = True
@@ -142,6 +141,8 @@ class Installation:
         service, clock = installed(machine.kind), machine.clock
         library, presence = CachedLibrary(), Presence(clock, CADENCE)
         preparers = service.preparers(machine.log, clock=clock, presence=presence)
+        if LOG_CATALOGUE in preparers:
+            preparers[LOG_CATALOGUE]._kept = _compiled  # noqa: SLF001  (by document and tools: what it gives never changes)
         host = machine.host = OwnerHost(
             machine.log,
             machine.bus,
@@ -195,6 +196,10 @@ async def _together(works: Sequence[Callable[[], Coroutine[Any, Any, None]]]) ->
     async with asyncio.TaskGroup() as group:
         for work in works:
             group.create_task(work())
+
+
+_compiled: Final[OrderedDict[tuple[str, str], Any]] = OrderedDict()
+"""What the planners of all schedules have compiled, so that each document is compiled once a process."""
 
 
 def registry(ledger: Ledger) -> Registry:

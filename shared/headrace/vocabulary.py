@@ -160,6 +160,8 @@ FUSE_S: Final = 1.0
 """After this a worker begins no further step of a chain, so that nobody waits longer for its slot than without."""
 FUSE_SEND_S: Final = 0.05
 """How long a worker may keep a result of a chain before it sends it."""
+COMPENSATION_TIMEOUT_S: Final = 3_600.0
+"""How long a run may take to undo what its steps did; time in which only people are waited for does not count."""
 CANCEL_GRACE_S: Final = 10.0
 TELL_REPEAT_S: Final = 2.0
 TELL_REPEAT_MAX_S: Final = 60.0

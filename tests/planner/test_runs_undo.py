@@ -5,7 +5,9 @@ from typing import Any
 from headrace import codec
 from headrace.events.runs import StepFailed, StepSucceeded
 from headrace.messages import CancelRun, Wake
-from headrace.plans.model import ApprovalStep, CallStep, LoopStep, Plan, PlanStep, Retry, TransformStep
+from headrace.plans.model import ApprovalStep, CallStep, LoopStep, Plan, PlanStep, Retry, ToolPin, TransformStep
+from headrace.steering import SettleOutcome
+from headrace.vocabulary import COMPENSATION_TIMEOUT_S
 from tests.planner.runs_kit import Sim, call, plan, step
 
 
@@ -168,3 +170,51 @@ def test_a_rejected_approval_undoes_what_came_before_it() -> None:
         .resolve("rejected", step="ask")
     )
     assert sim.report("a.compensate").status == "failed"
+
+
+# --- the time of the whole undoing -------------------------------------------------------------------------------
+
+
+def _undoing_two() -> Sim:
+    steps = (call("a"), call("b", "a"), call("c", "b"))
+    return saga(*steps, undo=(undoing("a"), undoing("b"))).report("a", "A").report("b", "B")
+
+
+def test_an_undoing_without_end_is_given_up_and_the_run_fails_naming_what_was_not_undone() -> None:
+    sim = _undoing_two().fail("c", "no room")
+    until = sim.now + int(COMPENSATION_TIMEOUT_S * 1000)
+    assert sim.room.wake_at(sim.run) == until
+    assert next((each.until, each.step) for each in sim.room.explain(sim.run)) == (until, "b.compensate")
+    assert sim.row()["detail"]["undoing_until"] == until
+    sim.later(COMPENSATION_TIMEOUT_S - 1).do(Wake())
+    assert sim.status == "running"
+    sim.later(1).do(Wake())
+    assert sim.status == "failed"
+    assert sim.why() == (
+        "step 'c' failed: no room; compensation timeout: what it did was not undone within 3600 s; not undone: b, a"
+    )
+    assert sim.run.data.error is not None
+    assert sim.run.data.error.details["compensation"]["left"] == ["b", "a"]
+    assert [each.interrupt.attempt_id for each in sim.stopped] == [sim.orders["b.compensate"].attempt_id]
+    assert sim.room.wake_at(sim.run) is None
+
+
+def test_a_cancelled_run_whose_undoing_takes_too_long_fails() -> None:
+    sim = _undoing_two().do(CancelRun()).report("c", status="cancelled").report("b.compensate")
+    sim.later(COMPENSATION_TIMEOUT_S).do(Wake())
+    assert sim.status == "failed"
+    assert sim.run.data.error is not None
+    assert sim.run.data.error.type == "timeout"
+    assert "ann cancelled the run, and what it did was not undone within 3600 s; not undone: a" in sim.why()
+
+
+def test_the_time_in_which_only_a_person_is_waited_for_does_not_count_against_the_undoing() -> None:
+    acts = ToolPin(version="1", digest="sha256:a", effect="write", access="auto", pool="runner", idempotent=False)
+    steps, undo = (call("w", tool="w"), call("c", tool="w")), (call("w.compensate", tool="w", compensates="w"),)
+    sim = Sim(Plan(name="d", kind="Workflow", steps=steps, compensations=undo, tools={"w": acts})).create()
+    sim.claim("w").report("w", 1).claim("c", nonce="n2").fail("c")
+    sim.later(600).claim("w.compensate", nonce="n3").lose("w.compensate")
+    assert (sim.row()["waiting_for"], sim.room.wake_at(sim.run)) == ("input", None)
+    sim.later(86_400).do(SettleOutcome(step="w.compensate", answer="not_happened"))
+    assert sim.room.wake_at(sim.run) == sim.now + int((COMPENSATION_TIMEOUT_S - 600) * 1000)
+    assert sim.claim("w.compensate", nonce="n4").report("w.compensate").status == "failed"

@@ -34,7 +34,15 @@ def explain(
     undoing = [step["step"] for step in steps if step["step"].endswith(COMPENSATION_SUFFIX) and not _over(step)]
     if undoing:
         told = f"what its steps did is being undone, {undoing[0].removesuffix(COMPENSATION_SUFFIX)} now"
-        reasons.append(_reason(undoing[0], None, told, "nothing to do: it ends by itself once all is undone", None))
+        reasons.append(
+            _reason(
+                undoing[0],
+                None,
+                told,
+                "nothing to do: it ends by itself once all is undone, or then",
+                views.at(detail.get("undoing_until")),
+            )
+        )
     reasons.extend(_without_workers(steps, plan, presence))
     held = _held(presence.held_for(row["id"]))
     reasons.extend(held.values())

@@ -11,6 +11,7 @@ from headrace.events.runs import (
     CancelRequested,
     RunCancelled,
     RunEvent,
+    RunFailed,
     RunStarted,
 )
 from headrace.messages import (
@@ -206,7 +207,8 @@ def _wake(run: Run, context: Context) -> Decision:
         return NOTHING
     data = run.data
     if data.undo is not None:
-        return (*undo.overdue(run, context.now), *times.due(run, context.now))
+        late = undo.overdue(run, context.now)
+        return late if late and isinstance(late[-1], RunFailed) else (*late, *times.due(run, context.now))
     if data.cancel is not None and data.cancel_at is not None:
         if context.now >= data.cancel_at + int(CANCEL_GRACE_S * 1000):
             return (RunCancelled(by=data.cancel.by, reason=data.cancel.reason),)

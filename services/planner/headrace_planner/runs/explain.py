@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from headrace.decider import Reason
 from headrace.vocabulary import Automation, StepStatus, WaitingFor
-from headrace_planner.runs import children, permits, waits
+from headrace_planner.runs import children, permits, undo, waits
 from headrace_planner.runs.settling import question
 from headrace_planner.runs.state import Run
 
@@ -24,7 +24,10 @@ def explain(run: Run) -> Sequence[Reason]:
     if data.undo is not None and data.undo.item is not None:
         done = run.label((data.undo.item.step, data.undo.item.index))
         message = f"The run {'was cancelled' if data.undo.by else 'failed'}; {done} is being undone, {len(data.done)} more follow."
-        reasons.append(Reason("compensation", message, "wait: it ends by itself", run.graph.undo[data.undo.item.step]))
+        step_id = run.graph.undo[data.undo.item.step]
+        reasons.append(
+            Reason("compensation", message, "wait: it ends by itself, at the latest then", step_id, undo.deadline(run))
+        )
     if data.paused is not None:
         why = f" ({data.paused.reason})" if data.paused.reason else ""
         message = f"Paused by {data.paused.by.name}{why}: nothing new begins."

@@ -102,7 +102,8 @@ class Done(msgspec.Struct, omit_defaults=True):
 class Undo(msgspec.Struct, omit_defaults=True):
     """How far the undoing of a run is: `item` is undone now; `going` once everything else has stopped.
 
-    `error` and `step`, or `by` and `why`, say how the run ends after it.
+    `error` and `step`, or `by` and `why`, say how the run ends after it. `since` and `spent_ms` are the clock of the
+    whole undoing, which stands still while only people are waited for.
     """
 
     at: int
@@ -112,6 +113,8 @@ class Undo(msgspec.Struct, omit_defaults=True):
     why: str = ""
     going: bool = False
     item: Done | None = None
+    since: int | None = None
+    spent_ms: int = 0
 
 
 class Tried(msgspec.Struct, omit_defaults=True):

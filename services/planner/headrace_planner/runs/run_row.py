@@ -11,7 +11,7 @@ from headrace.codec import Raw, storable
 from headrace.decider import Laid
 from headrace.log.tables import TABLES
 from headrace.vocabulary import INLINE_BYTES_MAX, RunStatus, WaitingFor
-from headrace_planner.runs import children, parents, permits, settling, waits, watches
+from headrace_planner.runs import children, parents, permits, settling, undo, waits, watches
 from headrace_planner.runs.asks import unheard
 from headrace_planner.runs.state import Run, StepState
 from headrace_planner.runs.times import wake_at
@@ -64,6 +64,9 @@ def run_row(run: Run) -> Laid:
 def _detail(run: Run, same: str, waiting: list[dict[str, Any]]) -> str:
     going = [run.label(instance) for instance in islice(run.under_way(), OPEN_SHOWN_MAX)]
     shown = f'"waiting":{codec.written(waiting) if waiting else "[]"},"open":{codec.written(going) if going else "[]"}'
+    until = undo.deadline(run)
+    if until is not None and not run.final:
+        shown += f',"undoing_until":{until}'
     if run.data.doubts:
         shown += f',"unknown_outcomes":{codec.written(run.data.doubts[:OPEN_SHOWN_MAX])}'
     return f'{same},"outputs":{_outputs(run.data.outputs)},"error":{_error(run)},{shown}}}'

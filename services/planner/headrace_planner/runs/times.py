@@ -7,7 +7,7 @@ from headrace import codec
 from headrace.events.runs import RunEvent, StepFailed, StepRetried, StepSucceeded
 from headrace.events.steering import OutcomeLost
 from headrace.vocabulary import BATCH_EVENTS_MAX, CANCEL_GRACE_S, TELL_REPEAT_S, StepStatus
-from headrace_planner.runs import children, limits, parents, permits, settling, waits, watches
+from headrace_planner.runs import children, limits, parents, permits, settling, undo, waits, watches
 from headrace_planner.runs.asks import unheard
 from headrace_planner.runs.state import Instance, Run
 
@@ -93,6 +93,8 @@ def _own(run: Run) -> Iterator[int]:
     """Give when something of the run itself is due, which is not over."""
     data = run.data
     if data.undo is not None:
+        if (until := undo.deadline(run)) is not None:
+            yield until
         if not data.undo.going and data.active:
             yield data.undo.at + int(CANCEL_GRACE_S * 1000)
     elif data.cancel_at is not None:

@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from headrace import ids
 from headrace.codec import NULL
 from headrace.decider import Rejection
 from headrace.events.base import ErrorInfo
 from headrace.events.runs import RunCancelled, RunEvent, RunFailed, StepFailed, StepSucceeded
 from headrace.events.steering import CompensationStarted
-from headrace.vocabulary import CANCEL_GRACE_S, AttemptStatus, StepStatus
+from headrace.vocabulary import CANCEL_GRACE_S, COMPENSATION_TIMEOUT_S, AttemptStatus, StepStatus
 from headrace_planner.runs import settling
 from headrace_planner.runs.instances import open_instance, stop_all
 from headrace_planner.runs.kept import Done, Undo
@@ -23,6 +24,7 @@ from headrace_planner.runs.state import Instance, MapState, Run, Try
 
 FAILED: Final = "failed"
 CANCELLED: Final = "cancelled"
+NAMED_MAX: Final = 20
 
 
 # --- what happens ------------------------------------------------------------------------------------------------
@@ -86,9 +88,39 @@ def _end(run: Run, undo: Undo) -> RunEvent:
     return RunFailed(error=info, step=undo.step)
 
 
-def overdue(run: Run, now: int) -> Sequence[RunEvent]:
-    """Give up on what was told to stop and did not: what undoes the rest must not wait for it."""
+def deadline(run: Run) -> int | None:
+    """Give when the time of the whole undoing is over; None while it stands still, and when nothing is undone."""
     undo = run.data.undo
+    if undo is None or undo.since is None:
+        return None
+    return undo.since + int(COMPENSATION_TIMEOUT_S * 1000) - undo.spent_ms
+
+
+def _given_up(run: Run, undo: Undo) -> RunFailed:
+    """Give the end of a run whose undoing takes too long: its error names what was not undone."""
+    left = [*([undo.item] if undo.item is not None else []), *reversed(run.data.done)]
+    names = list(dict.fromkeys(ids.instance(done.step, done.index, done.iteration) for done in left))
+    failed = [step_id for step_id in run.graph.undo.values() if run.status_of(step_id) == StepStatus.FAILED]
+    shown = ", ".join([*failed, *names[:NAMED_MAX]]) + (", …" if len(names) > NAMED_MAX else "")
+    story = f"what it did was not undone within {COMPENSATION_TIMEOUT_S:g} s; not undone: {shown}"
+    compensation = {"timed_out": True, "timeout_s": COMPENSATION_TIMEOUT_S, "failed": failed, "left": names[:NAMED_MAX]}
+    if undo.error is None:
+        by = undo.by.name if undo.by is not None else "somebody"
+        message = f"compensation timeout: {by} cancelled the run, and {story}"
+        return RunFailed(error=ErrorInfo(type="timeout", message=message, details={"compensation": compensation}))
+    details = {**undo.error.details, "compensation": compensation}
+    message = f"{undo.error.message}; compensation timeout: {story}"
+    return RunFailed(
+        error=ErrorInfo(type=undo.error.type, message=message, details=details, plugin=undo.error.plugin),
+        step=undo.step,
+    )
+
+
+def overdue(run: Run, now: int) -> Sequence[RunEvent]:
+    """Give up on what was told to stop and did not, which the rest must not wait for; and on an undoing without end."""
+    undo, until = run.data.undo, deadline(run)
+    if undo is not None and until is not None and now >= until:
+        return (_given_up(run, undo),)
     if undo is None or undo.going or now < undo.at + int(CANCEL_GRACE_S * 1000):
         return ()
     message = f"it did not stop within {CANCEL_GRACE_S:g} s: whether it happened is unknown"
@@ -148,7 +180,11 @@ def started(run: Run, event: CompensationStarted, at: int) -> None:
 def go_on(run: Run, at: int) -> None:
     """Begin to undo the newest work that is left, once nothing else is under way."""
     undo = run.data.undo
-    if undo is None or run.final or run.under_way():
+    if undo is None or run.final:
+        return
+    busy = list(run.under_way())
+    _count_time(undo, at, asks=bool(busy) and all((each := run.trial(one)) and each.unknown for one in busy))
+    if busy:
         return
     if not undo.going:
         undo.going = True
@@ -165,6 +201,14 @@ def go_on(run: Run, at: int) -> None:
         compensation = run.graph.undo[undo.item.step]
         instance: Instance = (compensation, left[undo.item.step] if run.peek(compensation).map is not None else None)
         open_instance(run, instance, Try())
+
+
+def _count_time(undo: Undo, at: int, *, asks: bool) -> None:
+    """Let the clock of the whole undoing run, or stand still while all that is open waits for people's word."""
+    if not asks and undo.since is None:
+        undo.since = at
+    elif asks and undo.since is not None:
+        undo.spent_ms, undo.since = undo.spent_ms + max(0, at - undo.since), None
 
 
 def _left(run: Run) -> dict[str, int]:

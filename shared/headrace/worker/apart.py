@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from headrace.bus.port import Beside
-from headrace.wire import Interrupt
+from headrace.wire import EndChain, Interrupt
 from headrace.worker.presence import Listener, Presence, Way
 from headrace.worker.threads import in_thread
 from headrace.worker.watchdog import Watchdog
@@ -27,6 +27,10 @@ class Across:
         """Stop an attempt; a tool that looks whether it is cancelled sees it even while its loop is blocked."""
         self._heed(interrupt.attempt_id)
         self._queue(lambda: self._listener.interrupt(interrupt))
+
+    def unchain(self, end: EndChain) -> None:
+        """Let a chain end with what is performed now."""
+        self._queue(lambda: self._listener.unchain(end))
 
     def drain(self, *, resume: bool) -> None:
         """Take no more work, or take it again."""

@@ -12,10 +12,16 @@ COUNT_MAX: Final = 20_000
 
 
 class Done(msgspec.Struct, frozen=True):
-    """A finished attempt: its arguments' digest and its report, as it was sent."""
+    """A finished attempt: its arguments' digest and its report, as it was sent; `shared` by so many of a chain."""
 
     arguments_digest: str
     parcel: Parcel
+    shared: int = 1
+
+    @property
+    def size(self) -> int:
+        """Give its share of the message, in bytes."""
+        return len(self.parcel.told) // self.shared
 
 
 class Recent:
@@ -25,15 +31,14 @@ class Recent:
         self._done: OrderedDict[str, Done] = OrderedDict()
         self._bytes = 0
 
-    def keep(self, done: Done) -> None:
+    def keep(self, attempt_id: str, done: Done) -> None:
         """Remember a finished attempt."""
-        attempt_id = done.parcel.attempt_id
         before = self._done.pop(attempt_id, None)
-        self._bytes += len(done.parcel.told) - (len(before.parcel.told) if before else 0)
+        self._bytes += done.size - (before.size if before else 0)
         self._done[attempt_id] = done
         while self._bytes > BYTES_MAX or len(self._done) > COUNT_MAX:
             _, oldest = self._done.popitem(last=False)
-            self._bytes -= len(oldest.parcel.told)
+            self._bytes -= oldest.size
 
     def get(self, attempt_id: str) -> Done | None:
         """Give what became of an attempt, as far as remembered."""

@@ -46,10 +46,12 @@ class Holdings:
         self._held: dict[str, Entry] = {}
         self._lock = threading.Lock()
 
-    def taken(self, order: WorkOrder, now_ms: int) -> None:
-        """Note an order that was delivered."""
+    def taken(self, order: WorkOrder, now_ms: int, *, begun: bool = False) -> None:
+        """Note an order that was delivered, or (`begun`) that the one before it in its chain has led to."""
+        entry = Entry(order, now_ms)
+        entry.begun = begun
         with self._lock:
-            self._held[order.attempt_id] = Entry(order, now_ms)
+            self._held[order.attempt_id] = entry
 
     def begun(self, attempt_id: str, now_ms: int) -> None:
         """Note that an attempt is performed from now on."""

@@ -6,7 +6,7 @@ is answered with what it got the first time.
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
+from collections import deque
 from typing import Final
 
 import msgspec
@@ -17,13 +17,15 @@ from headrace.clock import Clock
 from headrace.errors import TooLargeError
 from headrace.keys import POOL, Keys
 from headrace.messages import ReportAttempt
-from headrace.vocabulary import DRAIN_S, MESSAGE_BYTES_MAX, WORKSPACE_DEFAULT, AttemptStatus
-from headrace.wire import Beat, Interrupt, WorkOrder
+from headrace.vocabulary import DRAIN_S, MESSAGE_BYTES_MAX
+from headrace.wire import Beat, EndChain, Interrupt, WorkOrder
 from headrace.worker import orders
 from headrace.worker.announcing import Announcer
 from headrace.worker.apart import Across, Apart
+from headrace.worker.chains import SEND_BYTES_MAX, Chain, size_of
 from headrace.worker.current import working_for
-from headrace.worker.done import Done, Recent
+from headrace.worker.done import Done
+from headrace.worker.held import Attempts, Held, Identity, Tally
 from headrace.worker.lines import LineSender
 from headrace.worker.outbox import Outbox, Parcel
 from headrace.worker.presence import Listener, Presence, Way
@@ -40,34 +42,8 @@ HEED_S: Final = 0.7
 """How long a stopped tool may take to clean up before its attempt is reported without it."""
 LEAVE_S: Final = 2.0
 REST_INTERVAL_S: Final = 10.0
-INTERRUPTED_MAX: Final = 4_096
-REPLAY: Final = "replay"
 
 log = logging.getLogger(__name__)
-
-
-class Held:
-    """An order of this worker, from its delivery until its report is on the bus."""
-
-    def __init__(self, order: WorkOrder, packed: bytes) -> None:
-        self.order = order
-        self.packed = packed
-        self.performance: Performance | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.stopping: tuple[str, bool] | None = None
-        """Why it was stopped, and whether because the worker leaves."""
-        self.over = False
-
-
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """Who a worker is."""
-
-    worker: str
-    service: str
-    host: str
-    pools: tuple[str, ...]
-    slots: int
-    workspace: str = WORKSPACE_DEFAULT
 
 
 class WorkerLoop:
@@ -93,15 +69,14 @@ class WorkerLoop:
             keys.key(POOL + pool)  # a worker without its pool's key could believe nothing: say so now
         self._started_at = clock.now_ms()
         self._holdings = runner.holdings
-        self._interrupts: deque[Interrupt] = deque()
-        self._interrupted: OrderedDict[str, str] = OrderedDict()
+        self._interrupts: deque[Interrupt | EndChain] = deque()
         self._wake = asyncio.Event()
         self._empty = asyncio.Event()
         self._sources = Sources(bus, clock, identity.pools, identity.slots, self._wake.set)
         self._queue: deque[Held] = deque()
-        self._held: dict[str, Held] = {}
-        self._recent = Recent()
-        self._running = self._done_total = self._failed_total = self._cancelled_total = 0
+        self._attempts = Attempts()
+        self._running = 0
+        self._tally = Tally()
         self._ending = False
         self._confirms: set[asyncio.Task[None]] = set()
         self._group: asyncio.TaskGroup | None = None
@@ -135,7 +110,7 @@ class WorkerLoop:
             presence.leave()
             if isinstance(presence, Apart):
                 await asyncio.wait({seen}, timeout=LEAVE_S)
-            begun = [held.task for held in self._held.values() if held.task]
+            begun = [held.task for held in self._attempts.held.values() if held.task]
             for task in (seen, *background, *self._confirms, *begun):
                 task.cancel()
             await self._sources.close()
@@ -153,9 +128,9 @@ class WorkerLoop:
             started_at=self._started_at,
             at=self._clock.now_ms(),
             draining=not self._sources.taking,
-            done_total=self._done_total,
-            failed_total=self._failed_total,
-            cancelled_total=self._cancelled_total,
+            done_total=self._tally.done,
+            failed_total=self._tally.failed,
+            cancelled_total=self._tally.cancelled,
             tools=self._runner.registry.show(),
             blocked=self._watchdog.blocked if self._watchdog is not None else None,
             abandoned=self._runner.threads.abandoned(),
@@ -164,6 +139,11 @@ class WorkerLoop:
     def interrupt(self, interrupt: Interrupt) -> None:
         """Stop an attempt, soon; called by the bus, so it only queues."""
         self._interrupts.append(interrupt)
+        self._wake.set()
+
+    def unchain(self, end: EndChain) -> None:
+        """Let a chain end with what is performed now, soon; called by the bus, so it only queues."""
+        self._interrupts.append(end)
         self._wake.set()
 
     def drain(self, *, resume: bool) -> None:
@@ -202,7 +182,7 @@ class WorkerLoop:
 
     def _heed(self, attempt_id: str) -> None:
         """Let a tool that looks see that it is stopped; from any thread."""
-        held = self._held.get(attempt_id)
+        held = self._attempts.find(attempt_id)
         if held is not None and held.performance is not None:
             held.performance.cancel()
 
@@ -226,19 +206,21 @@ class WorkerLoop:
         credit.arrived()
         try:
             order = orders.read(packed, pool, self._keys)
-            known = self._known(order)
+            known = self._attempts.known(order)
         except orders.RefusedOrderError as problem:
             log.warning("a message in the pool %s was refused, no tool was called: %s", pool, problem.message)
             telemetry.message_refused("work", problem.why)
             credit.settled(None)
             return
-        if known:
+        if known is not None:
+            if isinstance(known, Done):
+                self._outbox.put(msgspec.structs.replace(known.parcel, sent=None))
             credit.settled(None)
             return
         held = Held(order, packed)
-        self._held[order.attempt_id] = held
+        self._attempts.held[order.attempt_id] = held
         self._holdings.taken(order, self._clock.now_ms())
-        reason = self._interrupted.pop(order.attempt_id, None)
+        reason = self._attempts.interrupted.take(order.attempt_id)
         if reason is None:
             self._queue.append(held)
         else:
@@ -250,19 +232,6 @@ class WorkerLoop:
         self._sources.put_back(held.order.pool, held.packed)
         self._let_go(held, None)
 
-    def _known(self, order: WorkOrder) -> bool:
-        """Tell whether the order came before; what is over is reported again. Raises for a replay that differs."""
-        held, done = self._held.get(order.attempt_id), self._recent.get(order.attempt_id)
-        before = held.order.arguments_digest if held else done.arguments_digest if done else None
-        if before is None:
-            return False
-        if before != order.arguments_digest:
-            message = f"attempt {order.attempt_id} came again with other arguments"
-            raise orders.RefusedOrderError(REPLAY, message)
-        if done is not None and held is None:
-            self._outbox.put(msgspec.structs.replace(done.parcel, sent=None))
-        return True
-
     def _start(self, held: Held) -> None:
         assert self._group is not None
         self._running += 1
@@ -271,37 +240,77 @@ class WorkerLoop:
             telemetry.attempt_started(held.order.pool, max(now_ms - held.order.ready_at, 0) / 1_000)
         self._holdings.begun(held.order.attempt_id, now_ms)
         held.performance = self._runner.begin(held.order, now_ms, checked=True)
+        if held.order.chain:
+            held.chain = self._chain(held)
         held.task = self._group.create_task(self._perform(held, held.performance))
 
     async def _perform(self, held: Held, performance: Performance) -> None:
-        performance.began_s = self._clock.monotonic()
-        working_for(held.order.attempt_id)
+        """Perform an order, and the steps of its chain after it."""
+        began_s = performance.began_s = self._clock.monotonic()
+        report = await self._performed(held, performance)
+        while not held.over and (following := self._follow(held, report)) is not None:
+            performance = held.performance = self._runner.begin(following, checked=True)
+            report = await self._performed(held, performance)
+        if not held.over:
+            self._finish(held, report, self._clock.monotonic() - began_s)
+
+    async def _performed(self, held: Held, performance: Performance) -> ReportAttempt:
+        attempt_id = performance.order.attempt_id
+        working_for(attempt_id)
         try:
-            if held.order.effect in ACTS:
-                await self._outbox.expect(held.order.attempt_id)
+            if performance.order.effect in ACTS:
+                await self._outbox.expect(attempt_id)
+            elif held.chain is not None:
+                await held.chain.breathe()
             report = await self._runner.run(performance)
             if not performance.called:
-                self._outbox.forget(held.order.attempt_id)
+                self._outbox.forget(attempt_id)
         except asyncio.CancelledError:
             if held.stopping is None:
                 raise
             report = self._stopped(held)
-        if not held.over:
-            self._finish(held, report, self._clock.monotonic() - performance.began_s)
+        return report
+
+    def _chain(self, held: Held) -> Chain:
+        def settled() -> None:
+            self._attempts.unchain(held)
+            self._let_go(held, chain.performed_s)
+
+        chain = Chain(
+            held.order, self._outbox, self._holdings, self._attempts.recent, self._clock, self._attempts.free, settled
+        )
+        chain.cut = self._attempts.unchained.take(held.order.attempt_id) is not None
+        return chain
+
+    def _follow(self, held: Held, report: ReportAttempt) -> WorkOrder | None:
+        """Keep a result of a chain and give the order that follows; None, and nothing kept, where the chain ends."""
+        chain = held.chain
+        if chain is None or held.stopping is not None or not self._sources.taking or size_of(report) > SEND_BYTES_MAX:
+            return None
+        told = chain.told(report)
+        following = chain.follow(report)
+        if following is not None:
+            self._attempts.chained[following.attempt_id] = held
+            self._tally.count(report)
+            chain.keep(told)
+        return following
 
     def _stopped(self, held: Held) -> ReportAttempt:
         assert held.stopping is not None
         reason, leaving = held.stopping
         return self._runner.ended(held.performance or self._runner.begin(held.order), reason, leaving=leaving)
 
-    def _stop(self, interrupt: Interrupt) -> None:
-        held = self._held.get(interrupt.attempt_id)
-        if held is not None:
-            self._end(held, interrupt.reason)
-        elif self._recent.get(interrupt.attempt_id) is None:
-            self._interrupted[interrupt.attempt_id] = interrupt.reason
-            while len(self._interrupted) > INTERRUPTED_MAX:
-                self._interrupted.popitem(last=False)
+    def _stop(self, told: Interrupt | EndChain) -> None:
+        held = self._attempts.find(told.attempt_id)
+        if isinstance(told, Interrupt):
+            if held is not None:
+                self._end(held, told.reason)
+            elif self._attempts.recent.get(told.attempt_id) is None:
+                self._attempts.interrupted.note(told.attempt_id, told.reason)
+        elif held is not None and held.chain is not None:
+            held.chain.cut = True
+        else:  # its order waits here, or is on its way
+            self._attempts.unchained.note(told.attempt_id, told.reason)
 
     def _end(self, held: Held, reason: str, *, leaving: bool = False) -> None:
         """Stop an attempt: at once while it waits, by cancelling its task while it runs."""
@@ -328,20 +337,18 @@ class WorkerLoop:
         held.over = True
         if held.performance is not None:
             self._running -= 1
-        if report.status == AttemptStatus.SUCCEEDED:
-            self._done_total += 1
-        elif report.status == AttemptStatus.CANCELLED:
-            self._cancelled_total += 1
-        else:
-            self._failed_total += 1
+        self._tally.count(report)
         parcel = self._outbox.pack(held.order, report)
         if parcel.size > MESSAGE_BYTES_MAX:
             message = f"the result makes a message of {parcel.size} bytes, over {MESSAGE_BYTES_MAX}"
             report = self._runner.failed(held.performance or self._runner.begin(held.order), TooLargeError(message))
             parcel = self._outbox.pack(held.order, report)
-        self._recent.keep(Done(held.order.arguments_digest, parcel))
-        parcel.sent = lambda: self._sent(held, parcel, duration_s)
-        self._outbox.put(parcel)
+        if held.chain is not None:
+            held.chain.end(report, duration_s)
+        else:
+            self._attempts.recent.keep(report.attempt_id, Done(held.order.arguments_digest, parcel))
+            parcel.sent = lambda: self._sent(held, parcel, duration_s)
+            self._outbox.put(parcel)
         self._wake.set()
 
     def _sent(self, held: Held, parcel: Parcel, duration_s: float | None) -> None:
@@ -355,11 +362,11 @@ class WorkerLoop:
             task.add_done_callback(self._confirms.discard)
 
     def _let_go(self, held: Held, duration_s: float | None) -> None:
-        self._held.pop(held.order.attempt_id, None)
+        self._attempts.held.pop(held.order.attempt_id, None)
         self._holdings.let_go(held.order.attempt_id)
         self._sources.credits[held.order.pool].settled(duration_s)
         self._wake.set()
-        if not self._held:
+        if not self._attempts.held:
             self._empty.set()
 
     async def _drain(self) -> None:
@@ -373,15 +380,15 @@ class WorkerLoop:
         self._beat_now()
         margin_s = min(STOP_MARGIN_S, self._drain_s / 2)
         if not await self._all_sent(self._drain_s - margin_s):
-            for held in list(self._held.values()):
+            for held in list(self._attempts.held.values()):
                 self._end(held, "the worker stopped before the attempt was over, and handed it back", leaving=True)
             if not await self._all_sent(margin_s):
-                log.warning("%d reports could not be sent before the end", len(self._held))
+                log.warning("%d reports could not be sent before the end", len(self._attempts.held))
         await self._lines.flush()
 
     async def _all_sent(self, seconds: float) -> bool:
         self._empty.clear()
-        return not self._held or await within(self._empty, seconds)
+        return not self._attempts.held or await within(self._empty, seconds)
 
     async def _rest(self) -> None:
         while True:

@@ -15,7 +15,7 @@ from headrace.codec import encode
 from headrace.errors import ForbiddenError, UnauthorizedError, UnavailableError
 from headrace.keys import OWNERS, POOL, Keys
 from headrace.vocabulary import PRESENCE_INTERVAL_S
-from headrace.wire import Beat, BeatNow, Control, Drain, Interrupt, Probe
+from headrace.wire import Beat, BeatNow, Control, Drain, EndChain, Interrupt, Probe
 from headrace.worker.waiting import within
 
 OPEN_RETRY_S = 0.5
@@ -45,6 +45,10 @@ class Listener(Protocol):
 
     def interrupt(self, interrupt: Interrupt) -> None:
         """Stop an attempt."""
+        ...
+
+    def unchain(self, end: EndChain) -> None:
+        """Let a chain end with what is performed now."""
         ...
 
     def drain(self, *, resume: bool) -> None:
@@ -139,6 +143,8 @@ class Presence:
         match message:
             case Interrupt():
                 self._listener.interrupt(message)
+            case EndChain():
+                self._listener.unchain(message)
             case BeatNow(worker=worker, nonce=nonce):
                 if worker in {"", self._worker}:
                     if nonce:

@@ -15,8 +15,9 @@ from headrace.errors import ValidationError
 from headrace.vocabulary import DRAIN_S
 from headrace.worker.blobs import BlobClient, HttpBlobs
 from headrace.worker.claims import BusClaimer
+from headrace.worker.held import Identity
 from headrace.worker.lines import LineSender
-from headrace.worker.loop import Identity, WorkerLoop
+from headrace.worker.loop import WorkerLoop
 from headrace.worker.outbox import Outbox
 from headrace.worker.preconditions import check
 from headrace.worker.registry import Registry

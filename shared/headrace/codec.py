@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -98,15 +99,20 @@ def _refuse_what_json_cannot_say(value: object, depth: int) -> None:
     """Stop the fast encoder where it would change a value silently (it writes infinity as null)."""
     if type(value) in HARMLESS:
         return
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise OverflowError
-    elif isinstance(value, dict | list | tuple):
-        if depth > DEPTH_MAX:
-            raise RecursionError
-        for item in value.values() if isinstance(value, dict) else value:
-            if type(item) not in HARMLESS:
-                _refuse_what_json_cannot_say(item, depth + 1)
+    items: Iterable[object]
+    if isinstance(value, dict):
+        items = value.values()
+    elif isinstance(value, list | tuple):
+        items = value
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise OverflowError
+    else:
+        return
+    if depth > DEPTH_MAX:
+        raise RecursionError
+    for item in items:
+        if type(item) not in HARMLESS:
+            _refuse_what_json_cannot_say(item, depth + 1)
 
 
 def _dumps_slowly(value: object) -> bytes:

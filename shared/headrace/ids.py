@@ -16,6 +16,9 @@ from headrace.vocabulary import LOG_FLOW, LOG_PARTITIONS
 ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 DIGITS: Final = {letter: value for value, letter in enumerate(ALPHABET)}
 SUFFIX_CHARS: Final = 26
+PAIRS: Final = tuple(one + other for one in ALPHABET for other in ALPHABET)
+"""Two letters at a time: this is written for every attempt."""
+SHIFTS: Final = tuple(range(120, -1, -10))
 PARTITIONS_MAX: Final = 256
 TIMELESS_MS: Final = 0
 """Time part of streams that never end (the catalogue): they live in a month of their own that never detaches."""
@@ -44,11 +47,7 @@ def uuid7(now_ms: int, entropy: bytes, partition: int) -> int:
 
 def text(prefix: str, number: int) -> str:
     """Write a 128-bit number as a TypeID."""
-    letters = [""] * SUFFIX_CHARS
-    for place in range(SUFFIX_CHARS - 1, -1, -1):
-        letters[place] = ALPHABET[number & 31]
-        number >>= 5
-    return f"{prefix}_{''.join(letters)}"
+    return f"{prefix}_{''.join([PAIRS[number >> shift & 1_023] for shift in SHIFTS])}"
 
 
 def make(prefix: str, now_ms: int, entropy: bytes, partition: int = 0) -> str:

@@ -128,7 +128,10 @@ class Expression:
         return values.given(value)
 
     def _key(self, value: Any, path: Path, number: int) -> Any:
-        key, where = path[number], _spelled(path[:number])
+        key = path[number]
+        if isinstance(value, dict) and key in value:
+            return value[key]
+        where = _spelled(path[:number])
         if isinstance(value, Mapping):
             if key in value:
                 return value[key]

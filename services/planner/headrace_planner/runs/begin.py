@@ -57,12 +57,12 @@ def advance(run: Run, context: Context, library: Library) -> Sequence[RunEvent]:
     if data.status == RunStatus.QUEUED and (run.queued.workers_active or data.ready):
         return (RunStarted(),)
     return (
-        tuple(_broken_orders(run, library))
-        or tuple(_maps_over(run))
-        or tuple(rounds_over(run, library))
-        or tuple(waits.answered(run))
-        or _next_step(run, context, library)
-        or permits.ask_limits(run, context)
+        (tuple(_broken_orders(run, library)) if run.unchecked else ())
+        or (tuple(_maps_over(run)) if run.graph.maps else ())
+        or (tuple(rounds_over(run, library)) if run.graph.loops else ())
+        or (tuple(waits.answered(run)) if data.signals else ())
+        or (_next_step(run, context, library) if data.ready else ())
+        or (permits.ask_limits(run, context) if data.limited else ())
         or (_end(run, library) if data.steps_done == len(run.graph.plan.steps) else ())
     )
 

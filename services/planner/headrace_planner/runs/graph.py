@@ -45,6 +45,7 @@ class Graph:
         "maps",
         "order",
         "pins",
+        "plain",
         "plan",
         "roots",
         "successors",
@@ -73,6 +74,12 @@ class Graph:
         self.calls: frozenset[str] = frozenset(
             step.id for step in every if (tool_name(step) or step.id in self.children) and not step.is_map
         )
+        self.plain: frozenset[str] = frozenset(
+            step.id
+            for step in every
+            if step.id in self.calls and step.when is None and not step.confirm and not self.gated(step.id)
+        )
+        """Steps that are performed as soon as what they need is over: nothing else must be asked first."""
         self.maps: tuple[str, ...] = tuple(step.id for step in plan.steps if step.is_map)
         self.roots: tuple[str, ...] = tuple(step.id for step in plan.steps if not step.needs and not step.parent)
         self.loops: tuple[str, ...] = tuple(step.id for step in plan.steps if isinstance(step.body, LoopStep))

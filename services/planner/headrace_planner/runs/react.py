@@ -1,6 +1,6 @@
 """What a run sets going outside: orders, questions, stops (pure)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from headrace.decider import Dispatch, Effect, Library, MissingError, Stop, Tell
 from headrace.errors import StepError, ValidationError
@@ -13,6 +13,7 @@ from headrace.events.runs import (
     RunSucceeded,
 )
 from headrace.messages import (
+    Advance,
     CreateRun,
     NoteApprovalReceived,
     NoteOutcomeReceived,
@@ -30,8 +31,13 @@ from headrace_planner.runs.orders import order_for
 from headrace_planner.runs.state import Instance, Run
 
 
-def react(run: Run, event: RunEvent) -> Iterator[Effect]:
+def react(run: Run, event: RunEvent) -> Sequence[Effect]:
     """Give what an event sets going; orders come with `receipts`, once their arguments are known to resolve."""
+    quiet = run.alone and not run.stopped and run.data.paused is None
+    return () if quiet else list(_reactions(run, event))
+
+
+def _reactions(run: Run, event: RunEvent) -> Iterator[Effect]:
     for instance, attempt in run.stopped:
         step_id, _ = instance
         interrupt = Interrupt(attempt_id=run.attempt_id(instance, attempt), reason=f"run {run.data.id} was stopped")
@@ -48,8 +54,16 @@ def react(run: Run, event: RunEvent) -> Iterator[Effect]:
             yield _take_back(run, ask)
 
 
-def receipts(run: Run, command: RunCommand, library: Library) -> Iterator[Effect]:
+def receipts(run: Run, command: RunCommand, library: Library) -> Sequence[Effect]:
     """Give the orders that are ready to be sent, and the receipt that ends a gatekeeper's repeating."""
+    orders = list(_orders(run, library)) if run.checked else []
+    if isinstance(command, ReportAttempt):
+        fusion.carry(run, command)
+        return orders
+    return orders if isinstance(command, Advance) else [*orders, *_receipts(run, command)]
+
+
+def _orders(run: Run, library: Library) -> Iterator[Effect]:
     while run.checked:
         instance = run.checked.pop()
         trial = None if run.final else run.trial(instance)
@@ -57,9 +71,9 @@ def receipts(run: Run, command: RunCommand, library: Library) -> Iterator[Effect
             yield from children.create(run, library, instance)
         elif trial is not None:
             yield _dispatch(run, library, instance)
-    if isinstance(command, ReportAttempt):
-        fusion.carry(run, command)
-        return
+
+
+def _receipts(run: Run, command: RunCommand) -> Iterator[Effect]:
     if isinstance(command, ResolveApproval):
         yield Tell(LOG_APPROVALS, command.approval_id, NoteOutcomeReceived(), run.data.workspace)
     if isinstance(command, NoteApprovalReceived) and command.approval_id in run.data.asks:

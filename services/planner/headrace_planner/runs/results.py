@@ -76,9 +76,9 @@ def _verdict_error(step: PlanStep, gate: GateStep, command: ReportAttempt) -> Er
 
 def artifacts(run: Run, step: PlanStep, command: ReportAttempt, library: Library) -> tuple[ArtifactInfo, ...]:
     """Give the worker's artifacts, and the plan's own; one of both with the same type and value is one artifact."""
-    kept = list(command.artifacts)
     if not step.artifacts:
-        return tuple(kept)
+        return command.artifacts
+    kept = list(command.artifacts)
     output = codec.loads(library.body(command.blob.digest) if command.blob else command.output)
     scope = scope_of(run, library, (command.step, command.index), {"output": output})
     for place, wanted in enumerate(step.artifacts):

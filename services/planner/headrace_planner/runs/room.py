@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from headrace.codec import Raw
-from headrace.decider import Context, Effect, Library, Reason, Rejection, Row
+from headrace.decider import AnyRow, Context, Effect, Library, Reason, Rejection
 from headrace.events.runs import RunEvent, RunQueued
 from headrace.events.upcasting import fingerprint
 from headrace.messages import ClaimWrite, CreateRun, LoseAttempt, ReportAttempt, RunCommand
@@ -71,11 +71,11 @@ class RunRoom:
 
     def react(self, state: Run, event: RunEvent) -> Iterable[Effect]:
         """Say what an event sets going."""
-        return list(reacting.react(state, event))
+        return reacting.react(state, event)
 
     def receipts(self, state: Run, command: RunCommand, context: Context) -> Iterable[Effect]:
         """Say what a command earns: orders whose arguments resolve, receipts, questions again."""
-        return list(reacting.receipts(state, command, self._library))
+        return reacting.receipts(state, command, self._library)
 
     def outstanding(self, state: Run, now: int) -> Iterable[Effect]:
         """Say everything that should be under way."""
@@ -109,7 +109,7 @@ class RunRoom:
         """Tell whether the run is over."""
         return state.finished
 
-    def rows(self, state: Run, events: Sequence[RunEvent] | None) -> Iterable[Row]:
+    def rows(self, state: Run, events: Sequence[RunEvent] | None) -> Iterable[AnyRow]:
         """Give the run's projection rows."""
         return list(projecting.rows(state, events))
 

@@ -1,7 +1,6 @@
 """What a run remembers (pure). `RunData` is written to snapshots; `Run` carries it with its plan and a scratch-pad.
 
-The scratch-pad holds only what follows from data and plan (decoded outputs, orders made), so losing it costs time,
-never meaning.
+The scratch-pad holds only what follows from data and plan (decoded outputs, orders made): losing it costs time alone.
 """
 
 from itertools import takewhile
@@ -14,9 +13,10 @@ from headrace.codec import NULL, Raw
 from headrace.events.base import ArtifactInfo, BlobRef, ErrorInfo, Evidence
 from headrace.events.runs import CancelRequested, RunQueued
 from headrace.events.steering import OutcomeLost, OutcomeSettled, RunPaused
-from headrace.vocabulary import LOG_PARTITIONS, LOG_RUNS, RUN_FINAL, STEP_FINAL, ApprovalStatus, RunStatus, StepStatus
+from headrace.vocabulary import RUN_FINAL, STEP_FINAL, ApprovalStatus, RunStatus, StepStatus
 from headrace_planner.runs.graph import Graph
 from headrace_planner.runs.kept import Ask, Child, Done, Permit, Signal, Tried, Undo, Wait, Watch
+from headrace_planner.runs.naming import Naming
 
 Instance = tuple[str, int | None]
 """A step, or one item of a map."""
@@ -166,12 +166,15 @@ class RunData(msgspec.Struct, omit_defaults=True):
 
 
 class Run:
-    """A run as the decider sees it: what it remembers, its plan, and the scratch-pad."""
+    """A run as the decider sees it: what it remembers, its plan, and the scratch-pad. `settled`: no event is half folded in."""
+
+    graph: Graph
 
     __slots__ = (
+        "_alone",
         "_going",
-        "_graph",
         "_listed",
+        "_naming",
         "_pending",
         "_places",
         "_touched",
@@ -180,6 +183,7 @@ class Run:
         "checked",
         "data",
         "decoded",
+        "graph",
         "opened",
         "orders",
         "quotas",
@@ -193,16 +197,17 @@ class Run:
 
     def __init__(self, data: RunData, graph: Graph | None = None) -> None:
         self.data = data
-        self._graph = graph
+        if graph is not None:
+            self.graph = graph
         self._places = {step_id: place for place, step_id in enumerate(data.steps)}
         self._going = set(data.steps)
         self._pending = dict.fromkeys(data.asks)
         self._touched: dict[str, int] = {}
         self._listed: list[tuple[str, StepState]] | None = None
+        self._alone: bool | None = None
+        self._naming = Naming(data.id)
         self.settled = True
-        """False while an event is being folded in: what is under way is looked up anew each time."""
         self.shown: Any = None
-        """What of the run's row never changes, laid out once."""
         self.opened: list[Instance] = []
         self.stopped: list[tuple[Instance, int]] = []
         self.unchecked: list[Instance] = []
@@ -214,16 +219,6 @@ class Run:
         self.retries: list[tuple[int, str, int]] | None = None
         self.undone: dict[str, int] | None = None
         self.at = 0
-
-    @property
-    def graph(self) -> Graph:
-        """Give the plan, which every run that exists has."""
-        assert self._graph is not None, "the run has no events yet"
-        return self._graph
-
-    @graph.setter
-    def graph(self, graph: Graph) -> None:
-        self._graph = graph
 
     @property
     def queued(self) -> RunQueued:
@@ -252,9 +247,11 @@ class Run:
     @property
     def alone(self) -> bool:
         """Tell whether the run has to do with its workers alone: with no people, keys, children or other runs."""
-        data = self.data
-        others = data.asks or data.permits or data.children or data.watches or data.limited or data.signals
-        return not (others or self.queued.parent or self.graph.waits or self.graph.plan.concurrency)
+        if self._alone is None:
+            data = self.data
+            others = data.asks or data.permits or data.children or data.watches or data.limited or data.signals
+            self._alone = not (others or self.queued.parent or self.graph.waits or self.graph.plan.concurrency)
+        return self._alone
 
     @property
     def halted(self) -> bool:
@@ -294,7 +291,7 @@ class Run:
 
     def settle(self) -> None:
         """Note that an event is folded in: until the next one nothing changes."""
-        self.settled, self._listed = True, None
+        self.settled, self._listed, self._alone = True, None, None
 
     def changed(self, count: int) -> list[str]:
         """Name the steps that the last `count` events changed, those changed last first."""
@@ -356,6 +353,8 @@ class Run:
 
     def openable(self, step_id: str) -> bool:
         """Tell whether a worker may be asked to perform a step now."""
+        if step_id in self.graph.plain:
+            return not self.resting and not self.all_skipped(step_id)
         step = self.graph.index[step_id]
         known = self.peek(step_id)
         return (
@@ -383,7 +382,8 @@ class Run:
     def all_skipped(self, step_id: str) -> bool:
         """Tell whether everything a step needs was skipped, so that it is skipped too."""
         needs = self.graph.index[step_id].needs
-        return bool(needs) and all(self.status_of(need) == StepStatus.SKIPPED for need in needs)
+        skipped = bool(needs) and self.status_of(needs[0]) == StepStatus.SKIPPED
+        return skipped and all(self.status_of(need) == StepStatus.SKIPPED for need in needs)
 
     def label(self, instance: Instance) -> str:
         """Write an instance as people read it, with its round of a loop: `fix#2`, `fix#2[3]`."""
@@ -392,13 +392,9 @@ class Run:
         return ids.instance(step_id, index, known.iteration if known else 0)
 
     def child_id(self, instance: Instance, attempt: int, at: int) -> str:
-        """Give the id of the run that performs an attempt which begins at a time: the same parts give the same id."""
-        label = self.label(instance)
-        partition = ids.partition_for(LOG_PARTITIONS[LOG_RUNS], self.data.id, label, str(attempt))
-        return ids.derive(ids.RUN, at, partition, self.data.id, label, str(attempt))
+        """Give the id of the run that performs an attempt which begins at a time."""
+        return self._naming.child(self.label(instance), attempt, at)
 
     def attempt_id(self, instance: Instance, attempt: int) -> str:
         """Give the id of an attempt: the same parts always give the same id."""
-        created = ids.millis_of(self.data.id)
-        partition = ids.partition_of(self.data.id)
-        return ids.derive(ids.ATTEMPT, created, partition, self.data.id, self.label(instance), str(attempt))
+        return self._naming.attempt(self.label(instance), attempt)

@@ -131,7 +131,7 @@ def remember(run: Run, event: WaitRegistered | RunWatched | WatchConfirmed, at: 
 
 def listen(run: Run, event: RunEvent, at: int) -> None:
     """Keep an event for those that wait for it until they confirm it: for `evolve` alone, after its version is known."""
-    if run.final:
+    if not run.data.watches or run.final:
         return
     name = event.type_name()
     wanted = [known for known in run.data.watches.values() if known.name == name and len(known.pending) <= PENDING_MAX]

@@ -17,7 +17,7 @@ from headrace.events.base import Actor
 from headrace.keys import secret_hash
 from headrace.log.port import Log
 from headrace.vocabulary import Role
-from headrace.wire import FeedEvent
+from headrace_api.feed import Heard
 
 CACHE_S: Final = 5.0
 CACHED_TOKENS_MAX: Final = 10_000
@@ -119,7 +119,7 @@ class Tokens:
         self._held: OrderedDict[str, Held] = OrderedDict()
         self._changes = 0
 
-    def forget(self, event: FeedEvent) -> None:
+    def forget(self, event: Heard) -> None:
         """Drop a token that a committed event changed."""
         self._held.pop(event.subject, None)
         self._changes += 1

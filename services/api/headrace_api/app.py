@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 from headrace.errors import HeadraceError
 from headrace_api.answers import envelope, of_http, of_validation, request_id
 from headrace_api.desk import Desk
+from headrace_api.direct import Direct
 from headrace_api.front import Front
 from headrace_api.guarding import check
 from headrace_api.routes import (
@@ -72,7 +73,7 @@ def create_app(desk: Desk) -> ASGIApp:
     """Make the application over a desk; raises LookupError for a route that nobody guards."""
     app = make_routes(desk)
     check(app)
-    return Front(app, desk)
+    return Front(app, desk, Direct(app, desk))
 
 
 def make_routes(desk: Desk) -> FastAPI:

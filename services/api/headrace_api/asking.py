@@ -120,9 +120,16 @@ async def asking(
             told = f"known are: {', '.join(sorted(known))}" if known else "this route has none"
             message = f"unknown query parameter {name!r}; {told}"
             raise ValidationError(message)
-    given = idempotency_key(request.headers.get("idempotency-key"), IDEMPOTENCY_KEY_CHARS_MAX)
-    key = given or ("" if request.method == "GET" else mint(desk.clock, REQUEST))
-    wanted = WAIT.search(request.headers.get("prefer", ""))
+    headers = request.headers
+    reading = request.method == "GET"
+    return let_in(desk, caller, headers.get("idempotency-key"), headers.get("prefer", ""), reading=reading)
+
+
+def let_in(desk: Desk, caller: Caller, given_key: str | None, prefer: str, *, reading: bool = False) -> Asking:
+    """Make the request of a caller whose roles were checked; raises ValidationError for a wrong idempotency key."""
+    given = idempotency_key(given_key, IDEMPOTENCY_KEY_CHARS_MAX)
+    key = given or ("" if reading else mint(desk.clock, REQUEST))
+    wanted = WAIT.search(prefer) if prefer else None
     return Asking(desk, caller, key, min(float(wanted[1]), WAIT_MAX_S) if wanted else 0.0)
 
 

@@ -6,6 +6,7 @@ shown always comes from the log, never from the feed itself.
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,14 +16,30 @@ import msgspec
 
 from headrace import telemetry
 from headrace.bus.port import Bus, Subscription
+from headrace.events.catalogue import TokenRevoked
+from headrace.events.runs import RunCancelled, RunFailed, RunSucceeded
+from headrace.events.steering import RunPurged
 from headrace.vocabulary import LOG_APPROVALS, LOG_CATALOGUE, LOG_FLOW, LOG_RUNS
-from headrace.wire import FeedEvent
 
 REPAIR_S: Final = 5.0
+ENDS: Final = frozenset(kind.type_name() for kind in (RunSucceeded, RunFailed, RunCancelled, RunPurged, TokenRevoked))
+"""What ends the waiting for a run's end; anything else need not be looked at."""
+ENDED_KEPT_MAX: Final = 10_000
+"""Subjects of which it is remembered that they ended."""
 LOGS: Final = (LOG_RUNS, LOG_CATALOGUE, LOG_APPROVALS, LOG_FLOW)
 
 _log = logging.getLogger(__name__)
-_decoder = msgspec.json.Decoder(list[FeedEvent])
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """An event of the feed, as far as it matters to who waits: the rest is not even read."""
+
+    type: str
+    subject: str
+    log: str
+
+
+_decoder = msgspec.json.Decoder(list[Heard])
 
 
 class Watcher:
@@ -53,13 +70,14 @@ class Feed:
 
     def __init__(self) -> None:
         self._watchers: dict[str, set[Watcher]] = {}
-        self._hooks: list[Callable[[FeedEvent], None]] = []
+        self._hooks: list[Callable[[Heard], None]] = []
+        self._ended: OrderedDict[str, None] = OrderedDict()
 
     def ways(self, bus: Bus) -> list[Callable[[], Awaitable[Subscription]]]:
         """Give what begins to receive, one log each."""
         return [partial(bus.open_feed, log, self.deliver) for log in LOGS]
 
-    def each(self, hook: Callable[[FeedEvent], None]) -> None:
+    def each(self, hook: Callable[[Heard], None]) -> None:
         """Call `hook` for every event; it must not block."""
         self._hooks.append(hook)
 
@@ -72,9 +90,17 @@ class Feed:
             _log.warning("a message on the feed is no list of events: %s", problem)
             return
         for event in events:
+            if event.type in ENDS:
+                self._ended[event.subject] = None
+                while len(self._ended) > ENDED_KEPT_MAX:
+                    self._ended.popitem(last=False)
             self.notify(event.subject, event.type)
             for hook in self._hooks:
                 hook(event)
+
+    def ended(self, subject: str) -> bool:
+        """Tell whether its end was heard of lately; the feed may have lost it, so that False proves nothing."""
+        return subject in self._ended
 
     def notify(self, subject: str, kind: str = "") -> None:
         """Wake everybody who waits for a subject, because of an event of a type."""

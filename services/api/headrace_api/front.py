@@ -14,6 +14,7 @@ from headrace.vocabulary import BLOB_BYTES_MAX, REQUEST_BYTES_MAX
 from headrace_api.admission import BLOBS, token_needed
 from headrace_api.answers import REQUEST_ID, envelope
 from headrace_api.desk import Desk
+from headrace_api.direct import Direct, whole
 
 SWALLOWED_BYTES_MAX: Final = 64 * 1024 * 1024
 """How much of a body that is too large is read and dropped, so that its sender gets to read the answer."""
@@ -31,8 +32,8 @@ _log = logging.getLogger(__name__)
 class Front:
     """Wraps the application: everything that reaches a route has an id, a caller and a bounded body."""
 
-    def __init__(self, app: ASGIApp, desk: Desk) -> None:
-        self._app, self._desk = app, desk
+    def __init__(self, app: ASGIApp, desk: Desk, direct: Direct | None = None) -> None:
+        self._app, self._desk, self._direct = app, desk, direct
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -50,7 +51,10 @@ class Front:
             limit = BLOB_BYTES_MAX if scope["path"].startswith(BLOBS) else REQUEST_BYTES_MAX
             await _refuse_large(headers, limit, receive)
             state["caller"] = await self._caller(scope["path"], headers)
-            await self._app(scope, _limited(receive, limit), door.send)
+            if self._direct is None or not self._direct.knows(scope, headers):
+                await self._app(scope, _limited(receive, limit), door.send)
+            else:
+                await self._short(self._direct, scope, headers, _limited(receive, limit), door.send)
         except HeadraceError as error:
             await door.refuse(error, error.status, scope, receive, self._desk.clock.now_ms())
         except Exception:  # noqa: BLE001  (the service's one outer boundary: logged, and answered without its inside)
@@ -59,6 +63,20 @@ class Front:
             await door.refuse(problem, 500, scope, receive, self._desk.clock.now_ms())
         route = getattr(scope.get("route"), "path", "none")
         telemetry.http_answered(scope["method"], route, door.status, self._desk.clock.monotonic() - began)
+
+    async def _short(
+        self, direct: Direct, scope: Scope, headers: dict[bytes, str], receive: Receive, send: Send
+    ) -> None:
+        """Serve a request the short way, or else the long one."""
+        try:
+            body, again = await whole(receive)
+        except HTTPException:
+            raise too_large(REQUEST_BYTES_MAX) from None
+        response = await direct.answer(scope, body, headers)
+        if response is None:
+            await self._app(scope, again, send)
+        else:
+            await response(scope, again, send)
 
     async def _caller(self, path: str, headers: dict[bytes, str]) -> object:
         if not token_needed(path):

@@ -1,27 +1,39 @@
 """Runs on their way: which plan is meant, the command that creates the run, and waiting for its end by the feed."""
 
+import asyncio
 from typing import Any, Final
 
 import msgspec
 
 from headrace import codec, errors, ids
 from headrace.events import registry
-from headrace.events.catalogue import TokenRevoked, WorkflowApplied
-from headrace.events.runs import RunCancelled, RunFailed, RunSucceeded
-from headrace.events.steering import RunPurged
+from headrace.events.catalogue import WorkflowApplied
+from headrace.events.runs import RunSucceeded
 from headrace.messages import CreateRun, RecordPlan
 from headrace.vocabulary import LOG_CATALOGUE, LOG_RUNS, RUN_FINAL, RunStatus
 from headrace_api import views
 from headrace_api.asking import Asking
 from headrace_api.bodies import RunBody
-from headrace_api.feed import REPAIR_S
+from headrace_api.feed import ENDS, REPAIR_S
 
-ENDS: Final = frozenset(kind.type_name() for kind in (RunSucceeded, RunFailed, RunCancelled, RunPurged, TokenRevoked))
-"""What ends the waiting for a run's end; anything else need not be looked at."""
 WORKFLOW: Final = "wfl"
 PLAN: Final = "pln"
 VERSIONS_MAX: Final = 1_000
 STEPS_PAGE: Final = 500
+NEW_MS: Final = 1_000
+"""A run this old or younger was created by the request that is being answered, or by a repeat of it just now."""
+SHOWN_BYTES_MAX: Final = 4_096
+"""Inputs and triggers over this are not shown with a run, as in its row."""
+NOTHING_YET: Final[dict[str, Any]] = {
+    "status": str(RunStatus.QUEUED),
+    "waiting_for": None,
+    "error_type": None,
+    "cancel_requested": False,
+    "started_at": None,
+    "finished_at": None,
+    "steps_done": 0,
+}
+"""What the row of a run that was only queued says."""
 ENDING_EVENTS: Final = 50
 """How far back from its last version a run's closing event is looked for: late results may follow it."""
 
@@ -109,18 +121,81 @@ async def create(asking: Asking, command: CreateRun) -> dict[str, Any]:
     return body
 
 
-async def until_final(asking: Asking, run_id: str, wait_s: float) -> dict[str, Any]:
-    """Wait until a run is over, woken by the feed, at most `wait_s`; gives its row as it then stands."""
-    clock = asking.desk.clock
+def begun(command: CreateRun, told: dict[str, Any]) -> dict[str, Any] | None:
+    """Give the row of a run as it was when it was queued, from its command and its owner's answer.
+
+    None when the answer does not say enough: an owner of before made it, and the row has to be read.
+    """
+    known = told.get("run")
+    if known is None:
+        return None
+    inputs = command.inputs if "inputs" not in known else codec.raw(known["inputs"])
+    return {
+        **NOTHING_YET,
+        **known,
+        "id": told["id"],
+        "workflow": command.workflow,
+        "plan_digest": told["plan_digest"],
+        "attempt": told["attempt"],
+        "retry_of": told["retry_of"],
+        "subject": command.subject,
+        "stage": command.stage,
+        "labels": command.labels,
+        "workers_active": told["workers_active"],
+        "detail": {
+            "inputs": _if_small(inputs),
+            "trigger": _if_small(command.trigger),
+            "connections": known.get("connections"),
+            "rerun_from": command.rerun_from,
+        },
+    }
+
+
+def _if_small(value: codec.Raw) -> Any:
+    return value if len(bytes(value)) <= SHOWN_BYTES_MAX else None
+
+
+def is_new(asking: Asking, told: dict[str, Any]) -> bool:
+    """Tell whether a run was created just now, so that its end can only be yet to come."""
+    created_at = (told.get("run") or {}).get("created_at")
+    return created_at is not None and 0 <= asking.desk.clock.now_ms() - created_at <= NEW_MS
+
+
+async def until_final(
+    asking: Asking, run_id: str, wait_s: float, *, new: bool = False
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Wait until a run is over, woken by the feed, at most `wait_s`; gives its row and its steps as they then stand.
+
+    That of a `new` one is not looked at before there is something to see.
+    """
+    clock, feed = asking.desk.clock, asking.desk.feed
     began = clock.monotonic()
-    with asking.desk.feed.watch(run_id, asking.caller.actor.id, only=ENDS) as watcher:
+    with feed.watch(run_id, asking.caller.actor.id, only=ENDS) as watcher:
+        if new and not feed.ended(run_id):
+            await watcher.wait(min(wait_s, REPAIR_S))
         while True:
             await asking.check_stands()
-            row = await asking.row("runs", {"id": run_id}, f"run {run_id}")
+            row, steps = await _whole(asking, run_id)
             left = wait_s - (clock.monotonic() - began)
             if row["status"] in RUN_FINAL or left <= 0:
-                return row
+                return row, steps
             await watcher.wait(min(left, REPAIR_S))
+
+
+async def _whole(asking: Asking, run_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Read a run's row and its steps at the same time."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            row = group.create_task(asking.row("runs", {"id": run_id}, f"run {run_id}"))
+            steps = group.create_task(steps_of(asking, run_id))
+    except* errors.HeadraceError as problems:
+        raise _first(problems) from None
+    return row.result(), steps.result()
+
+
+def _first(group: BaseExceptionGroup[errors.HeadraceError]) -> errors.HeadraceError:
+    problem = group.exceptions[0]
+    return _first(problem) if isinstance(problem, BaseExceptionGroup) else problem
 
 
 async def steps_of(asking: Asking, run_id: str) -> list[dict[str, Any]]:

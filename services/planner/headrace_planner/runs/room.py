@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
+from headrace import codec
 from headrace.codec import Raw
 from headrace.decider import AnyRow, Context, Effect, Library, Reason, Rejection
 from headrace.events.runs import RunEvent, RunQueued
@@ -135,6 +136,7 @@ class RunRoom:
                 "status": "queued",
                 "workers_active": state.queued.workers_active,
                 "retry_of": state.queued.retry_of,
+                "run": _begun(state, command),
             }
         return known
 
@@ -149,3 +151,24 @@ class RunRoom:
             run.graph = self._graph(run.data.queued.plan_digest)
         run.unchecked.extend(instance for instance in run.under_way())
         return run
+
+
+def _begun(state: Run, command: CreateRun) -> dict[str, Any]:
+    """Give what a new run's row says beyond what its command says, so that whoever asked need not read the row."""
+    queued = state.queued
+    told: dict[str, Any] = {
+        "kind": queued.kind,
+        "name": state.graph.plan.name,
+        "workflow_version": queued.workflow_version,
+        "inputs_digest": queued.inputs_digest,
+        "requester_id": queued.requester.id,
+        "requester_name": queued.requester.name,
+        "created_at": state.data.created_at,
+        "steps_total": len(state.graph.plan.steps),
+    }
+    connections = sorted(codec.loads(queued.connections) or {})
+    if connections:
+        told["connections"] = connections
+    if queued.inputs != command.inputs:
+        told["inputs"] = queued.inputs
+    return told

@@ -196,6 +196,10 @@ BATCH_EVENTS_MAX: Final = 500
 RETRY_ATTEMPTS_DEFAULT: Final = 3
 RETRY_ATTEMPTS_MAX: Final = 100
 LOST_ATTEMPTS_MAX: Final = 3
+HANDED_BACK_AT_ONCE_MAX: Final = 3
+"""How often leaving workers may hand one attempt back and another takes it up at once; from then on it waits before."""
+HANDED_BACK_WAIT_S_MAX: Final = 60.0
+"""The longest of these waits, which begin with 1 s and double."""
 ATTEMPTS_KEPT_MAX: Final = 20
 """Failed attempts of a step that its row shows, the last ones; the history has all."""
 ATTEMPT_GRACE_S: Final = 30.0

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from typing import Final, assert_never
 
+import msgspec
+
 from headrace.decider import Context, Library, Rejection
 from headrace.errors import ConflictError
 from headrace.events.base import ErrorInfo
 from headrace.events.runs import LateResultKept, RunEvent, WriteClaimed
 from headrace.messages import ClaimWrite, LoseAttempt, ReportAttempt
 from headrace.steering import DropAttempt, OverdueAttempt
-from headrace.vocabulary import LOST_ATTEMPTS_MAX, AttemptStatus
+from headrace.vocabulary import HANDED_BACK_AT_ONCE_MAX, HANDED_BACK_WAIT_S_MAX, LOST_ATTEMPTS_MAX, AttemptStatus
 from headrace_planner.runs import fusion, limits, results, settling
 from headrace_planner.runs.fusion import Standing
 from headrace_planner.runs.orders import order_for
@@ -129,7 +131,7 @@ def _accepted(run: Run, command: ReportAttempt) -> bool:
 def _handed_back(run: Run, command: ReportAttempt, trial: Try, context: Context) -> Sequence[RunEvent]:
     """A worker let an attempt go: because the run is being cancelled, or because the worker is leaving.
 
-    A worker that leaves is no lost one: the next takes the attempt up at once, however often that happens.
+    A worker that leaves is no lost one, however often that happens: the next takes the attempt up, at once at first.
     """
     instance = (command.step, command.index)
     if settling.undoable(run, command.step, trial):
@@ -141,9 +143,17 @@ def _handed_back(run: Run, command: ReportAttempt, trial: Try, context: Context)
         return (results.ended(run, command, error, status=AttemptStatus.CANCELLED),)
     if settling.unsafe(run, command.step, trial):
         return (settling.lost(run, instance, trial, settling.CANCELLED),)
-    message = f"worker {command.worker} left and handed {run.label((command.step, command.index))} back"
+    times = trial.returned + 1
+    message = f"worker {command.worker} left and handed {run.label(instance)} back"
     error = command.error or ErrorInfo(type="worker_lost", message=message)
-    return (results.tried(command, error, AttemptStatus.CANCELLED, context.now),)
+    error = msgspec.structs.replace(error, details={**error.details, "handed_back": times})
+    return (results.tried(command, error, AttemptStatus.CANCELLED, context.now + _handed_back_wait_ms(times)),)
+
+
+def _handed_back_wait_ms(times: int) -> int:
+    """Give how long an attempt waits that was handed back so many times: workers that come and go must not spin it."""
+    beyond = times - HANDED_BACK_AT_ONCE_MAX
+    return 0 if beyond <= 0 else int(min(2.0 ** min(beyond - 1, 16), HANDED_BACK_WAIT_S_MAX) * 1000)
 
 
 def _failed(run: Run, command: ReportAttempt, trial: Try, context: Context) -> Sequence[RunEvent]:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from headrace.decider import Reason
-from headrace.vocabulary import Automation, StepStatus, WaitingFor
+from headrace.vocabulary import HANDED_BACK_AT_ONCE_MAX, Automation, StepStatus, WaitingFor
 from headrace_planner.runs import children, permits, undo, waits
 from headrace_planner.runs.settling import question
-from headrace_planner.runs.state import Run
+from headrace_planner.runs.state import Run, Try
 
 
 def explain(run: Run) -> Sequence[Reason]:
@@ -50,6 +50,11 @@ def explain(run: Run) -> Sequence[Reason]:
     return reasons
 
 
+def handed_back(trial: Try) -> str:
+    """Say how often leaving workers have handed an attempt back, once that holds it up."""
+    return f", handed back {trial.returned} times" if trial.returned >= HANDED_BACK_AT_ONCE_MAX else ""
+
+
 def _under_way(run: Run) -> list[Reason]:
     reasons: list[Reason] = []
     pools: dict[str, list[str]] = {}
@@ -61,10 +66,11 @@ def _under_way(run: Run) -> list[Reason]:
             remedy = f"headrace runs settle {run.data.id} {name} {option}"
             reasons.append(Reason(WaitingFor.INPUT, question(run, trial.unknown), remedy, step_id))
         elif trial is not None and trial.retry_at is not None:
-            message = f"{name} waits to be tried again (attempt {trial.attempt})."
+            message = f"{name} waits to be tried again (attempt {trial.attempt}{handed_back(trial)})."
             reasons.append(Reason(WaitingFor.RETRY, message, "wait", step_id, trial.retry_at))
         elif trial is None or not trial.idle:
-            pools.setdefault(run.graph.pins[step_id].pool, []).append(name)
+            back = handed_back(trial) if trial is not None else ""
+            pools.setdefault(run.graph.pins[step_id].pool, []).append(name + back)
     for pool, names in pools.items():
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")  # noqa: PLR2004  (a taste)
         message = f"{shown}: handed to pool {pool!r}, not yet reported."
@@ -73,7 +79,7 @@ def _under_way(run: Run) -> list[Reason]:
                 "worker",
                 message,
                 f"see `headrace workers` for workers of pool {pool!r}",
-                step=names[0].partition("[")[0],
+                step=names[0].partition(",")[0].partition("[")[0],
             )
         )
     return reasons

@@ -13,6 +13,7 @@ from headrace.log.tables import TABLES
 from headrace.vocabulary import INLINE_BYTES_MAX, RunStatus, WaitingFor
 from headrace_planner.runs import children, parents, permits, settling, undo, waits, watches
 from headrace_planner.runs.asks import unheard
+from headrace_planner.runs.explain import handed_back
 from headrace_planner.runs.state import Run, StepState
 from headrace_planner.runs.times import wake_at
 
@@ -159,7 +160,9 @@ def _times(run: Run, step_id: str, known: StepState) -> Iterator[dict[str, Any]]
     if known.due_at is not None:
         yield _wait(WaitingFor.TIMER, "a timer", step_id, known.due_at)
     if known.open is not None and known.open.retry_at is not None:
-        yield _wait(WaitingFor.RETRY, f"attempt {known.open.attempt}", step_id, known.open.retry_at)
+        yield _wait(
+            WaitingFor.RETRY, f"attempt {known.open.attempt}{handed_back(known.open)}", step_id, known.open.retry_at
+        )
     elif known.map is not None and run.data.active == 0:
         again = [trial.retry_at for trial in known.map.open.values() if trial.retry_at is not None]
         if again:

@@ -20,7 +20,7 @@ from headrace.config import Config
 from headrace.errors import ConflictError, HeadraceError, UnavailableError, ValidationError
 from headrace.health import ASGIApp, Health, Receive, Scope, Send, routes
 from headrace.logs import configure_logging
-from headrace.vocabulary import DRAIN_S
+from headrace.vocabulary import DRAIN_S, GC_THRESHOLDS
 
 if TYPE_CHECKING:
     import uvicorn
@@ -44,8 +44,6 @@ EXIT_DEFECT: Final = 70
 EXIT_KILLED: Final = 130
 BACKLOG: Final = 512
 TICK_S: Final = 1.0
-GC_THRESHOLDS: Final = (20_000, 20, 50)
-"""How often garbage in cycles is looked for: Python's own (2,000, 10, 10) suit programs that keep little."""
 
 
 class Running:

@@ -212,3 +212,6 @@ LEASE_S: Final = 4.0
 LEASE_RENEW_S: Final = 1.5
 CLAIM_GRANT_S: Final = 30.0
 """How long a permission to act for a write is good for before it must be asked again."""
+
+GC_THRESHOLDS: Final = (20_000, 20, 50)
+"""How often a process looks for garbage in cycles: Python's own (2,000, 10, 10) suit programs that keep little."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -42,6 +43,8 @@ from headrace_planner.runs.room import RunRoom
 WORKSPACE = "default"
 RUNNER = "runner"
 TRIES = 600
+PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Connections here are plain: loading the certificates of the world for each would take longer than many a test."""
 ANY = {"type": "object", "additionalProperties": True}
 BIG = "x" * (5 * 1024 * 1024)
 SECRET = b'{"text": "of another workspace"}'
@@ -104,7 +107,7 @@ class World:
 
     def http(self, role: str | None = "admin") -> httpx2.AsyncClient:
         headers = {"Authorization": f"Bearer {self.tokens[role]}"} if role else {}
-        return httpx2.AsyncClient(base_url=f"{self.url}/api", headers=headers, timeout=20.0)
+        return httpx2.AsyncClient(base_url=f"{self.url}/api", headers=headers, timeout=20.0, verify=PLAIN)
 
     def client(self, role: str = "admin") -> Client:
         return Client(self.url, self.tokens[role], patience_s=5.0)
@@ -250,7 +253,7 @@ class World:
 
     async def _put(self, order: WorkOrder, body: bytes) -> BlobRef:
         digest = codec.sha256(body)
-        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {order.blob_token}"}) as http:
+        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {order.blob_token}"}, verify=PLAIN) as http:
             response = await http.put(f"{self.url}/api/blobs/{digest}", content=body)
         assert response.status_code == 201, response.text
         return BlobRef(digest=digest, size_bytes=len(body), preview=body[:200].decode())
@@ -279,10 +282,12 @@ async def living(log: Log, clock: SystemClock, **options: Any) -> AsyncIterator[
         serving = group.create_task(server.serve([listener]))
         subscriptions = await world.desk.open()
         working = group.create_task(world.work(group))
-        for role in ("admin", "operator", "approver", "viewer"):
-            world.tokens[role] = await world.mint(role)
-        world.tokens["stranger"] = await world.mint("admin", "elsewhere", "stranger")
-        await world.announce()
+        async with asyncio.TaskGroup() as minting:
+            roles = ("admin", "operator", "approver", "viewer")
+            made = {role: minting.create_task(world.mint(role)) for role in roles}
+            made["stranger"] = minting.create_task(world.mint("admin", "elsewhere", "stranger"))
+            minting.create_task(world.announce())
+        world.tokens |= {role: token.result() for role, token in made.items()}
         world.beat()
         try:
             yield world

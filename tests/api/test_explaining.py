@@ -149,7 +149,7 @@ async def _stands(case: Case) -> None:
 
 def known(words: list[str]) -> bool:
     """Tell whether the command line has the command that words begin with."""
-    command: Any = get_command(app)
+    command: Any = get_command(app())
     for word in words:
         if not hasattr(command, "commands"):
             return True

@@ -237,6 +237,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from headrace.cli import commands
+commands.app()
 from headrace.cli.main import invoke
 from headrace.testing.engine import Engine
 import headrace.testing.prediction.predict, headrace.testing.processes as processes

@@ -131,6 +131,11 @@ class Connection:
         return Connection(self.url, self._clock, name=f"{self._name}-{purpose}", main=False)
 
     @property
+    def clock(self) -> Clock:
+        """Give the clock that it was made with."""
+        return self._clock
+
+    @property
     def connected(self) -> bool:
         """Tell whether the server answers now."""
         return self._client is not None and self._client.is_connected and self._up.is_set()
@@ -237,7 +242,8 @@ class Connection:
                 await listening.begin(client)
                 await client.flush(FLUSH_TIMEOUT_S)
         except (NatsError, OSError, TimeoutError) as problem:
-            message = f"NATS: cannot subscribe to {subject}: {problem}"
+            await listening.close()  # whoever tries again shall not hear everything twice
+            message = f"NATS: cannot subscribe to {subject}: {str(problem) or 'no answer in time'}"
             raise UnavailableError(message) from problem
         return listening
 

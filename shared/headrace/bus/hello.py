@@ -6,12 +6,14 @@ listens. Two databases on one NATS (a restored copy beside its original) would b
 
 import asyncio
 import logging
+from functools import partial
 from typing import Final
 
 from nats.aio.msg import Msg
 
 from headrace.bus import subjects
 from headrace.bus.connection import Connection, Listening
+from headrace.bus.opening import until_open
 from headrace.errors import ConflictError
 
 logger = logging.getLogger(__name__)
@@ -30,7 +32,8 @@ class Hello:
 
     async def open(self) -> None:
         """Begin to answer, once there is a connection."""
-        self._listening = await self._connection.listen(subjects.HELLO_ASK, self._on_ask)
+        ask = partial(self._connection.listen, subjects.HELLO_ASK, self._on_ask)
+        self._listening = await until_open(ask, self._connection.clock)
         self._connection.on_connect.append(self.say)
         self.say()
 
@@ -61,7 +64,7 @@ async def learn_incarnation(connection: Connection) -> str:
         heard.add(message.data.decode("utf-8", "replace")[:SAYABLE_CHARS_MAX])
         first.set()
 
-    listening = await connection.listen(subjects.HELLO_IS, on_hello)
+    listening = await until_open(partial(connection.listen, subjects.HELLO_IS, on_hello), connection.clock)
     try:
         while not first.is_set():
             connection.send(subjects.HELLO_ASK, b"")

@@ -1,11 +1,13 @@
 """Approvals: list, show, decide."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headrace.cli.options import Out, Output, Token, Url, ago, show, show_json, show_table, work
-from headrace.client.client import Client
+
+if TYPE_CHECKING:
+    from headrace.client.client import Client
 
 app = typer.Typer(no_args_is_help=True, help="Approvals: list, show, approve, reject.")
 ApprovalId = Annotated[str, typer.Argument(metavar="APPROVAL", help="The id of an approval.")]
@@ -23,7 +25,7 @@ def list_(
 ) -> None:
     """List approvals, the newest first."""
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         wanted = None if status == "all" else status
         items = [item async for item in api.pages("/approvals", status=wanted, run_id=run)]
 
@@ -52,7 +54,7 @@ def list_(
 def show_(approval: ApprovalId, output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
     """Show exactly what is decided on, and its digest."""
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         from headrace.cli.following import show_approval
 
         if output is Out.JSON:
@@ -66,7 +68,7 @@ def show_(approval: ApprovalId, output: Output = Out.TEXT, url: Url = None, toke
 def _decide(
     action: str, approval: str, digest: str | None, reason: str, output: Out, url: str | None, token: str | None
 ) -> None:
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         from headrace.cli.following import show_approval
 
         known = await api.approval(approval)

@@ -1,35 +1,66 @@
-"""Every command, by name."""
+"""Every command, by name: a command line loads the modules of the command that it names, and `--help` all of them."""
 
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any, Final
 
 import typer
 
 from headrace import __version__
-from headrace.cli import (
-    approvals,
-    connections,
-    database,
-    doctor,
-    documents,
-    getting,
-    run_actions,
-    run_batch,
-    run_bulk,
-    running,
-    runs,
-    simulate,
-    stack,
-    tokens,
-    workers,
-)
 
-app = typer.Typer(
-    name="headrace",
-    help="Specs become plans, plans are approved and run, every fact is kept. Exit code: 0 succeeded, 1 failed, 2 usage, 3 waiting.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+COMMANDS: Final = {
+    **dict.fromkeys(("up", "demo", "serve", "worker"), "stack"),
+    **dict.fromkeys(("validate", "plan"), "documents"),
+    "simulate": "simulate",
+    **dict.fromkeys(("apply", "authorize", "schema"), "documents"),
+    **dict.fromkeys(("get", "tools"), "getting"),
+    **dict.fromkeys(("run", "trigger"), "running"),
+    "doctor": "doctor",
+}
+"""The module of each command, whose function has the command's name; in the order in which help shows them."""
+GROUPS: Final = {
+    "runs": ("runs", "run_batch", "run_actions", "run_bulk"),
+    "approvals": ("approvals",),
+    "tokens": ("tokens",),
+    "workers": ("workers",),
+    "connections": ("connections",),
+    "db": ("database",),
+}
+"""The modules of each group: the first has its `app`, the others more `ACTIONS` for it."""
+
+
+def app(first: str = "") -> typer.Typer:
+    """Give the commands that a line beginning with `first` may mean: one command or group, else all there are."""
+    whole = typer.Typer(
+        name="headrace",
+        help="Specs become plans, plans are approved and run, every fact is kept. Exit code: 0 succeeded, 1 failed, 2 usage, 3 waiting.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    whole.callback()(_options)
+    known = first in COMMANDS or first in GROUPS
+    for name, module in COMMANDS.items():
+        if name == first or not known:
+            whole.command()(getattr(_module(module), name))
+    for name, modules in GROUPS.items():
+        if name == first or not known:
+            whole.add_typer(_group(*modules), name=name)
+    return whole
+
+
+def _group(first: str, *others: str) -> typer.Typer:
+    """Give a group of commands, with what other modules add to it."""
+    group: typer.Typer = _module(first).app
+    known = {command.callback for command in group.registered_commands}
+    for other in others:
+        for action in _module(other).ACTIONS:
+            if action not in known:  # the group is its module's, which may have been asked for before
+                group.command()(action)
+    return group
+
+
+def _module(name: str) -> Any:
+    return import_module(f"headrace.cli.{name}")
 
 
 def _version(*, asked: bool) -> None:
@@ -38,7 +69,6 @@ def _version(*, asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     *,
     version: Annotated[
@@ -49,34 +79,3 @@ def _options(
     ] = False,
 ) -> None:
     pass
-
-
-for _command in (
-    stack.up,
-    stack.demo,
-    stack.serve,
-    stack.worker,
-    documents.validate,
-    documents.plan,
-    simulate.simulate,
-    documents.apply,
-    documents.authorize,
-    documents.schema,
-    getting.get,
-    getting.tools,
-    running.run,
-    running.trigger,
-    doctor.doctor,
-):
-    app.command()(_command)
-for _action in (*run_batch.ACTIONS, *run_actions.ACTIONS, *run_bulk.ACTIONS):
-    runs.app.command()(_action)
-for _name, _group in (
-    ("runs", runs.app),
-    ("approvals", approvals.app),
-    ("tokens", tokens.app),
-    ("workers", workers.app),
-    ("connections", connections.app),
-    ("db", database.app),
-):
-    app.add_typer(_group, name=_name)

@@ -1,11 +1,13 @@
 """Connections of integrations: set, list, delete."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headrace.cli.options import Out, Output, Token, Url, ago, pairs, read_json, show, show_table, work
-from headrace.client.client import Client
+
+if TYPE_CHECKING:
+    from headrace.client.client import Client
 
 app = typer.Typer(no_args_is_help=True, help="Connections of integrations: set, list, delete.")
 Name = Annotated[str, typer.Argument(help="The connection; the integration's name, unless there are several.")]
@@ -27,7 +29,7 @@ def set_(
     settings = {key: _value(value) for key, value in pairs(setting or [], "--setting").items()}
     secrets = pairs(secret or [], "--secret")
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         body = await api.save_connection(name, integration or name, settings=settings, secrets=secrets)
         show(output, body, lambda: print(f"{name}: {body['status']}"))
 
@@ -44,7 +46,7 @@ def _value(text: str) -> Any:
 def list_(output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
     """List connections; of their secrets only the names."""
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         items = [item async for item in api.pages("/connections")]
 
         def text() -> None:
@@ -63,7 +65,7 @@ def list_(output: Output = Out.TEXT, url: Url = None, token: Token = None) -> No
 def delete(name: Name, output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
     """Take a connection away."""
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         await api.delete_connection(name)
         show(output, {"name": name, "deleted": True}, lambda: print(f"{name}: deleted"))
 

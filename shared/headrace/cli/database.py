@@ -1,6 +1,5 @@
 """The database: migrate, verify, rebuild, adopt; months in `db_months`. These work on Postgres directly, so they need no service to run."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
@@ -10,7 +9,7 @@ import typer
 from headrace.cli import db_months
 from headrace.cli.db_url import url
 from headrace.cli.exits import FAILED
-from headrace.cli.options import Out, Output, show
+from headrace.cli.options import Out, Output, awaited, show
 
 app = typer.Typer(no_args_is_help=True, help="The database: migrate, verify, rebuild, adopt, months, archive, restore.")
 for _command in (db_months.months, db_months.archive, db_months.restore):
@@ -22,7 +21,7 @@ def migrate(output: Output = Out.TEXT) -> None:
     """Bring the database's schema to this version; again: nothing. A newer database is refused."""
     from headrace.log.migrate import migrate as apply
 
-    applied = asyncio.run(apply(url()))
+    applied = awaited(apply(url()))
     show(output, {"applied": applied}, lambda: print("\n".join(applied) or "nothing to do: the schema is up to date"))
 
 
@@ -41,7 +40,7 @@ def verify(output: Output = Out.TEXT) -> None:
             told.append({**one, "broken": each.reason if isinstance(each, Break) else None, "archived": archived})
         return told
 
-    partitions = asyncio.run(_with_log(todo))
+    partitions = awaited(_with_log(todo))
     broken = [each for each in partitions if each["broken"]]
 
     def text() -> None:
@@ -84,7 +83,7 @@ def adopt(
     from headrace.clock import SystemClock
     from headrace.log.adopt import adopt as take
 
-    done = asyncio.run(take(url(), SystemClock(), force=force))
+    done = awaited(take(url(), SystemClock(), force=force))
     unknown = sum(done.given_up.values())
 
     def text() -> None:
@@ -112,7 +111,7 @@ def rebuild(output: Output = Out.TEXT) -> None:
         told: dict[str, Any] = msgspec.to_builtins(report)
         return told
 
-    report = asyncio.run(_with_log(todo))
+    report = awaited(_with_log(todo))
 
     def text() -> None:
         print(f"{report['streams']} streams read, {report['rows']} rows made")

@@ -1,6 +1,5 @@
 """Months of the log: which there are, taking them out into files, bringing them back."""
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +8,7 @@ import typer
 
 from headrace.cli.db_url import url
 from headrace.cli.exits import FAILED
-from headrace.cli.options import Out, Output, show, show_table
+from headrace.cli.options import Out, Output, awaited, show, show_table
 from headrace.config import from_env
 from headrace.errors import ValidationError
 
@@ -32,7 +31,7 @@ def months(output: Output = Out.TEXT) -> None:
                 found.append({**told, "timeless": one.month == TIMELESS, "held_by": msgspec.to_builtins(held)})
             return found
 
-    found = asyncio.run(look())
+    found = awaited(look())
 
     def text() -> None:
         columns = ("month", "state", "streams", "events", "held by")
@@ -62,7 +61,7 @@ def archive(
     from headrace.log.months import named, parse, shown
 
     limit = parse(before) if before else None
-    done, held, collected = asyncio.run(_archive(url(), limit, to))
+    done, held, collected = awaited(_archive(url(), limit, to))
     told = {
         "archived": [{"file": str(path), **msgspec.to_builtins(manifest)} for path, manifest in done],
         "held": {shown(month): msgspec.to_builtins(streams) for month, streams in held.items()},
@@ -93,7 +92,7 @@ def restore(
     from headrace.log.months import shown
 
     file = Path(what) if Path(what).is_file() else None
-    month, report = asyncio.run(_restore(url(), what, file))
+    month, report = awaited(_restore(url(), what, file))
     told = {"month": shown(month), "streams": report.streams, "rows": report.rows}
     show(output, told, lambda: print(f"{told['month']} is back: {report.streams} streams, {report.rows} rows made"))
 

@@ -1,15 +1,17 @@
 """`headrace doctor`: what an operator looks at first."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace.cli.options import Out, Output, Token, Url, ago, show, show_table, work
-from headrace.client.client import Client
+
+if TYPE_CHECKING:
+    from headrace.client.client import Client
 
 
 def doctor(output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
     """Look over everything: parts that do not answer, partitions without an owner, parked messages."""
 
-    async def todo(api: Client) -> int:
+    async def todo(api: "Client") -> int:
         body = await api.get("/doctor")
         show(output, body, lambda: _text(body))
         return 0 if body["healthy"] else 1

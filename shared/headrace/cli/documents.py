@@ -1,13 +1,15 @@
 """Documents: judge them offline, compile, compare, keep, and have their plans authorised."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headrace.cli.exits import USAGE
 from headrace.cli.options import Out, Output, Token, Url, read_text, show, show_fields, show_json, work
-from headrace.client.client import Client
+
+if TYPE_CHECKING:
+    from headrace.client.client import Client
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A document, YAML or JSON; - is standard input.")]
 
@@ -47,7 +49,7 @@ def is_digest(text: str) -> bool:
     return text.startswith("sha256:") and not Path(text).exists()
 
 
-async def recorded(api: Client, source: str) -> dict[str, Any]:
+async def recorded(api: "Client", source: str) -> dict[str, Any]:
     """Give the plan of a digest, or compile a file and record its plan."""
     if is_digest(source):
         return await api.plan(source)
@@ -63,7 +65,7 @@ def plan(
 ) -> None:
     """Show exactly what would run: steps, tools, effects, access, pools, and what needs whose approval."""
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         from headrace.cli.planned import show_diff, show_plan
 
         body = await recorded(api, source)
@@ -83,7 +85,7 @@ def apply(
 ) -> None:
     """Keep a document as the newest version of its name; again without a change: nothing happens."""
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         body = await api.apply(read_text(file))
         show(
             output,
@@ -104,7 +106,7 @@ def authorize(
 ) -> None:
     """Ask that a plan be authorised for every run of it."""
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         digest = (await recorded(api, source))["digest"]
         body = await api.request_authorization(digest, roles=role or ["approver"], quorum=quorum)
         fields = [("plan", digest), ("authorization", body["status"]), ("approval", body["approval_id"])]

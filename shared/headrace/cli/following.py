@@ -2,15 +2,16 @@
 
 import sys
 from collections.abc import Mapping
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from headrace.cli.exits import FAILED, WAITING
 from headrace.cli.narrating import line, sentence
-from headrace.client.client import Client
-from headrace.client.streams import COMPLETE
-from headrace.client.views import Approval, Run
 from headrace.errors import ConflictError
 from headrace.vocabulary import ApprovalStatus, RunStatus
+
+if TYPE_CHECKING:
+    from headrace.client.client import Client
+    from headrace.client.views import Approval, Run
 
 PEOPLE: Final = frozenset({"approval", "start", "input", "connection", "signal", "resume"})
 """What only somebody can end; a timer or a retry ends by itself."""
@@ -21,8 +22,10 @@ SETTLED: Final = ("succeeded", "failed", "cancelled", "skipped")
 MARKS: Final = {"succeeded": "✓", "failed": "✗", "skipped": "-", "cancelled": "-", "running": "•", "waiting": "…"}
 
 
-async def follow(api: Client, run_id: str, *, wait: bool, quiet: bool = False) -> int:
+async def follow(api: "Client", run_id: str, *, wait: bool, quiet: bool = False) -> int:
     """Follow a run to its end, or until only a person can move it (then exit code 3, unless `wait`)."""
+    from headrace.client.streams import COMPLETE
+
     screen: Screen = Live(await api.run(run_id)) if sys.stdout.isatty() and not quiet else Plain(quiet=quiet)
     watching, opened = False, set[str | None]({None})
     answers: dict[str, bool] = {}
@@ -49,7 +52,7 @@ async def follow(api: Client, run_id: str, *, wait: bool, quiet: bool = False) -
     return FAILED
 
 
-async def _decide(api: Client, run: Run, screen: "Screen", answers: dict[str, bool]) -> None:
+async def _decide(api: "Client", run: "Run", screen: "Screen", answers: dict[str, bool]) -> None:
     """Ask the one at the terminal once about each approval that they may decide; `answers` keeps whether it is over."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return
@@ -76,7 +79,7 @@ async def _decide(api: Client, run: Run, screen: "Screen", answers: dict[str, bo
             answers[approval_id] = True
 
 
-def may(caller: str, roles: list[str], approval: Approval) -> bool:
+def may(caller: str, roles: list[str], approval: "Approval") -> bool:
     """Tell whether a caller may decide: not who asked, not twice, and with one of its roles."""
     if approval.status != ApprovalStatus.PENDING or approval.requester.id == caller:
         return False
@@ -85,7 +88,7 @@ def may(caller: str, roles: list[str], approval: Approval) -> bool:
     return "admin" in roles or not set(roles).isdisjoint(approval.roles)
 
 
-def show_approval(approval: Approval) -> None:
+def show_approval(approval: "Approval") -> None:
     """Print exactly what is decided on, and the digest computed from it."""
     from headrace.cli.options import show_json
     from headrace.codec import digest
@@ -105,7 +108,7 @@ def show_approval(approval: Approval) -> None:
         )
 
 
-def _hint(run: Run) -> str:
+def _hint(run: "Run") -> str:
     told = [f"{run.id} waits for {run.waiting_for}"]
     for waits in run.waiting:
         if waits.get("approval_id"):
@@ -165,7 +168,7 @@ class Plain(Screen):
 class Live(Screen):
     """A table of steps that changes in place."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: "Run") -> None:
         from rich.live import Live as Region
 
         self._run, self._note, self._beside = run, "", ""

@@ -1,14 +1,16 @@
 """`headrace get KIND [NAME]`: anything that is kept, listed or shown; and what workers and tools are there."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import quote
 
 import typer
 
 from headrace.cli.options import Out, Output, Token, Url, ago, show, show_fields, show_table, work
-from headrace.client.client import Client
 from headrace.errors import ValidationError
+
+if TYPE_CHECKING:
+    from headrace.client.client import Client
 
 COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "workflows": ("name", "kind", "version", "valid", "plan_digest", "updated_at"),
@@ -56,7 +58,7 @@ def get(
     """List what is kept, or show one of it."""
     noun = plural(kind)
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         if name is not None and noun not in WITHOUT_ONE:
             body = await api.get(f"/{noun}/{quote(name)}")
             show(output, body, lambda: show_fields(list(body.items())))

@@ -1,18 +1,19 @@
 """What every command shares: options, where the api and the token are, how to print, and running async work."""
 
-import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from headrace import codec
-from headrace.client.client import Client
 from headrace.config import Config, from_env
 from headrace.errors import ValidationError
+
+if TYPE_CHECKING:
+    from headrace.client.client import Client
 
 DATA_DIR = ".headrace"
 
@@ -53,21 +54,30 @@ def found(name: str, config: Config) -> str | None:
         raise ValidationError(message) from problem
 
 
-def client(url: str | None, token: str | None) -> Client:
+def client(url: str | None, token: str | None) -> "Client":
     """Make the client that a command works with."""
+    from headrace.client.client import Client
+
     config = from_env()
     address = url or config.api_url or found("api", config) or config.base_url
     return Client(address, token or config.token or found("token", config))
 
 
-def work(url: str | None, token: str | None, todo: Callable[[Client], Awaitable[int | None]]) -> NoReturn:
+def work(url: str | None, token: str | None, todo: Callable[["Client"], Awaitable[int | None]]) -> NoReturn:
     """Run async work with a client, and end with the exit code it gives."""
 
     async def whole() -> int:
         async with client(url, token) as api:
             return await todo(api) or 0
 
-    raise typer.Exit(asyncio.run(whole()))
+    raise typer.Exit(awaited(whole()))
+
+
+def awaited[T](work: Coroutine[Any, Any, T]) -> T:
+    """Run async work to its end. `asyncio` is loaded here: who asks for help waits for no event loop."""
+    import asyncio
+
+    return asyncio.run(work)
 
 
 def show_json(value: object) -> None:

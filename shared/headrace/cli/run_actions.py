@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from headrace.cli.options import Out, Output, Token, Url, ago, read_json, read_text, show, show_table, work
 from headrace.cli.running import inputs_of
 from headrace.cli.runs import RunId
-from headrace.client.client import Client
-from headrace.client.views import Run
 from headrace.errors import MissingArgumentError
+
+if TYPE_CHECKING:
+    from headrace.client.client import Client
+    from headrace.client.views import Run
 
 Told = dict[str, Any]
 Reason = Annotated[str, typer.Option(help="Why; it is shown with the run.")]
@@ -20,7 +22,7 @@ Reason = Annotated[str, typer.Option(help="Why; it is shown with the run.")]
 def act(run: str, action: str, output: Out, url: str | None, token: str | None, told: Told | None = None) -> NoReturn:
     """Act on one run, and end the command with how it stands."""
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         known = await api.act(run, action, **(told or {}))
         body = await api.get(f"/runs/{known.id}")
         show(output, body, lambda: print(_told(known, action)))
@@ -28,7 +30,7 @@ def act(run: str, action: str, output: Out, url: str | None, token: str | None, 
     work(url, token, todo)
 
 
-def _told(run: Run, action: str) -> str:
+def _told(run: "Run", action: str) -> str:
     if action == "cancel" and run.cancel_requested:
         return f"{run.id}: a cancel is asked for; attempts are being stopped"
     if action in {"retry", "rerun"}:
@@ -118,7 +120,7 @@ def signal(
 def effects(run: RunId, output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
     """List what a run did to the world: every claimed attempt, and what became of it."""
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         items = await api.effects(run)
         columns = ("step", "tool", "effect", "attempt", "outcome", "worker", "claimed", "idempotency key")
         show(output, items, lambda: show_table(columns, [_effect(item) for item in items]))

@@ -1,15 +1,17 @@
 """`headrace runs create`: a run for each line of a file, many in one request."""
 
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from headrace.cli.exits import FAILED, SUCCEEDED
 from headrace.cli.options import Out, Output, Token, Url, pairs, read_json, read_text, show_json, work
 from headrace.cli.running import what
-from headrace.client.client import Client
 from headrace.errors import MissingArgumentError, ValidationError
+
+if TYPE_CHECKING:
+    from headrace.client.client import Client
 
 BATCH: Final = 500
 """Runs of one request."""
@@ -33,7 +35,7 @@ def create(
     told, inputs = what(source), _lines(each)
     about = {"subject": subject, "labels": pairs(label or [], "--label"), "priority": priority}
 
-    async def todo(api: Client) -> int:
+    async def todo(api: "Client") -> int:
         shared = {**about, **(await _recorded(api, told))}
         items: list[dict[str, Any]] = []
         for first in range(0, len(inputs), BATCH):
@@ -54,7 +56,7 @@ def create(
     work(url, token, todo)
 
 
-async def _recorded(api: Client, told: dict[str, Any]) -> dict[str, Any]:
+async def _recorded(api: "Client", told: dict[str, Any]) -> dict[str, Any]:
     """Compile a document once for all lines."""
     return {"plan_digest": (await api.record_plan(told["spec"]))["digest"]} if "spec" in told else told
 

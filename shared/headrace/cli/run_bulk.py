@@ -1,15 +1,17 @@
 """`headrace runs cancel|retry|purge`: one run, or all that a query means, previewed first and done in pages."""
 
 import sys
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from headrace.cli.exits import FAILED, SUCCEEDED, USAGE
 from headrace.cli.options import Out, Output, Token, Url, ago, pairs, show, show_table, work
 from headrace.cli.run_actions import Reason, act
-from headrace.client.client import Client
 from headrace.errors import ConflictError, MissingArgumentError
+
+if TYPE_CHECKING:
+    from headrace.client.client import Client
 
 DONE: Final = {"cancel": "cancelled", "retry": "run again", "purge": "purged"}
 REFUSED_SHOWN_MAX: Final = 20
@@ -77,7 +79,7 @@ def purge(
     query = _query(run, workflow, status, label, older_than)
     if run is not None:
 
-        async def one(api: Client) -> None:
+        async def one(api: "Client") -> None:
             body = await api.post(f"/runs/{run}", {"action": "purge", "reason": reason})
             show(output, body, lambda: print(f"{run}: purged"))
 
@@ -99,7 +101,7 @@ def _query(
     return query
 
 
-async def _many(api: Client, action: str, query: dict[str, Any], reason: str, output: Out, *, yes: bool) -> int:
+async def _many(api: "Client", action: str, query: dict[str, Any], reason: str, output: Out, *, yes: bool) -> int:
     """Preview, ask, and do it page by page; gives the exit code."""
     asked = {"action": action, "query": query, "reason": reason}
     found = await api.post("/runs/bulk", {**asked, "dry_run": True})

@@ -1,13 +1,15 @@
 """`headrace run` and `headrace trigger`: start something, and follow it."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headrace.cli.options import Out, Output, Token, Url, pairs, read_json, read_text, show, show_json, work
-from headrace.client.client import Client
 from headrace.errors import ValidationError
+
+if TYPE_CHECKING:
+    from headrace.client.client import Client
 
 SUFFIXES = {".yaml", ".yml", ".json"}
 
@@ -65,7 +67,7 @@ def run(
     told = what(source)
     inputs, labels = inputs_of(single or [], whole), pairs(label or [], "--label")
 
-    async def todo(api: Client) -> int:
+    async def todo(api: "Client") -> int:
         from headrace.cli.following import follow
 
         about: dict[str, Any] = {"subject": subject, "stage": stage, "labels": labels, "priority": priority}
@@ -85,7 +87,7 @@ def run(
     work(url, token, todo)
 
 
-async def _ending(api: Client, run_id: str) -> None:
+async def _ending(api: "Client", run_id: str) -> None:
     from headrace import codec
 
     last = await api.run(run_id)
@@ -106,7 +108,7 @@ def trigger(
     """Publish a trigger event: a run of each workflow that declares its name."""
     payload = read_json(read_text(Path(data[1:])) if data.startswith("@") else data, "--data")
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         body = await api.trigger(name, payload, key=key)
         show(output, body, lambda: print(f"published {name} as {body['message_id']}"))
 

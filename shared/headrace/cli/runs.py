@@ -1,13 +1,14 @@
 """Runs: list, show, follow, act on."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headrace.cli.options import Out, Output, Token, Url, ago, show, show_fields, show_table, work
-from headrace.client.client import Client
-from headrace.client.streams import COMPLETE
+
+if TYPE_CHECKING:
+    from headrace.client.client import Client
 
 app = typer.Typer(
     no_args_is_help=True, help="Runs: list, show, events, logs, result, effects, explain; cancel, pause, retry."
@@ -28,7 +29,7 @@ def list_(
 ) -> None:
     """List runs, the newest first."""
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         where = {"workflow": workflow, "subject": subject, "parent": parent}
         page = await api.get("/runs", status=status or None, limit=limit, **where)
 
@@ -51,7 +52,7 @@ def _row(run: dict[str, Any]) -> Sequence[Any]:
 def show_(run: RunId, output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
     """Show a run with its steps."""
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         body = await api.get(f"/runs/{run}")
         show(output, body, lambda: show_run(body))
 
@@ -119,7 +120,7 @@ def _step(step: dict[str, Any]) -> Sequence[Any]:
 def result(run: RunId, output: Output = Out.JSON, url: Url = None, token: Token = None) -> None:
     """Print the result of a finished run."""
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         body = await api.result(run)
         fields = [(name, body[name]) for name in ("id", "status", "error", "outputs", "views")]
         show(output, body, lambda: show_fields(fields))
@@ -138,10 +139,12 @@ def events(
 ) -> None:
     """Print a run's events."""
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         from headrace.cli.narrating import line
 
         if follow:
+            from headrace.client.streams import COMPLETE
+
             async for event in api.run_events(run):
                 _print_event(output, event.data, "" if event.event == COMPLETE else line(event.data))
             return
@@ -170,8 +173,10 @@ def logs(
 ) -> None:
     """Print what a run printed."""
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         if follow:
+            from headrace.client.streams import COMPLETE
+
             async for event in api.run_lines(run):
                 _print_event(output, event.data, "" if event.event == COMPLETE else _line(event.data))
             return
@@ -191,7 +196,7 @@ def _line(line: dict[str, Any]) -> str:
 def explain(run: RunId, output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
     """Say why a run is not moving, and what would move it."""
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         body = await api.get(f"/runs/{run}/explain")
 
         def text() -> None:

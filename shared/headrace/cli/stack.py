@@ -1,19 +1,19 @@
 """Processes: everything at once, one service, the demo, a worker of one's own tools."""
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from headrace.cli.options import above, found
-from headrace.cli.serve import serve_service
+from headrace.cli.options import above, awaited, found
 from headrace.config import Config, environment, from_env, read
 from headrace.errors import ValidationError
 
 
 def serve(service: Annotated[str, typer.Argument(help="An installed service, such as api or planner.")]) -> None:
     """Run one service until it is told to stop."""
+    from headrace.cli.serve import serve_service
+
     raise typer.Exit(serve_service(service))
 
 
@@ -21,14 +21,14 @@ def up() -> None:
     """Start everything and keep it running: Postgres and NATS (unless URLs name real ones) and every service."""
     from headrace.dev.up import up as start
 
-    raise typer.Exit(asyncio.run(start(from_env())))
+    raise typer.Exit(awaited(start(from_env())))
 
 
 def demo() -> None:
     """Start everything, run the main job, prove what headrace promises, stop everything."""
     from headrace.dev.demo import demo as start
 
-    raise typer.Exit(asyncio.run(start(from_env())))
+    raise typer.Exit(awaited(start(from_env())))
 
 
 def worker(file: Annotated[Path, typer.Argument(help="A Python file with functions marked @headrace.tool.")]) -> None:

@@ -1,12 +1,14 @@
 """Access tokens: create, list, revoke."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headrace.cli.options import Out, Output, Token, Url, ago, show, show_table, work
-from headrace.client.client import Client
 from headrace.vocabulary import Role
+
+if TYPE_CHECKING:
+    from headrace.client.client import Client
 
 app = typer.Typer(no_args_is_help=True, help="Access tokens: create, list, revoke.")
 
@@ -21,7 +23,7 @@ def create(
 ) -> None:
     """Make a token and print it, this once: only a hash of it is kept."""
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         made = await api.create_token(name, [each.value for each in role])
         show(output, made, lambda: print(made["token"]))
 
@@ -32,7 +34,7 @@ def create(
 def list_(output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
     """List tokens; their secrets are not kept."""
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         items = [item async for item in api.pages("/tokens")]
 
         def text() -> None:
@@ -56,7 +58,7 @@ def revoke(
 ) -> None:
     """Make a token worthless, at once and for ever."""
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         body = await api.revoke_token(token_id)
         show(output, body, lambda: print(f"{token_id}: revoked"))
 

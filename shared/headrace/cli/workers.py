@@ -1,12 +1,14 @@
 """Workers: list, show, drain, resume, health, rescue, cleanup."""
 
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import quote
 
 import typer
 
 from headrace.cli.options import Out, Output, Token, Url, ago, show, show_fields, show_table, work
-from headrace.client.client import Client
+
+if TYPE_CHECKING:
+    from headrace.client.client import Client
 
 COLUMNS: Final = ("id", "service", "host", "status", "pools", "slots", "holds", "done", "failed", "last seen")
 PERCENT: Final = 100
@@ -26,7 +28,7 @@ def workers(context: typer.Context, output: Output = Out.TEXT, url: Url = None, 
 def list_(output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
     """List the workers that were heard of in the last two minutes, and what they hold."""
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         body = await api.get("/workers")
         show(output, body, lambda: _list(body))
 
@@ -37,7 +39,7 @@ def list_(output: Output = Out.TEXT, url: Url = None, token: Token = None) -> No
 def show_(worker: WorkerId, output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
     """Show a worker, with each attempt it holds."""
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         body = await api.get(f"/workers/{quote(worker)}")
         show(output, body, lambda: _show(body))
 
@@ -53,7 +55,7 @@ def health(
 ) -> None:
     """Say whether work can be done; or let one worker answer now, and say how long that took and what it holds."""
 
-    async def todo(api: Client) -> int:
+    async def todo(api: "Client") -> int:
         if worker is None:
             body = await api.get("/workers/health")
             show(output, body, lambda: _health(body))
@@ -90,7 +92,7 @@ def rescue(
 ) -> None:
     """Take a worker for dead at once: its attempts are lost, and others take them up."""
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         body = await _act(api, worker, "rescue", force=force)
         show(output, body, lambda: print(f"{worker}: {body['lost_attempts']} attempts were given up"))
 
@@ -101,7 +103,7 @@ def rescue(
 def cleanup(output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
     """Forget the workers that are stale."""
 
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         body = await api.post("/workers", {"action": "cleanup"})
         show(output, body, lambda: print("\n".join(body["forgotten"]) or "no worker is stale"))
 
@@ -109,14 +111,14 @@ def cleanup(output: Output = Out.TEXT, url: Url = None, token: Token = None) -> 
 
 
 def _do(worker: str, action: str, output: Out, url: str | None, token: str | None) -> None:
-    async def todo(api: Client) -> None:
+    async def todo(api: "Client") -> None:
         body = await _act(api, worker, action)
         show(output, body, lambda: print(f"{worker}: {body['worker']['status']}"))
 
     work(url, token, todo)
 
 
-async def _act(api: Client, worker: str, action: str, *, force: bool = False) -> dict[str, Any]:
+async def _act(api: "Client", worker: str, action: str, *, force: bool = False) -> dict[str, Any]:
     told = {"action": action, **({"force": True} if force else {})}
     body: dict[str, Any] = await api.post(f"/workers/{quote(worker)}", told)
     return body

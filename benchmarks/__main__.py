@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from benchmarks import plots
 from benchmarks.chain import chain
-from benchmarks.chains import long_chain, many_chains, one_by_one, steady
+from benchmarks.chains import long_chain, long_fused, many_chains, many_fused, one_by_one, steady
 from benchmarks.crash import planner_killed, worker_killed
 from benchmarks.fairness import fairness
 from benchmarks.people import approved
@@ -25,12 +25,14 @@ from headrace.errors import HeadraceError
 
 WORKLOADS: Final[dict[str, Workload]] = {
     "W1a": many_chains,
+    "W1b": many_fused,
     "W2": one_by_one,
     "W3": fan_out,
     "W4a": worker_killed,
     "W4b": planner_killed,
     "W5": approved,
     "W6": long_chain,
+    "W6b": long_fused,
     "W7": steady,
     "W8": full_store,
     "W9": idle,

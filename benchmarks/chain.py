@@ -36,7 +36,7 @@ def spec() -> dict[str, Any]:
         }
         for number in range(STEPS)
     ]
-    return {"apiVersion": "headrace/v1", "kind": "Workflow", "metadata": {"name": "chain"}, "spec": {"steps": steps}}
+    return {"apiVersion": "headrace/v1", "kind": "Workflow", "metadata": {"name": "chain"}, "spec": {"steps": steps, "fuse": False}}
 
 
 async def chain() -> None:

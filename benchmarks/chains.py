@@ -1,4 +1,4 @@
-"""W1a, W2, W6 and W7: chains of no-op steps, each step dispatched on its own."""
+"""W1, W2, W6 and W7: chains of no-op steps, each step dispatched on its own, or (W1b, W6b) fused."""
 
 import asyncio
 import statistics
@@ -24,7 +24,16 @@ PLAN: Final = "plan_digest"
 
 async def many_chains(stand: Stand, scale: int) -> Figures:
     """W1a: chains of 10 steps, many at once. `steps_s` is the median of three rounds, each from first submit to last end."""
-    async with Load(stand, chain(STEPS)) as load:
+    return await _many(stand, scale, fuse=False)
+
+
+async def many_fused(stand: Stand, scale: int) -> Figures:
+    """W1b: the same, fused: a worker performs the steps of a run one after the other, and sends results together."""
+    return await _many(stand, scale, fuse=True)
+
+
+async def _many(stand: Stand, scale: int, *, fuse: bool) -> Figures:
+    async with Load(stand, chain(STEPS, fuse=fuse)) as load:
         await load.run(WARM_UP)
         rounds = [await load.run(max(RUNS // scale, 20)) for _ in range(ROUNDS)]
     best = sorted(rounds, key=lambda one: one["steps_s"])[len(rounds) // 2]
@@ -40,7 +49,16 @@ async def one_by_one(stand: Stand, scale: int) -> Figures:
 
 async def long_chain(stand: Stand, scale: int) -> Figures:
     """W6: one run of 40 steps in a chain at a time, unfused."""
-    taken = await _in_turn(stand, chain(LONG), max(LONG_RUNS // scale, 5) + 2)
+    return await _long(stand, scale, fuse=False)
+
+
+async def long_fused(stand: Stand, scale: int) -> Figures:
+    """W6b: the same, fused."""
+    return await _long(stand, scale, fuse=True)
+
+
+async def _long(stand: Stand, scale: int, *, fuse: bool) -> Figures:
+    taken = await _in_turn(stand, chain(LONG, fuse=fuse), max(LONG_RUNS // scale, 5) + 2)
     figures = _spread(taken[2:])
     return {"secs": figures["p50_ms"] / 1_000, "ms_step": figures["p50_ms"] / LONG, "steps": LONG, **figures}
 

@@ -173,8 +173,11 @@ async def _announced(client: Client) -> None:
             await asyncio.sleep(LOOK_S)
 
 
-def chain(steps: int, tool: str = TOOL, **more: Any) -> dict[str, Any]:
-    """Give a workflow of no-op steps, each of which takes the number that the one before it gave."""
+def chain(steps: int, tool: str = TOOL, *, fuse: bool = False, **more: Any) -> dict[str, Any]:
+    """Give a workflow of no-op steps, each of which takes the number that the one before it gave.
+
+    Each is dispatched on its own, unless they are to be fused.
+    """
     made: list[dict[str, Any]] = [{"id": "s0", "tool": tool, "with": {"n": "{{ inputs.n }}"}}]
     made.extend(
         {"id": f"s{place}", "tool": tool, "with": {"n": f"{{{{ steps.s{place - 1}.output.n }}}}"}}
@@ -182,7 +185,7 @@ def chain(steps: int, tool: str = TOOL, **more: Any) -> dict[str, Any]:
     )
     inputs = {"n": {"type": "integer", "default": 0}}
     outputs = f"{{{{ steps.s{steps - 1}.output.n }}}}"
-    return workflow(f"chain-{steps}", made, inputs=inputs, outputs=outputs, **more)
+    return workflow(f"chain-{steps}", made, inputs=inputs, outputs=outputs, fuse=fuse, **more)
 
 
 def workflow(name: str, steps: list[dict[str, Any]], **spec: Any) -> dict[str, Any]:

@@ -93,8 +93,6 @@ async def test_a_chain_of_steps_costs_what_one_step_does_but_for_its_events(site
         after, told_after = await _counts(connection), await _messages(site)
     await connection.close()
     statements, events, appends = (late - early for late, early in zip(after, before, strict=True))
-    print(
-        f"a fused run: {events / RUNS} events, {appends / RUNS} appends, {(statements - looks - OWN) / RUNS} statements"
     assert events <= RUNS * (STEPS * EVENTS_A_STEP_MAX + EVENTS_A_RUN_MAX)
     assert appends <= RUNS * FUSED_APPENDS_A_RUN_MAX
     assert statements - looks - OWN <= RUNS * FUSED_STATEMENTS_A_RUN_MAX

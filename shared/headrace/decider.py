@@ -104,12 +104,14 @@ class Row(msgspec.Struct, frozen=True):
 class Laid(msgspec.Struct, frozen=True, gc=False):
     """A projection row as it is kept, laid out by its room: for the tables that are written with nearly every event.
 
-    `kinds` are the table's columns, in whose order the values are: documents as text, every text storable.
+    `kinds` are the table's columns, in whose order the values are: documents as text, every text storable. `stands`: an
+    earlier append kept the row, and only columns that its table names as `moving` can differ from it.
     """
 
     table: str
     values: tuple[Any, ...]
     kinds: Mapping[str, str]
+    stands: bool = False
 
     @property
     def columns(self) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """What the suites over logs share."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from headrace.clock import SystemClock
-from headrace.decider import Row
+from headrace.decider import AnyRow
 from headrace.log.port import Batch, Break, Log, NewEvent, Tenure
 
 LEASE_S = 30.0
@@ -23,14 +23,14 @@ def event(stream_id: str, version: int, data: bytes = b"{}", name: str = "run.qu
     return NewEvent(stream_id, version, name, 1, "default", CLOCK.now_ms(), data, b"{}")
 
 
-def batch(tenure: Tenure, *events: NewEvent, after: int = 0, rows: list[Row] | None = None) -> Batch:
+def batch(tenure: Tenure, *events: NewEvent, after: int = 0, rows: Sequence[AnyRow] = ()) -> Batch:
     return Batch(
         log=tenure.log,
         partition=tenure.partition,
         epoch=tenure.epoch,
         expected_position=after,
         events=list(events),
-        rows=rows or [],
+        rows=list(rows),
     )
 
 

@@ -1,6 +1,7 @@
 """One suite over every log: data that is hard to keep, rows, and what is kept beside events."""
 
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
@@ -8,9 +9,10 @@ import pytest
 from headrace import codec, ids
 from headrace.clock import mint
 from headrace.codec import Raw
-from headrace.decider import Row
+from headrace.decider import Laid, Row
 from headrace.errors import ValidationError
 from headrace.log.port import DataError, KeptAnswer, Log, Parked
+from headrace.log.tables import TABLES
 from headrace.vocabulary import LOG_PARTITIONS
 from headrace.wire import Line
 from tests.contracts.log_kit import CLOCK, batch, breaks, claim, event
@@ -182,6 +184,37 @@ async def test_a_row_is_replaced_whole_and_of_two_in_one_batch_the_later_stands(
     )
     kept = await log.row("runs", {"id": run}) or {}
     assert (kept["status"], kept["labels"]) == ("failed", None)
+
+
+def laid(run: str, *, stands: bool, **columns: Any) -> Laid:
+    whole = {"id": run, "workspace": "default", "labels": '{"n":1}', "created_at": 7, **columns}
+    return Laid("runs", tuple(whole.get(name) for name in TABLES["runs"].columns), TABLES["runs"].columns, stands)
+
+
+async def test_a_row_that_stands_moves_and_keeps_what_never_changes(log: Log) -> None:
+    tenure = (await claim(log))[0]
+    runs = [mint(CLOCK, "run", 0) for _ in range(2)]
+    new = [laid(run, stands=False, status="queued", version=1, detail='{"a":"\\u0000"}') for run in runs]
+    at_once = laid(runs[0], stands=True, status="running", version=2, waiting_for="timer")
+    await log.append_events([batch(tenure, *(event(run, 1) for run in runs), rows=[*new, at_once])])
+    first = await log.row("runs", {"id": runs[0]}) or {}
+    assert (first["status"], first["version"], first["created_at"]) == ("running", 2, 7)
+
+    moves = [laid(run, stands=True, status="waiting", version=3, detail='{"b":"\\ud800"}') for run in runs]
+    last = laid(runs[1], stands=True, status="failed", version=4, wake_at=5, busy=True)
+    await log.append_events([batch(tenure, event(runs[0], 2), after=2, rows=[*moves, last])])
+    kept = [await log.row("runs", {"id": run}) or {} for run in runs]
+    assert [(row["status"], row["version"], row["wake_at"], row["busy"]) for row in kept] == [
+        ("waiting", 3, None, None),
+        ("failed", 4, 5, True),
+    ]
+    assert [(row["labels"], row["created_at"], row["workspace"]) for row in kept] == [({"n": 1}, 7, "default")] * 2
+    assert kept[0]["waiting_for"] is None, "a column that moves and is not given is empty"
+    assert kept[0]["detail"] == {"b": "\ud800"}
+
+    stale = batch(tenure, event(runs[0], 3), after=9, rows=[laid(runs[0], stands=True, status="cancelled")])
+    assert (await log.append_events([stale])).stale
+    assert (await log.row("runs", {"id": runs[0]}) or {})["status"] == "waiting"
 
 
 async def test_rows_are_listed_by_column_in_order_page_by_page(log: Log) -> None:

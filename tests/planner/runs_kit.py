@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from headrace import codec, ids
-from headrace.decider import Context, Dispatch, Effect, MissingError, Rejection, Row, Stop, Tell, Unchain
+from headrace.decider import AnyRow, Context, Dispatch, Effect, Laid, MissingError, Rejection, Stop, Tell, Unchain
 from headrace.events.base import SYSTEM, Actor, ErrorInfo
 from headrace.events.runs import RunEvent
+from headrace.log.tables import TABLES
 from headrace.messages import Advance, ClaimWrite, CreateRun, LoseAttempt, ReportAttempt, ResolveApproval, RunCommand
 from headrace.plans import model
 from headrace.plans.model import CallStep, Plan, PlanStep, StepBody, ToolPin
@@ -72,7 +75,7 @@ class Sim:
         self.stopped: list[Stop] = []
         self.unchained: list[Unchain] = []
         self.last: Sequence[RunEvent] | Rejection = ()
-        self.kept: dict[tuple[str, Any], Row] = {}
+        self.kept: dict[tuple[str, Any], AnyRow] = {}
         self._kept_events = 0
         self._checked_events = 0
 
@@ -146,7 +149,8 @@ class Sim:
         new = [event for event, _ in self.history[self._kept_events :]]
         self._kept_events = len(self.history)
         if new:
-            self.kept |= {_key(row): row for row in self.room.rows(self.run, new)}
+            for row in self.room.rows(self.run, new):
+                self.kept[_key(row)] = _kept(row, self.kept.get(_key(row)))
 
     def later(self, seconds: float) -> "Sim":
         self.now += int(seconds * 1000)
@@ -243,5 +247,16 @@ class Sim:
         return error.message
 
 
-def _key(row: Row) -> tuple[str, Any]:
+def _key(row: AnyRow) -> tuple[str, Any]:
     return row.table, row.columns["step" if row.table == "steps" else "id"]
+
+
+def _kept(row: AnyRow, before: AnyRow | None) -> AnyRow:
+    """Give the row that a log keeps: of one that stands only what its table says moves."""
+    if not isinstance(row, Laid) or not row.stands:
+        return row
+    assert isinstance(before, Laid), "it stands"
+    moving = TABLES[row.table].moving
+    pairs = zip(row.kinds, row.values, before.values, strict=True)
+    values = tuple(new if name in moving else old for name, new, old in pairs)
+    return msgspec.structs.replace(row, values=values, stands=False)

@@ -13,11 +13,12 @@ from headrace.vocabulary import LOG_APPROVALS, LOG_CATALOGUE, LOG_FLOW, LOG_RUNS
 
 
 class Table(msgspec.Struct, frozen=True):
-    """A projection table."""
+    """A projection table. `moving`: the columns that can change once a row is there; empty: any."""
 
     log: str
     key: tuple[str, ...]
     columns: dict[str, str]
+    moving: tuple[str, ...] = ()
 
 
 TABLES: Final[dict[str, Table]] = {
@@ -57,6 +58,20 @@ TABLES: Final[dict[str, Table]] = {
             "wake_at": "bigint",
             "busy": "bool",
         },
+        moving=(
+            "version",
+            "status",
+            "waiting_for",
+            "error_type",
+            "error_message",
+            "cancel_requested",
+            "started_at",
+            "finished_at",
+            "steps_done",
+            "detail",
+            "wake_at",
+            "busy",
+        ),
     ),
     "steps": Table(
         log=LOG_RUNS,

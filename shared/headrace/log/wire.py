@@ -5,11 +5,13 @@ both sides. What few appends hold goes by a function of its own, called around t
 """
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
 
 from headrace import ids
+from headrace.decider import AnyRow, Laid
 from headrace.log import rows as projection
 from headrace.log.checks import check_digest, check_home
 from headrace.log.port import Batch
@@ -18,6 +20,12 @@ from headrace.log.tables import TABLES
 OFTEN: Final = ("runs", "steps")
 """The tables that nearly every append writes to."""
 SELDOM: Final = tuple(name for name in TABLES if name not in OFTEN)
+RUNS: Final = "runs"
+"""The table whose rows are sent narrow once they stand."""
+_moving = itemgetter(*(list(TABLES[RUNS].columns).index(name) for name in (*TABLES[RUNS].key, *TABLES[RUNS].moving)))
+
+
+Rows = dict[str, tuple[list[int], list[projection.Values]]]
 
 
 class Arguments(msgspec.Struct, frozen=True):
@@ -29,7 +37,7 @@ class Arguments(msgspec.Struct, frozen=True):
 
 def append_arguments(incarnation: str, batches: Sequence[Batch]) -> Arguments:
     """Lay out batches as the database takes them; raises DataError and ValidationError for what cannot be kept."""
-    rows = _rows(batches)
+    rows, moved = _rows(batches)
     most = [
         incarnation,
         [batch.log for batch in batches],
@@ -38,7 +46,7 @@ def append_arguments(incarnation: str, batches: Sequence[Batch]) -> Arguments:
         [batch.expected_position for batch in batches],
         _events(batches) or None,
         _answers(batches) or None,
-        None,
+        moved or None,
         *_kinds(rows, OFTEN),
     ]
     rest = [*_bodies(batches), *_kinds(rows, SELDOM)]
@@ -90,17 +98,32 @@ def _bodies(batches: Sequence[Batch]) -> list[Any]:
     return [list(bodies) or None, list(bodies.values()) or None]
 
 
-def _rows(batches: Sequence[Batch]) -> dict[str, tuple[list[int], list[projection.Values]]]:
-    """Give, by table, the batch of each row, and the row."""
-    found: dict[str, tuple[list[int], list[projection.Values]]] = {}
+def _rows(batches: Sequence[Batch]) -> tuple[Rows, list[tuple[Any, ...]]]:
+    """Give, by table, the batch of each row, and the row; and of the runs' rows that stand what may have changed."""
+    found: Rows = {}
+    moved: list[tuple[Any, ...]] = []
     for number, batch in enumerate(batches, 1):
         for name, rows in projection.newest(batch.rows).items():
-            numbers, wholes = found.setdefault(name, ([], []))
-            numbers += [number] * len(rows)
-            wholes += rows.values()
-    return found
+            wholes = list(rows.values())
+            if name == RUNS:
+                new = _new(batch.rows)
+                moved += [(number, *_moving(whole)) for key, whole in rows.items() if key not in new]
+                wholes = [whole for key, whole in rows.items() if key in new]
+            numbers, kept = found.setdefault(name, ([], []))
+            numbers += [number] * len(wholes)
+            kept += wholes
+    return found, moved
 
 
-def _kinds(rows: dict[str, tuple[list[int], list[projection.Values]]], names: Sequence[str]) -> list[Any]:
+def _new(rows: Sequence[AnyRow]) -> set[projection.Values]:
+    """Name the runs of which one row at least does not say that it stands."""
+    return {
+        projection.key_of(RUNS, projection.values(row))
+        for row in rows
+        if row.table == RUNS and not (isinstance(row, Laid) and row.stands)
+    }
+
+
+def _kinds(rows: Rows, names: Sequence[str]) -> list[Any]:
     """Give two arrays a table: the batch of each row, and the row as a composite."""
-    return [array for name in names for array in rows.get(name, (None, None))]
+    return [array or None for name in names for array in rows.get(name, ([], []))]

@@ -26,8 +26,9 @@ def rows(run: Run, events: Sequence[RunEvent] | None) -> Iterator[AnyRow]:
     """Give the rows that the last events changed, or all of the run's; a purged run has none."""
     if not run.exists or run.data.purged:
         return
-    yield run_row(run)
-    if run.queued.parent and (events is None or any(isinstance(event, RunQueued) for event in events)):
+    new = events is None or any(isinstance(event, RunQueued) for event in events)
+    yield run_row(run, stands=not new)
+    if run.queued.parent and new:
         yield from _lineage(run)
     changed = run.changed(len(events)) if events is not None else _all(run)
     if run.graph.waits:

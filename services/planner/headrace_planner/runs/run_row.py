@@ -32,8 +32,8 @@ class Constant(msgspec.Struct, frozen=True):
     detail: str
 
 
-def run_row(run: Run) -> Laid:
-    """Give the run's row."""
+def run_row(run: Run, *, stands: bool) -> Laid:
+    """Give the run's row; `stands`: an append before has kept one."""
     if run.shown is None:
         run.shown = _constant(run)
     same: Constant = run.shown
@@ -59,7 +59,7 @@ def run_row(run: Run) -> Laid:
         wake_at(run),
         busy(run),
     )
-    return Laid("runs", values, KINDS)
+    return Laid("runs", values, KINDS, stands)
 
 
 def _detail(run: Run, same: str, waiting: list[dict[str, Any]]) -> str:

@@ -25,8 +25,6 @@ from headrace.vocabulary import DRAIN_S, GC_THRESHOLDS
 if TYPE_CHECKING:
     import uvicorn
     from faststream.asgi import AsgiFastStream
-    from nats.aio.client import Client
-
     from headrace.bus.connection import Connection
     from headrace.bus.jetstream import JetStreamBus
     from headrace.log.postgres import PostgresLog
@@ -270,21 +268,30 @@ def _application(name: str, health: Health, connection: "Connection") -> "AsgiFa
 
     No FastStream subscriber runs on the broker, so it is connected and never started: the hot loops use nats-py.
     """
-    import nats
     from faststream.asgi import AsgiFastStream
     from faststream.nats import NatsBroker
+
+    from headrace.bus.quick import QuickClient, connect
+
+    class Broker(NatsBroker):
+        """A broker on our own client."""
+
+        async def _connect(self) -> QuickClient:
+            made = await connect(**self._connection_kwargs)
+            self.config.connect(made)
+            return made
 
     def describe() -> Any:
         from headrace.bus.contract import specification
 
         return specification(connection.url).to_specification().to_jsonable()
 
-    broker = NatsBroker(**connection.options, logger=None)
+    broker = Broker(**connection.options, logger=None)
 
-    async def dial(options: dict[str, Any]) -> "Client":
+    async def dial(options: dict[str, Any]) -> QuickClient:
         async with asyncio.timeout(None):  # for ever: this is what waits for NATS to come up
-            client: Client = await broker.connect()
-            return await nats.connect(**options) if client.is_closed else client
+            client = await broker.connect()
+            return client if isinstance(client, QuickClient) and not client.is_closed else await connect(**options)
 
     connection.dial = dial
     return AsgiFastStream(broker, asgi_routes=routes(name, health, describe), logger=None)
@@ -325,7 +332,7 @@ def _bind(config: Config, *, api: bool) -> socket.socket:
     """Take the port; raises ConflictError that names it when it is taken."""
     port, variable = (config.api_port, "HEADRACE_API_PORT") if api else (config.health_port, "HEADRACE_HEALTH_PORT")
     family = socket.AF_INET6 if ":" in config.api_host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named TCP, else asyncio leaves Nagle on
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((config.api_host, port))

@@ -142,9 +142,9 @@ def append_refused(log: str) -> None:
     _conflicts.labels(log).inc()
 
 
-def command_decided(log: str, outcome: str) -> None:
-    """Count a command; `outcome` is `accepted`, `repeated` or the error's type."""
-    _commands_of(log, outcome).inc()
+def command_decided(log: str, outcome: str, number: int = 1) -> None:
+    """Count commands; `outcome` is `accepted`, `repeated` or the error's type."""
+    _commands_of(log, outcome).inc(number)
 
 
 def message_refused(kind: str, reason: str) -> None:

@@ -14,8 +14,9 @@ from headrace.errors import HeadraceError, NotFoundError, UnavailableError, Unpr
 from headrace.events.base import Event
 from headrace.host import metrics
 from headrace.host.cadence import READ_TIMEOUT_S
+from headrace.host.calling import decision, guarded, outstanding, receipts
 from headrace.host.closing import end_of, light
-from headrace.host.draft import Draft, Meta, Part, Sent, printable, refused
+from headrace.host.draft import Draft, Part, Sent, meta_of, name_of, printable, refused
 from headrace.host.failures import AbsentError, PoisonError, SpoiltError
 from headrace.host.items import ADVANCE, Item, Origin, advance
 from headrace.host.loading import States
@@ -57,7 +58,12 @@ class Deciding:
         """Add the projection rows, and what follows from the states as they are now; raises as `decide`."""
         for part in draft.parts.values():
             for stream, events in part.changed.values():
-                part.rows.extend(await self._rows(stream, events))
+                try:
+                    part.rows.extend(stream.held.room.rows(stream.state, events))
+                except MissingError:
+                    part.rows.extend(await self._rows(stream, events))
+                except Exception as problem:
+                    raise SpoiltError(problem) from problem
             now = self._clock.now_ms()
             woken = {item.stream_id for item in part.items if isinstance(item.command, Wake)}
             for stream_id in part.changed.keys() | woken:
@@ -193,16 +199,17 @@ class Deciding:
             self._finish(part, item, None)
             return False
         new = stream.version == 0
-        while item.part < len(item.commands):
-            command = item.commands[item.part]
-            events = _decision(room, stream, command, context)
+        commands = item.commands
+        while item.part < len(commands):
+            command = commands[item.part]
+            events = decision(room, stream, command, context)
             if isinstance(events, Rejection):
                 if item.part > 0:
                     break  # what follows in a chain rests on what is refused
                 self._refuse(part, item, events.error)
                 return False
             if suspect and not item.restarted:
-                found = _guarded(lambda: list(room.outstanding(stream.state, context.now)))
+                found = guarded(outstanding, room, stream, context.now)
                 stream.held.unproven.discard(stream.stream_id)
                 item.restarted = True
                 self._emit(draft, part, stream, found, suspect=True)
@@ -210,8 +217,7 @@ class Deciding:
             item.part += 1
             self._decided_one(draft, part, stream, item, command, events, context)
         item.decided, item.created = True, new and stream.version > 0
-        if item.origin is not Origin.HOST:
-            metrics.decided(item.held.log, "accepted")
+        part.accepted += item.origin is not Origin.HOST
         return True
 
     def _decided_one(
@@ -228,10 +234,10 @@ class Deciding:
         room = stream.held.room
         if isinstance(command, ReportAttempt | LoseAttempt):
             awaits = getattr(room, "awaits", None)  # a refused claimer's word ends nobody's work
-            if awaits is None or not _guarded(lambda: awaits(stream.state, command)):
+            if awaits is None or not guarded(awaits, stream.state, command):
                 item.ended.append(command)
-        if events:
-            part.blobs.update(_guarded(lambda: room.attachments(command)))
+        if events and (bodies := guarded(room.attachments, command)):
+            part.blobs.update(bodies)
         if command is not ADVANCE:
             self._receipts(draft, part, stream, command, context, suspect=item.restarted)
 
@@ -243,7 +249,7 @@ class Deciding:
                 draft.later.append(advance(stream.held, stream.stream_id))
                 metrics.count("continued")
                 return
-            events = _guarded(lambda: room.decide(stream.state, ADVANCE, context))
+            events = guarded(room.decide, stream.state, ADVANCE, context)
             if isinstance(events, Rejection):
                 return
             self._record(draft, part, stream, item, events, context)
@@ -254,8 +260,9 @@ class Deciding:
     def _receipts(
         self, draft: Draft, part: Part, stream: Stream, command: Any, context: Context, *, suspect: bool
     ) -> None:
-        earned = _guarded(lambda: list(stream.held.room.receipts(stream.state, command, context)))
-        self._emit(draft, part, stream, earned, suspect=suspect)
+        earned = guarded(receipts, stream, command, context)
+        if earned:
+            self._emit(draft, part, stream, earned, suspect=suspect)
 
     def _record(
         self, draft: Draft, part: Part, stream: Stream, item: Item, events: Sequence[Event], context: Context
@@ -264,14 +271,13 @@ class Deciding:
         if not events:
             return
         room, held = stream.held.room, stream.held
-        meta = codec.encode(
-            Meta({"id": item.actor.id, "name": item.actor.name}, item.cause, item.key, item.traceparent)
-        )
+        meta = meta_of(item)
         weight = 0
         for event in events:
             try:
                 stream.state = room.evolve(stream.state, event, context.now)
-                effects = list(room.react(stream.state, event))
+                effects = room.react(stream.state, event)
+                effects = list(effects) if effects else ()
                 data = codec.encode(event)
             except Exception as problem:
                 raise SpoiltError(problem) from problem
@@ -281,7 +287,7 @@ class Deciding:
                 NewEvent(
                     stream.stream_id,
                     stream.version,
-                    event.type_name(),
+                    name_of(type(event)),
                     event.SCHEMA,
                     stream.workspace,
                     context.now,
@@ -289,7 +295,8 @@ class Deciding:
                     meta,
                 )
             )
-            self._emit(draft, part, stream, effects, suspect=False)
+            if effects:
+                self._emit(draft, part, stream, effects, suspect=False)
         stream.touched = draft.number
         held.drafted += len(events)
         draft.events += len(events)
@@ -306,9 +313,10 @@ class Deciding:
                 if attempt_id in part.dispatched or self._knows(attempt_id):
                     continue
                 part.dispatched.add(attempt_id)
-                trace = None if suspect else part.trace
-                sent = msgspec.structs.replace(effect, order=light(effect.order, part, trace))
-            part.blobs.update(effect.bodies if isinstance(effect, Tell) else {})
+                order = light(effect.order, part, None if suspect else part.trace)
+                sent = effect if order is effect.order else msgspec.structs.replace(effect, order=order)
+            elif isinstance(effect, Tell):
+                part.blobs.update(effect.bodies)
             part.effects.append(Sent(sent, suspect))
             count += 1
         draft.emit(stream.stream_id, count)
@@ -316,7 +324,7 @@ class Deciding:
     def _answer(self, part: Part, stream: Stream, item: Item) -> None:
         outcome: bytes | None = None
         if item.reply is not None:
-            body = _guarded(lambda: stream.held.room.answer(stream.state, item.command))
+            body = guarded(stream.held.room.answer, stream.state, item.command)
             if item.origin is Origin.CLAIM:
                 outcome = codec.dumps(body)
             else:
@@ -372,27 +380,3 @@ def parked(item: Item, problem: BaseException, now_ms: int) -> Parked:
         at=now_ms,
         stream_id=item.stream_id,
     )
-
-
-def _decision(room: Any, stream: Stream, command: Any, context: Context) -> Sequence[Event] | Rejection:
-    """Decide; an error of ours that is raised instead of given is a refusal as well."""
-    try:
-        decision: Sequence[Event] | Rejection = _guarded(lambda: room.decide(stream.state, command, context))
-    except PoisonError as problem:
-        if isinstance(problem.__cause__, HeadraceError):
-            return Rejection(problem.__cause__)
-        raise
-    return decision
-
-
-def _guarded[Result](call: Callable[[], Result]) -> Result:
-    """Call into a room: a mistake in it becomes poison of this message, never of its neighbours."""
-    try:
-        return call()
-    except (MissingError, SpoiltError):
-        raise
-    except HeadraceError as problem:
-        raise PoisonError(problem.message, details=problem.details) from problem
-    except Exception as problem:
-        message = f"{type(problem).__name__}: {problem}"
-        raise PoisonError(message) from problem

@@ -93,8 +93,7 @@ class Dispatcher:
         pool = self._pools.get(order.pool)
         if pool is None:
             pool = self._pools[order.pool] = Pool(order.pool, now)
-        order = msgspec.structs.replace(order, ready_at=self._clock.now_ms(), bundles=True)
-        known = Order(held, order, dispatch.priority, suspect, at=now)
+        known = Order(held, order, dispatch.priority, suspect, at=now, ready_at=self._clock.now_ms())
         self._orders[order.attempt_id] = known
         self._streams.setdefault(order.run_id, set()).add(order.attempt_id)
         self._deadlines.note(order.attempt_id, dispatch.queue_until)
@@ -204,7 +203,7 @@ class Dispatcher:
         if not known.held.live(now):
             pool.suspects[known.order.attempt_id] = known  # nothing may leave any more: it goes when its tenure ends
             return
-        order = self._with_token(known.order)
+        order = self._stamped(known)
         data = self._keys.pack(POOL + pool.name, codec.encode(order))
         pool.out[order.attempt_id] = known
         known.at, known.mark, known.unheld_since, known.suspect = now, None, None, False
@@ -214,18 +213,17 @@ class Dispatcher:
         metrics.count("dispatched")
         self._bus.publish_work(pool.name, data)
 
-    def _with_token(self, order: WorkOrder) -> WorkOrder:
-        """Let the worker put and get blobs for as long as the attempt may take."""
-        if order.blob_token:
-            return order
-        longest_s = max((each.timeout_s for each in order.chain), default=order.timeout_s)
-        until = self._clock.now_ms() + int(max(longest_s, order.timeout_s) * 1000) + BLOB_TOKEN_SPARE_MS
+    def _stamped(self, known: Order) -> WorkOrder:
+        """Say when an order was ready, and let the worker put and get blobs for as long as the attempt may take."""
+        order = known.order
+        longest_s = max(order.timeout_s, *(each.timeout_s for each in order.chain)) if order.chain else order.timeout_s
+        until = self._clock.now_ms() + int(longest_s * 1000) + BLOB_TOKEN_SPARE_MS
+        named = [digest for digest in (order.arguments_blob, order.evidence_blob) if digest is not None]
         try:
-            named = [digest for digest in (order.arguments_blob, order.evidence_blob) if digest is not None]
             token = self._keys.blob_token(order.attempt_id, order.workspace, until, named)
         except ForbiddenError:
-            return order
-        return msgspec.structs.replace(order, blob_token=token)
+            token = ""
+        return msgspec.structs.replace(order, ready_at=known.ready_at, bundles=True, blob_token=token)
 
     # judging what is out
 

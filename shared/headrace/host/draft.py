@@ -1,6 +1,7 @@
 """A draft: everything that one append will commit, and all that waits until it is."""
 
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from typing import Any
 
 import msgspec
@@ -52,7 +53,10 @@ class End(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """What one partition commits and lets out. `trace` is that of the item which is decided now."""
+    """What one partition commits and lets out.
+
+    `trace` is that of the item which is decided now; `accepted` counts the commands of others that were not refused.
+    """
 
     held: Held
     events: list[NewEvent] = field(default_factory=list)
@@ -67,6 +71,7 @@ class Part:
     ends: dict[str, End] = field(default_factory=dict)
     trace: str | None = None
     dispatched: set[str] = field(default_factory=set)
+    accepted: int = 0
 
     def batch(self) -> Batch:
         """Give what the log is asked to commit."""
@@ -113,6 +118,24 @@ class Draft:
     def emit(self, stream_id: str, count: int) -> None:
         """Count events and effects of a stream."""
         self.emitted[stream_id] = self.emitted.get(stream_id, 0) + count
+
+
+@cache
+def name_of(kind: type[Event]) -> str:
+    """Give the name of a kind of events in the log."""
+    return kind.type_name()
+
+
+def meta_of(item: Item) -> bytes:
+    """Give the meta of the events that an item causes."""
+    if item.key is None and item.traceparent is None:
+        return _plain_meta(item.actor.id, item.actor.name, item.cause)
+    return codec.encode(Meta({"id": item.actor.id, "name": item.actor.name}, item.cause, item.key, item.traceparent))
+
+
+@lru_cache(maxsize=1_024)
+def _plain_meta(actor_id: str, name: str, cause: str) -> bytes:
+    return codec.encode(Meta({"id": actor_id, "name": name}, cause))
 
 
 def refused(item: Item, error: HeadraceError) -> bytes:

@@ -4,6 +4,7 @@ import logging
 import re
 import unicodedata
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from headrace.clock import Clock, mint
 from headrace.codec import Raw
 from headrace.decider import Context
 from headrace.errors import HeadraceError, UnauthorizedError, UnavailableError, ValidationError
-from headrace.events.base import SYSTEM
+from headrace.events.base import SYSTEM, Actor
 from headrace.host import metrics
 from headrace.host.draft import error_answer, printable
 from headrace.host.items import Item, Origin
@@ -240,7 +241,8 @@ def _trace(given: str | None) -> str | None:
     return given if given and TRACEPARENT.fullmatch(given) else None
 
 
-def _worker(name: str) -> Any:
+@lru_cache(maxsize=1_024)
+def _worker(name: str) -> Actor:
     return msgspec.structs.replace(SYSTEM, id=name, name=name)
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from headrace.errors import HeadraceError
 from headrace.events.base import SYSTEM, Actor
@@ -67,7 +70,8 @@ class Item:
     @property
     def cause(self) -> str:
         """Give the command's name, which the meta of its events carries."""
-        return str(type(self.command).__struct_config__.tag)
+        kind: type[msgspec.Struct] = type(self.command)
+        return _name_of(kind)
 
     def again(self) -> None:
         """Forget what was decided of it, because that was not committed."""
@@ -75,6 +79,11 @@ class Item:
             self.held.unproven.add(self.stream_id)
         self.decided, self.created, self.restarted, self.outcome, self.part = False, False, False, None, 0
         self.ended.clear()
+
+
+@cache
+def _name_of(kind: type[msgspec.Struct]) -> str:
+    return str(kind.__struct_config__.tag)
 
 
 def advance(held: Held, stream_id: str, *, restart: bool = False) -> Item:

@@ -6,6 +6,7 @@ from typing import Any
 
 from headrace import telemetry
 from headrace.events.runs import RunCancelled, RunFailed, RunSucceeded, StepFailed, StepSucceeded
+from headrace.host import metrics
 from headrace.host.draft import Part
 from headrace.log.rows import values
 from headrace.log.tables import TABLES
@@ -26,6 +27,8 @@ _step_of = _columns("steps", "run_id", "step", "kind", "status", "started_at", "
 
 def measure(part: Part) -> None:
     """Count the runs and steps that ended in a committed part; a map is one step, its items are none."""
+    if part.accepted:
+        metrics.decided(part.held.log, "accepted", part.accepted)
     if part.held.log != LOG_RUNS or not part.changed:
         return
     over: set[str] = set()

@@ -43,9 +43,9 @@ def lost(pool: str) -> None:
     telemetry.attempt_lost(pool)
 
 
-def decided(log: str, outcome: str) -> None:
-    """Count a command: `accepted`, `repeated`, or the type of the error that refused it."""
-    telemetry.command_decided(log, outcome)
+def decided(log: str, outcome: str, number: int = 1) -> None:
+    """Count commands: `accepted`, `repeated`, or the type of the error that refused them."""
+    telemetry.command_decided(log, outcome, number)
 
 
 def tenure_over(log: str) -> None:

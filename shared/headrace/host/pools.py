@@ -24,13 +24,14 @@ COST_BYTES: Final = 16 * 1024
 
 @dataclass(slots=True, eq=False)
 class Order:
-    """An attempt that the dispatcher looks after. `at` is when it was published; see `judging` for the rest."""
+    """An attempt that the dispatcher looks after. `at` is when it was published, `ready_at` (ms) when it was ready; see `judging` for the rest."""
 
     held: Held
     order: WorkOrder
     priority: int
     suspect: bool = False
     at: float = 0.0
+    ready_at: int = 0
     mark: int | None = None
     made: int = 0
     unheld_since: float | None = None

@@ -37,7 +37,7 @@ class Preparing:
         """Prepare an item if need be, name its stream, and queue it."""
         preparer = item.held.preparer
         kinds = getattr(preparer, "prepares", None)
-        outside = item.origin in {Origin.COMMAND, Origin.INBOX}
+        outside = item.origin is Origin.INBOX or item.origin is Origin.COMMAND
         if preparer is not None and outside and (kinds is None or isinstance(item.command, kinds)):
             self._line.put(item)
             self._chores.put(self._prepare_next)

@@ -13,6 +13,7 @@ from headrace.bus.connection import Connection
 from headrace.bus.hello import learn_incarnation
 from headrace.bus.jetstream import JetStreamBus
 from headrace.bus.port import Delivery
+from headrace.bus.reader import TRIM_EVERY
 from headrace.clock import SystemClock
 from headrace.dev.embedded import EmbeddedNats
 from headrace.errors import ConflictError, UnavailableError, ValidationError
@@ -334,3 +335,36 @@ async def test_only_streams_that_were_not_there_are_told_as_made(
     two.guardian.check_all()
     await until(lambda: not two.guardian.dirty)
     assert [told for told in caplog.messages if "was made" in told] == []
+
+
+async def test_a_server_that_dies_just_as_a_reader_trims_its_stream_ends_no_reader(
+    server: EmbeddedNats, world: JetStreamWorld
+) -> None:
+    reader, writer = await world.client(), await world.client()
+    seen: set[bytes] = set()
+    handled = 0
+
+    async def deliver(delivery: Delivery) -> None:
+        nonlocal handled
+        seen.add(delivery.data)
+        if len(seen) == TRIM_EVERY and handled < TRIM_EVERY:
+            await until(lambda: handled == TRIM_EVERY - 1, "the others are handled")
+            await asyncio.to_thread(server.kill)
+        handled += 1
+
+    opened = await reader.open_lines(deliver)
+    for number in range(TRIM_EVERY):
+        await writer.publish_lines(b"%d" % number)
+    await until(lambda: handled >= TRIM_EVERY, "as many are handled as make it trim")
+    await asyncio.to_thread(server.start)
+
+    async def another() -> bool:
+        try:
+            await writer.publish_lines(b"another")
+        except UnavailableError:
+            return False
+        return True
+
+    await until_async(another, "lines are taken again")
+    await until(lambda: b"another" in seen, "the reader reads on")
+    await opened.close()

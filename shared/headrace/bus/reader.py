@@ -1,6 +1,7 @@
 """Trigger events and lines: shared among processes, each message settled by itself once its handler has returned."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -8,18 +9,21 @@ from nats.aio.msg import Msg
 
 from headrace.bus import subjects, topology
 from headrace.bus.background import Background
-from headrace.bus.connection import Connection
+from headrace.bus.connection import ApiError, Connection
 from headrace.bus.guardian import Guardian
 from headrace.bus.handling import handle
 from headrace.bus.limits import HANDLED_AT_ONCE_MAX, REDELIVER_AFTER_S
 from headrace.bus.port import Delivery
 from headrace.bus.pull import PullHub
+from headrace.errors import UnavailableError
 
 MESSAGE_ID: Final = "Nats-Msg-Id"
 LATER: Final = b'-NAK {"delay":%d}' % int(REDELIVER_AFTER_S * topology.NANOSECONDS)
 NOW: Final = b"-NAK"
 TRIM_EVERY: Final = 500
 """After how many settled messages those that every consumer has settled are deleted from the stream."""
+
+_logger = logging.getLogger(__name__)
 
 
 class JetStreamReader:
@@ -94,7 +98,10 @@ class JetStreamReader:
 
     async def _trim(self) -> None:
         """Delete what every consumer of the stream has settled, so that `full` means not handled yet."""
-        answer = await self._connection.api(subjects.api("CONSUMER.LIST", self.stream), {"offset": 0})
-        floors = [int(info["ack_floor"]["stream_seq"]) for info in answer.get("consumers") or []]
-        if floors and answer.get("total", 0) == len(floors):
-            await self._connection.api(subjects.api("STREAM.PURGE", self.stream), {"seq": min(floors) + 1})
+        try:
+            answer = await self._connection.api(subjects.api("CONSUMER.LIST", self.stream), {"offset": 0})
+            floors = [int(info["ack_floor"]["stream_seq"]) for info in answer.get("consumers") or []]
+            if floors and answer.get("total", 0) == len(floors):
+                await self._connection.api(subjects.api("STREAM.PURGE", self.stream), {"seq": min(floors) + 1})
+        except (UnavailableError, ApiError) as problem:
+            _logger.info("%s is trimmed later: %s", self.stream, problem)

@@ -11,13 +11,17 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from headrace.errors import ForbiddenError, UnauthorizedError
 
 SEAL_BYTES: Final = 32
+BLOCK_BYTES: Final = 64
+"""The block of SHA-256."""
+PADS: Final = (0x36, 0x5C)
+"""What RFC 2104 has the key's bytes combined with, in the inner and the outer hash."""
 COMMANDS: Final = "commands"
 OWNERS: Final = "owners"
 BLOBS: Final = "blobs"
@@ -57,12 +61,12 @@ class Keys(msgspec.Struct, frozen=True):
 
     def seal(self, label: str, body: bytes) -> bytes:
         """Put a seal in front of a body."""
-        return hmac.digest(self.key(label), body, "sha256") + body
+        return _mac(self.key(label), body) + body
 
     def open(self, label: str, sealed: bytes) -> bytes:
         """Give the body of a sealed message; raises UnauthorizedError when the seal is not ours."""
         seal, body = sealed[:SEAL_BYTES], sealed[SEAL_BYTES:]
-        if not hmac.compare_digest(hmac.digest(self.key(label), body, "sha256"), seal):
+        if not hmac.compare_digest(_mac(self.key(label), body), seal):
             message = f"the message carries no valid seal for {label!r}"
             raise UnauthorizedError(message)
         return body
@@ -98,6 +102,23 @@ class Keys(msgspec.Struct, frozen=True):
 @lru_cache(maxsize=256)
 def _derived(master: bytes, label: str) -> bytes:
     return hmac.digest(master, label.encode(), "sha256")
+
+
+def _mac(key: bytes, body: bytes) -> bytes:
+    """Give HMAC-SHA256 (RFC 2104)."""
+    begun_inner, begun_outer = _begun(key)
+    inner, outer = begun_inner.copy(), begun_outer.copy()
+    inner.update(body)
+    outer.update(inner.digest())
+    digest: bytes = outer.digest()
+    return digest
+
+
+@lru_cache(maxsize=256)
+def _begun(key: bytes) -> tuple[Any, Any]:
+    """Give both hashes of HMAC with the key in them: `hmac.digest` does this anew for each message, in twice the time."""
+    block = (hashlib.sha256(key).digest() if len(key) > BLOCK_BYTES else key).ljust(BLOCK_BYTES, b"\0")
+    return tuple(hashlib.sha256(bytes(byte ^ pad for byte in block)) for pad in PADS)  # type: ignore[return-value]  # two
 
 
 def secret_hash(secret: str) -> str:

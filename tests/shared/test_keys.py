@@ -1,6 +1,7 @@
 """Seals and tokens: what nobody with the key made is refused, whatever its bytes."""
 
 import base64
+import hmac
 
 import pytest
 
@@ -43,3 +44,11 @@ def test_a_sealed_message_opens_under_its_label_only() -> None:
         KEYS.unpack(packed + b"x")
     with pytest.raises(ForbiddenError):
         Keys(single={"pool:gates": b"k" * 32}).unpack(packed)
+
+
+@pytest.mark.parametrize("key", [b"k" * 32, b"short", b"l" * 64, b"longer than a block of SHA-256 " * 4])
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 5_000])
+def test_a_seal_is_the_hmac_sha256_that_everybody_computes(key: bytes, size: int) -> None:
+    body = bytes(range(256)) * 20
+    seal = Keys(single={"pool:gates": key}).seal("pool:gates", body[:size])[:32]
+    assert seal == hmac.digest(key, body[:size], "sha256")

@@ -61,7 +61,7 @@ class Committer:
                 outcome.over.append(held)
                 continue
             before, held.position = held.position, appended.positions[held.place]
-            if await self._park(part) and held.live(self._clock.monotonic()):
+            if (not part.parked or await self._park(part)) and held.live(self._clock.monotonic()):
                 outcome.standing.append((part, before))
             else:
                 outcome.over.append(held)

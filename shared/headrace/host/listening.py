@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Final
 
 import msgspec
 
@@ -16,6 +17,9 @@ from headrace.host.presence import Presence
 from headrace.keys import COMMANDS, OWNERS, POOL, Keys
 from headrace.vocabulary import PRESENCE_STALE_S
 from headrace.wire import Beat, ForgetWorkers, Probe
+
+PROBE: Final = OWNERS.encode() + b"\n"
+"""How a probe begins as it is packed."""
 
 _logger = logging.getLogger(__name__)
 _beats = msgspec.json.Decoder(Beat)
@@ -67,6 +71,8 @@ class Listening:
                 await self._clock.sleep(self._cadence.retry_s)
 
     def _hear(self, data: bytes) -> None:
+        if data.startswith(PROBE) and self._owner_id.encode() not in data:
+            return  # another owner's, whose seal is that owner's to look at
         try:
             label, body = self._keys.unpack(data)
             if label == OWNERS:

@@ -6,6 +6,8 @@ from typing import Final
 from headrace import telemetry
 
 COUNTS: Final[Counter[str]] = Counter()
+_told: Final[dict[str, int]] = {}
+"""What was told last of what is told again and again."""
 
 
 def count(name: str, number: int = 1) -> None:
@@ -57,9 +59,13 @@ def tenure_over(log: str) -> None:
 def holds(counts: dict[str, int]) -> None:
     """Tell how many partitions of each log this process owns."""
     for log, number in counts.items():
-        telemetry.partitions_held(log, number)
+        if _told.get(log) != number:
+            _told[log] = number
+            telemetry.partitions_held(log, number)
 
 
 def waits(pool: str, number: int) -> None:
     """Tell how many attempts of a pool wait in this owner."""
-    telemetry.steps_runnable(pool, number)
+    if _told.get(f"waits {pool}") != number:
+        _told[f"waits {pool}"] = number
+        telemetry.steps_runnable(pool, number)

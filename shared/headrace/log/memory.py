@@ -77,6 +77,9 @@ class MemoryLog(MemoryBodies):
         self.appends = 0
         self._clock = clock
         self._parts = {(log, at): Partition(log, at) for log, count in partitions.items() for at in range(count)}
+        self._of_log = {
+            log: [part for (of, _), part in sorted(self._parts.items()) if of == log] for log in sorted(partitions)
+        }
         self._streams: dict[tuple[str, str], list[Recorded]] = {}
         self._rows: dict[str, dict[tuple[Any, ...], projection.Values]] = {name: {} for name in TABLES}
         self._members: dict[tuple[str, str], Member] = {}
@@ -109,7 +112,7 @@ class MemoryLog(MemoryBodies):
             self._members[log, owner] = Member(owner, format, since, until)
             members = [m for (of, _), m in self._members.items() if of == log and m.lease_until > now]
             owners = max(owners, len(members))
-            parts = [part for (of, _), part in sorted(self._parts.items()) if of == log]
+            parts = self._of_log[log]
             for part in parts:
                 if part.owner == owner:
                     part.lease_until = until

@@ -31,6 +31,7 @@ class ToolRecord:
         self.tool = tool
         self.manifest: ToolManifest = manifest_of(tool)
         self.digest = manifest_digest(self.manifest)
+        self._about = describe(self.manifest)
         self.asynchronous = inspect.iscoroutinefunction(tool.perform)
         self.success_count = 0
         self.error_count = 0
@@ -74,7 +75,7 @@ class ToolRecord:
         """Give what beats carry and `/api/tools` shows."""
         durations = self._durations_ms
         return {
-            **describe(self.manifest),
+            **self._about,
             "state": self.state,
             "reason": self.reason,
             "success_count": self.success_count,

@@ -77,9 +77,7 @@ class MemoryLog(MemoryBodies):
         self.appends = 0
         self._clock = clock
         self._parts = {(log, at): Partition(log, at) for log, count in partitions.items() for at in range(count)}
-        self._of_log = {
-            log: [part for (of, _), part in sorted(self._parts.items()) if of == log] for log in sorted(partitions)
-        }
+        self._of_log = {log: [part for (of, _), part in sorted(self._parts.items()) if of == log] for log in partitions}
         self._streams: dict[tuple[str, str], list[Recorded]] = {}
         self._rows: dict[str, dict[tuple[Any, ...], projection.Values]] = {name: {} for name in TABLES}
         self._members: dict[tuple[str, str], Member] = {}

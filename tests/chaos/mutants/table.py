@@ -187,7 +187,8 @@ MUTANTS = (
         (
             Edit(
                 f"{RUNS}/attempts.py",
-                "    if settling.unsafe(run, command.step, trial):\n        return settling.lost(command, trial)\n",
+                "    if settling.asks(run, command.step, trial):\n"
+                "        return (settling.lost(run, (command.step, command.index), trial),)\n",
                 "",
             ),
         ),
@@ -245,14 +246,20 @@ MUTANTS = (
             ),
             Edit(
                 f"{RUNS}/attempts.py",
-                "    if settling.unsafe(run, command.step, trial):\n        return settling.lost(as_report, trial)\n    return _failed",
-                "    return ()\n    return _failed",
+                "    return _failed(run, as_report, trial, context)",
+                "    return ()",
             ),
         ),
     ),
     Mutant(
         "a skipped step is left out of its rows",
-        (Edit(f"{RUNS}/rows.py", "        if known is None or", "        if known is None or known.reason or"),),
+        (
+            Edit(
+                f"{RUNS}/rows.py",
+                "        if _untouched(run, step_id, known):",
+                "        if _untouched(run, step_id, known) or known.reason:",
+            ),
+        ),
     ),
     Mutant(
         "the chain does not follow from the link before",

@@ -181,7 +181,7 @@ def _chunks(seeds: range) -> Iterator[range]:
 def _first(seeds: range) -> int:
     """Look for the first broken schedule, for those who seed bugs."""
     with _forked(1) as pool:
-        for part in pool.imap(_chunk, _chunks(seeds)):
+        for part in pool.imap(_until_broken, _chunks(seeds)):
             for seed, told in sorted(part.failed.items()):
                 _say(f"FIRST seed {seed} after {seed - seeds.start + 1} schedules: {told}")
                 return 1
@@ -189,7 +189,11 @@ def _first(seeds: range) -> int:
     return 0
 
 
-def _chunk(seeds: range) -> Tally:
+def _until_broken(seeds: range) -> Tally:
+    return _chunk(seeds, stop=True)
+
+
+def _chunk(seeds: range, *, stop: bool = False) -> Tally:
     """Run some schedules in a process that ends with them: nothing is tidied up, and no garbage collected."""
     tally = Tally()
     began = time.process_time()
@@ -200,6 +204,8 @@ def _chunk(seeds: range) -> Tally:
         tally.add(outcome)
         if outcome.findings:
             _say(f"seed {seed} is broken: {outcome.findings[0]}")
+            if stop:
+                break
     tally.cpu_s = time.process_time() - began
     return tally
 

@@ -91,7 +91,13 @@ class Unchain(msgspec.Struct, frozen=True):
     pool: str
 
 
-Effect = Dispatch | Tell | Stop | Unchain
+class Keep(msgspec.Struct, frozen=True):
+    """Effect: store blobs by digest with the event that names them."""
+
+    bodies: Mapping[str, bytes]
+
+
+Effect = Dispatch | Tell | Stop | Unchain | Keep
 
 
 class Row(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from headrace import codec, ids
-from headrace.decider import AnyRow, Context, Dispatch, Effect, Laid, MissingError, Rejection, Stop, Tell, Unchain
+from headrace.decider import AnyRow, Context, Dispatch, Effect, Keep, Laid, MissingError, Rejection, Stop, Tell, Unchain
 from headrace.events.base import SYSTEM, Actor, ErrorInfo
 from headrace.events.runs import RunEvent
 from headrace.log.tables import TABLES
@@ -129,6 +129,8 @@ class Sim:
                     self.stopped.append(effect)
                 case Unchain():
                     self.unchained.append(effect)
+                case Keep(bodies=bodies):
+                    self.shelf.bodies |= bodies
 
     def check(self) -> None:
         """What is remembered follows from the events alone, and so do the rows and a snapshot brought back."""

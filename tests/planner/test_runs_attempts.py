@@ -202,7 +202,7 @@ def test_artifacts_of_a_long_map_are_written_once_each() -> None:
 
 
 def test_an_item_whose_order_cannot_be_made_fails_once_also_after_a_takeover() -> None:
-    sim = Sim(plan(call("m", items=[1, 2], arguments={"n": "{{ 1 / (item - 1) }}"}, on_error="continue"))).create()
+    sim = Sim(plan(call("m", items=[1, 2], arguments={"n": "{{ 1 / (item - 1) }}"}, on_item_error="collect"))).create()
     run = sim.room.initial(sim.id, sim.workspace)
     for event, at in sim.history[: sim.names.index("map.started") + 1]:
         run = sim.room.evolve(run, event, at)

@@ -20,6 +20,7 @@ from headrace.plans.model import (
     ToolPin,
     TransformStep,
 )
+from headrace_planner.runs.pieces import Results
 from headrace_planner.runs.reuse import EVERY, check_inputs, inputs_read, reused_steps
 from tests.planner.runs_kit import ANN, BOB, PINS, Sim, call, plan, step
 
@@ -29,7 +30,7 @@ def again(sim: Sim, from_step: str, **more: Any) -> Sim:
     reused = []
     for step_id in reused_steps(sim.run, from_step):
         known = sim.run.peek(step_id)
-        output = codec.raw([codec.loads(each) for each in known.map.outputs]) if known.map else known.output
+        output = Results(known.map, sim.shelf).whole() if known.map else known.output
         reused.append(
             StepReused(
                 step=step_id,

@@ -8,6 +8,7 @@ from headrace.events.steering import (
     ChildEnded,
     ChildStarted,
     CompensationStarted,
+    ItemsKept,
     LoopIterated,
     OutcomeLost,
     OutcomeSettled,
@@ -106,6 +107,7 @@ class StepFailed(Event, frozen=True, kw_only=True, tag="step.failed"):
     attempt_id: str | None = None
     status: str = "failed"
     continued: bool = False
+    ends: bool = False  # no other item of its map begins: the step fails with it, and the run may go on
     artifacts: tuple[ArtifactInfo, ...] = ()
     worker: str | None = None
     started_at: int | None = None
@@ -277,6 +279,7 @@ RunEvent = (
     | ChildEnded
     | ChildStarted
     | CompensationStarted
+    | ItemsKept
     | LoopIterated
     | OutcomeSettled
     | OutcomeLost

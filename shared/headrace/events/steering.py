@@ -3,6 +3,8 @@
 They belong to the log `runs` like those in `events.runs`, which holds the union.
 """
 
+import msgspec
+
 from headrace.codec import NULL, Raw
 from headrace.events.base import Actor, ArtifactInfo, BlobRef, ErrorInfo, Event, Evidence
 
@@ -96,6 +98,47 @@ class RunPurged(Event, frozen=True, kw_only=True, tag="run.purged"):
     reason: str = ""
 
 
+class ItemsRange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Items of a map that lie next to each other, the last one included."""
+
+    first: int
+    last: int
+
+
+class ItemsPiece(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Results of items of a map as one body: its digest, its size in bytes, whose results they are.
+
+    `blobs` are bodies of their own that it names, where the run's own events do not name them.
+    """
+
+    digest: str
+    size_bytes: int
+    ranges: tuple[ItemsRange, ...]
+    blobs: tuple[str, ...] = ()
+
+
+class ItemsKept(Event, frozen=True, kw_only=True, tag="items.kept"):
+    """Written when enough items of a long map are over: their results are one body from now on, which this names."""
+
+    step: str
+    piece: ItemsPiece
+    iteration: int = 0
+
+
+class ReusedItems(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The results of a long map that stand: how many items it has, how many failed, the list's size and beginning.
+
+    `large`: some results are bodies of their own, which the `pieces` name.
+    """
+
+    count: int
+    failures: int
+    size_bytes: int
+    pieces: tuple[ItemsPiece, ...]
+    large: bool = False
+    first: str = ""
+
+
 class StepReused(Event, frozen=True, kw_only=True, tag="step.reused"):
     """Written when a rerun begins: the recorded result of a step of the earlier run stands for this one's."""
 
@@ -108,6 +151,7 @@ class StepReused(Event, frozen=True, kw_only=True, tag="step.reused"):
     artifacts: tuple[ArtifactInfo, ...] = ()
     evidence: Evidence | None = None
     reason: str = ""
+    items: ReusedItems | None = None
 
 
 class OutcomeLost(Event, frozen=True, kw_only=True, tag="outcome.lost"):

@@ -9,7 +9,7 @@ import msgspec
 
 from headrace import codec
 from headrace.clock import Clock
-from headrace.decider import Context, Dispatch, Effect, MissingError, Rejection, Tell
+from headrace.decider import Context, Dispatch, Effect, Keep, MissingError, Rejection, Tell
 from headrace.errors import HeadraceError, NotFoundError, UnavailableError, UnprocessableError
 from headrace.events.base import Event
 from headrace.host import metrics
@@ -315,8 +315,9 @@ class Deciding:
                 part.dispatched.add(attempt_id)
                 order = light(effect.order, part, None if suspect else part.trace)
                 sent = effect if order is effect.order else msgspec.structs.replace(effect, order=order)
-            elif isinstance(effect, Tell):
+            elif isinstance(effect, Tell | Keep):
                 part.blobs.update(effect.bodies)
+                self._states.keep(effect.bodies)
             part.effects.append(Sent(sent, suspect))
             count += 1
         draft.emit(stream.stream_id, count)

@@ -1,7 +1,7 @@
 """States of streams: from memory, else folded from the log, all that a batch lacks in one query a log."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from headrace.events import registry
@@ -97,6 +97,10 @@ class States:
 
     def _may_go(self, committed: int) -> Callable[[Stream], bool]:
         return lambda stream: stream.touched <= committed and stream.stream_id not in self._pinned
+
+    def keep(self, bodies: Mapping[str, bytes]) -> None:
+        """Bring bodies into the library that are on their way to the log: the next decision may need them before."""
+        self._library.add(bodies)
 
     async def fetch(self, digests: Iterable[str]) -> set[str]:
         """Bring bodies into the library; gives the digests that are in no store. Raises UnavailableError."""

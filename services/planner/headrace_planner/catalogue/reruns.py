@@ -13,7 +13,7 @@ from headrace.events import registry
 from headrace.events.base import BlobRef
 from headrace.events.catalogue import ToolManifest
 from headrace.events.runs import RunQueued
-from headrace.events.steering import StepReused
+from headrace.events.steering import ItemsPiece, ReusedItems, StepReused
 from headrace.messages import CreateRun
 from headrace.plans.model import CallStep
 from headrace.steering import SettleOutcome
@@ -24,11 +24,14 @@ from headrace_planner.compile.arguments import value_problems
 from headrace_planner.runs.evolve import evolve
 from headrace_planner.runs.graph import Graph
 from headrace_planner.runs.inputs import accept
+from headrace_planner.runs.kept import MapState, Settled
+from headrace_planner.runs.pieces import made, read, reused_items
 from headrace_planner.runs.reuse import check_inputs, reused_steps
 from headrace_planner.runs.settling import HAPPENED
-from headrace_planner.runs.state import MapState, Run, RunData, StepState
+from headrace_planner.runs.state import Run, RunData, StepState
 
-EVENTS_READ: Final = 1_000
+EVENTS_READ: Final = 250
+"""Events that are folded before others have their turn: about five milliseconds."""
 BLOBS_READ: Final = 100
 REUSED_INLINE_BYTES_MAX: Final = 4 * 1024 * 1024
 """Results that travel in the events of one rerun; what is beyond becomes a blob."""
@@ -58,6 +61,11 @@ class Reruns:
         found: list[StepReused] = []
         spent = 0
         for step_id in steps:
+            state = run.peek(step_id).map
+            if state is not None and state.pieces:
+                items = reused_items(state, await self._pieces(state))
+                found.append(_reused(run, step_id, NULL, None, items))
+                continue
             output, blob = await self._result(run, step_id, REUSED_INLINE_BYTES_MAX - spent, context.workspace)
             spent += len(bytes(output))
             found.append(_reused(run, step_id, output, blob))
@@ -115,20 +123,36 @@ class Reruns:
         preview = output[:PREVIEW_CHARS].decode("utf-8", "replace")
         return NULL, BlobRef(digest=digest, size_bytes=len(output), preview=preview)
 
+    async def _pieces(self, state: MapState) -> list[ItemsPiece]:
+        """Give the pieces that a long map's results are in, each with the bodies that it names: none is read as a whole.
+
+        What is in no piece yet becomes one.
+        """
+        pieces = list(state.pieces)
+        if state.settled:
+            piece, body = made(state, sorted(state.settled))
+            await self._log.put_blob(piece.digest, body)
+            pieces.append(piece)
+        if not state.large:
+            return pieces
+        named = []
+        for piece in pieces:
+            body = (await self._bodies([piece.digest]))[piece.digest]
+            blobs = tuple(sorted({blob.digest for blob in read(body).blobs.values()}))
+            named.append(msgspec.structs.replace(piece, blobs=blobs))
+        return named
+
     async def _whole(self, step_id: str, state: MapState) -> bytes:
-        """Put the list of a map's results together, bodies that are kept as blobs among them."""
-        size = sum(len(bytes(output)) + 1 for output in state.outputs)
-        size += sum(blob.size_bytes for blob in state.blobs.values())
-        if size > BLOB_BYTES_MAX:
+        """Put the list of a short map's results together, bodies that are kept as blobs among them."""
+        if state.size > BLOB_BYTES_MAX:
             message = (
-                f"the results of {step_id!r} take {size} bytes; at most {BLOB_BYTES_MAX} can stand: run again from it"
+                f"the results of {step_id!r} take {state.size} bytes; at most {BLOB_BYTES_MAX} can stand: "
+                "run again from it"
             )
             raise ConflictError(message, details={"step": step_id})
-        bodies = await self._bodies(blob.digest for blob in state.blobs.values())
-        parts = (
-            bodies[state.blobs[index].digest] if index in state.blobs else bytes(output)
-            for index, output in enumerate(state.outputs)
-        )
+        items = [state.settled.get(index, Settled()) for index in range(state.count)]
+        bodies = await self._bodies(item.blob.digest for item in items if item.blob is not None)
+        parts = (bodies[item.blob.digest] if item.blob is not None else bytes(item.output) for item in items)
         return b"[" + b",".join(parts) + b"]"
 
     async def _bodies(self, digests: Iterable[str]) -> dict[str, bytes]:
@@ -143,7 +167,7 @@ class Reruns:
         return found
 
 
-def _reused(run: Run, step_id: str, output: Raw, blob: BlobRef | None) -> StepReused:
+def _reused(run: Run, step_id: str, output: Raw, blob: BlobRef | None, items: ReusedItems | None = None) -> StepReused:
     known: StepState = run.peek(step_id)
     why = known.reason or (known.error.message if known.error else "")
     return StepReused(
@@ -156,4 +180,5 @@ def _reused(run: Run, step_id: str, output: Raw, blob: BlobRef | None) -> StepRe
         artifacts=tuple(kept for _, _, _, kept in known.artifacts),
         evidence=known.evidence,
         reason=why,
+        items=items,
     )

@@ -14,8 +14,10 @@ from headrace.steering import DropAttempt, OverdueAttempt
 from headrace.vocabulary import HANDED_BACK_AT_ONCE_MAX, HANDED_BACK_WAIT_S_MAX, LOST_ATTEMPTS_MAX, AttemptStatus
 from headrace_planner.runs import fusion, limits, results, settling
 from headrace_planner.runs.fusion import Standing
+from headrace_planner.runs.kept import Try
 from headrace_planner.runs.orders import order_for
-from headrace_planner.runs.state import Run, Try
+from headrace_planner.runs.pieces import Results
+from headrace_planner.runs.state import Run
 
 NEVER_AGAIN: Final = frozenset(
     {
@@ -43,17 +45,17 @@ def report(run: Run, command: ReportAttempt, context: Context, library: Library)
     if command.after and (judged := _chained(run, command, context, library, trial)) is not None:
         return judged
     if trial is None or trial.attempt != command.attempt or run.final:
-        return _late(run, command)
+        return _late(run, command, library)
     if trial.idle and trial.unknown is None:
-        return _late(run, command)
+        return _late(run, command, library)
     if trial.nonce is not None and command.worker != trial.claimed_by:
-        return _late(run, command)  # another worker, whose claim was refused, knows nothing of what this one does
+        return _late(run, command, library)  # another worker, whose claim was refused, knows nothing of this one
     if command.attempt_id != run.attempt_id(instance, trial.attempt):
         if run.graph.index[command.step].parent:
-            return _late(run, command)  # the word of an earlier round
+            return _late(run, command, library)  # the word of an earlier round
         return Rejection(ConflictError(f"{command.attempt_id} is not the attempt of {run.label(instance)}"))
     if trial.unknown is not None:
-        return settling.own_word(run, command, trial, library) or _late(run, command)
+        return settling.own_word(run, command, trial, library) or _late(run, command, library)
     if command.status == AttemptStatus.SUCCEEDED:
         if run.graph.claims(command.step) and trial.nonce is None:
             return Rejection(ConflictError(f"{run.label(instance)} acts on the world and was never claimed"))
@@ -78,7 +80,7 @@ def _chained(
         case Standing.EARLY:
             return ()
         case Standing.OTHER:
-            return _late(run, command)
+            return _late(run, command, library)
         case Standing.PAUSED if command.status == AttemptStatus.SUCCEEDED:
             return results.succeeded(run, command, library)
         case Standing.PAUSED:
@@ -89,8 +91,8 @@ def _chained(
             assert_never(stands)
 
 
-def _late(run: Run, command: ReportAttempt) -> Sequence[RunEvent]:
-    if _accepted(run, command) or command.attempt_id in run.data.late:
+def _late(run: Run, command: ReportAttempt, library: Library) -> Sequence[RunEvent]:
+    if _accepted(run, command, library) or command.attempt_id in run.data.late:
         return ()
     return (
         LateResultKept(
@@ -107,7 +109,7 @@ def _late(run: Run, command: ReportAttempt) -> Sequence[RunEvent]:
     )
 
 
-def _accepted(run: Run, command: ReportAttempt) -> bool:
+def _accepted(run: Run, command: ReportAttempt, library: Library) -> bool:
     """Tell whether a report is on record; not so the word of a worker that was given up for lost: it is news."""
     known = run.data.steps.get(command.step)
     if known is None:
@@ -117,11 +119,13 @@ def _accepted(run: Run, command: ReportAttempt) -> bool:
     error = known.error
     if command.index is not None:
         state = known.map
-        if state is None or command.index in state.open or command.index in state.cut:
+        if state is None or command.index in state.open or command.index in state.cut or command.index >= state.next:
             return False
-        if command.index >= state.next or state.accepted.get(command.index, 1) != command.attempt:
+        settled = Results(state, library).settled(command.index)
+        attempt = settled.attempt if settled is not None else state.accepted.get(command.index, 1)
+        if attempt != command.attempt:
             return False
-        error = state.failed.get(command.index)
+        error = None if settled is None else settled.error
     elif known.attempt_id != command.attempt_id:
         return False
     given_up = error is not None and error.type in GIVEN_UP

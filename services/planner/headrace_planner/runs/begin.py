@@ -21,6 +21,7 @@ from headrace.events.runs import (
     StepSucceeded,
     TimerStarted,
 )
+from headrace.events.steering import ItemsKept
 from headrace.plans.model import (
     ApprovalStep,
     CallStep,
@@ -35,8 +36,10 @@ from headrace.plans.model import (
 from headrace.vocabulary import RunStatus, StepStatus
 from headrace_planner.runs import asks, children, permits, undo, waits
 from headrace_planner.runs.dashboard import dashboard_result
+from headrace_planner.runs.items import recorded
 from headrace_planner.runs.loops import next_round, rounds_over
 from headrace_planner.runs.orders import order_for, scope_of
+from headrace_planner.runs.pieces import next_piece
 from headrace_planner.runs.scope import RunScope, items_of, told, truth
 from headrace_planner.runs.state import Instance, Run
 
@@ -58,6 +61,7 @@ def advance(run: Run, context: Context, library: Library) -> Sequence[RunEvent]:
         return (RunStarted(),)
     return (
         (tuple(_broken_orders(run, library)) if run.unchecked else ())
+        or (tuple(_pieces(run)) if run.graph.maps else ())
         or (tuple(_maps_over(run)) if run.graph.maps else ())
         or (tuple(rounds_over(run, library)) if run.graph.loops else ())
         or (tuple(waits.answered(run)) if data.signals else ())
@@ -111,6 +115,19 @@ def _check(run: Run, library: Library, instance: Instance) -> None:
         children.check(run, library, instance)
     else:
         order_for(run, library, instance)
+
+
+def _pieces(run: Run) -> Iterator[RunEvent]:
+    """Let what has come of long maps leave the state, each time that it is enough to make a piece."""
+    for step_id in run.graph.maps:
+        known = run.data.steps.get(step_id)
+        if known is None or known.map is None or known.status != StepStatus.RUNNING:
+            continue
+        found = next_piece(known.map)
+        if found is not None:
+            piece, body = found
+            run.bodies[piece.digest] = body
+            yield ItemsKept(step=step_id, piece=piece)
 
 
 def _maps_over(run: Run) -> Iterator[RunEvent]:
@@ -212,7 +229,8 @@ def _end(run: Run, library: Library) -> Sequence[RunEvent]:
         elif plan.outputs is None:
             outputs = NULL
         else:
-            outputs = codec.raw(run.graph.template("", "outputs", plan.outputs).resolve(RunScope(run, library)))
+            template = run.graph.template("", "outputs", plan.outputs)
+            outputs = recorded(run, library, template) or codec.raw(template.resolve(RunScope(run, library)))
     except (StepError, ValidationError) as problem:
         return (RunFailed(error=told(problem)),)
     return (RunSucceeded(outputs=outputs),)

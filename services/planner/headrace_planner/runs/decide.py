@@ -72,6 +72,7 @@ from headrace_planner.runs import (
 )
 from headrace_planner.runs.graph import Graph
 from headrace_planner.runs.loops import rounds_named
+from headrace_planner.runs.results import maps_ended
 from headrace_planner.runs.state import Run
 
 Decision = Sequence[RunEvent] | Rejection
@@ -83,7 +84,8 @@ Said = AnsweredAnyway | NoteChildOutcomeReceived
 def decide(run: Run, command: RunCommand, context: Context, library: Library, graph: Graph | None) -> Decision:
     """Say what a command does to a run. `graph` is the plan that a CreateRun names."""
     try:
-        return undo.first(run, rounds_named(run, _decide(run, command, context, library, graph)))
+        decision = maps_ended(run, _decide(run, command, context, library, graph))
+        return undo.first(run, rounds_named(run, decision))
     except (ForbiddenError, ValidationError) as problem:
         return Rejection(problem)
 

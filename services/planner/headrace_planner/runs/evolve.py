@@ -30,6 +30,7 @@ from headrace.events.steering import (
     ChildEnded,
     ChildStarted,
     CompensationStarted,
+    ItemsKept,
     LoopIterated,
     OutcomeLost,
     OutcomeSettled,
@@ -54,7 +55,18 @@ from headrace.vocabulary import (
     RunStatus,
     StepStatus,
 )
-from headrace_planner.runs import children, loops, outcomes, pauses, permits, reuse, settling, undo, waits, watches
+from headrace_planner.runs import (
+    children,
+    loops,
+    outcomes,
+    pauses,
+    permits,
+    reuse,
+    settling,
+    undo,
+    waits,
+    watches,
+)
 from headrace_planner.runs.graph import Graph
 from headrace_planner.runs.instances import end, free_all, hold, make_ready, map_started, stop_all
 from headrace_planner.runs.kept import Ask
@@ -85,7 +97,7 @@ def _apply(run: Run, event: RunEvent, at: int, graph: Graph | None) -> None:  # 
         case RunStarted():
             run.data.status, run.data.started_at = RunStatus.RUNNING, at
             _begin(run)
-        case StepSucceeded() | StepFailed() | StepRetried() | AttemptFailed() | WriteClaimed():
+        case StepSucceeded() | StepFailed() | StepRetried() | AttemptFailed() | WriteClaimed() | ItemsKept():
             outcomes.remember(run, event, at)
         case StepSkipped(step=step, reason=reason):
             run.step(step).reason = reason

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from headrace.decider import Reason
 from headrace.vocabulary import HANDED_BACK_AT_ONCE_MAX, Automation, StepStatus, WaitingFor
 from headrace_planner.runs import children, permits, undo, waits
+from headrace_planner.runs.kept import Try
 from headrace_planner.runs.settling import question
-from headrace_planner.runs.state import Run, Try
+from headrace_planner.runs.state import Run
 
 
 def explain(run: Run) -> Sequence[Reason]:

@@ -22,10 +22,11 @@ from headrace.plans.model import CallStep
 from headrace.vocabulary import FUSE_BYTES_MAX, FUSE_STEPS_MAX, STEP_FINAL, AttemptStatus, StepStatus
 from headrace.wire import EndChain, FusedStep, Interrupt, WorkOrder
 from headrace_planner.runs.graph import tool_name
+from headrace_planner.runs.kept import Try
 from headrace_planner.runs.orders import order_for
 from headrace_planner.runs.quotas import quota_of
 from headrace_planner.runs.scope import RunScope, scope_for
-from headrace_planner.runs.state import Instance, Run, Try
+from headrace_planner.runs.state import Instance, Run
 
 INPUTS: Final = "inputs"
 

@@ -1,12 +1,11 @@
 """How steps and their instances come under way and end, in what a run remembers (pure; for `evolve` alone)."""
 
-from headrace.codec import NULL
 from headrace.events.runs import MapStarted
 from headrace.vocabulary import MAP_IN_FLIGHT_MAX, STEP_FINAL, StepStatus
 from headrace_planner.runs import limits
-from headrace_planner.runs.kept import Child
+from headrace_planner.runs.kept import Child, MapState, Try
 from headrace_planner.runs.quotas import quota_of
-from headrace_planner.runs.state import Instance, MapState, Run, StepState, Try
+from headrace_planner.runs.state import Instance, Run, StepState
 
 
 def make_ready(run: Run, step_id: str) -> None:
@@ -136,7 +135,7 @@ def end(run: Run, step_id: str, status: StepStatus, at: int) -> None:
 def map_started(run: Run, event: MapStarted, at: int) -> None:
     """Begin a map: its first items are under way."""
     known = run.step(event.step)
-    known.map = MapState(count=event.count, outputs=[NULL] * event.count)
+    known.map = MapState(count=event.count)
     known.status, known.started_at = StepStatus.RUNNING, at
     if event.step in run.data.ready:
         run.data.ready.remove(event.step)

@@ -4,6 +4,69 @@ import msgspec
 
 from headrace.codec import NULL, Raw
 from headrace.events.base import Actor, BlobRef, ErrorInfo
+from headrace.events.steering import ItemsPiece, OutcomeLost
+
+
+class Settled(msgspec.Struct, omit_defaults=True):
+    """An item that is over: its output or its error, and which attempt it was that ended it."""
+
+    output: Raw = NULL
+    blob: BlobRef | None = None
+    error: ErrorInfo | None = None
+    attempt: int = 1
+
+
+class Try(msgspec.Struct, omit_defaults=True):
+    """An instance that is under way: its attempt, and the claim of the worker that acts.
+
+    `since` is when the attempt began to wait for a worker, kept where that may take only so long. `unknown` says that
+    its worker was lost while it acted: a person must say what happened. `limited` is the rate limit that it waits for,
+    `child` the run that performs it instead of a worker. `lost` and `returned` count the attempts before it whose
+    worker died, or handed it back because it was leaving: neither is one of those that a step's retry allows.
+    """
+
+    attempt: int = 1
+    lost: int = 0
+    returned: int = 0
+    retry_at: int | None = None
+    nonce: str | None = None
+    claimed_by: str | None = None
+    claimed_at: int | None = None
+    claimed_digest: str | None = None
+    since: int | None = None
+    unknown: OutcomeLost | None = None
+    limited: str | None = None
+    child: str | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether the attempt is not with the workers: a child run has it, or it waits for something else."""
+        waits = self.retry_at is not None or self.unknown is not None or self.limited is not None
+        return waits or self.child is not None
+
+
+class MapState(msgspec.Struct, omit_defaults=True):
+    """How far a map is. Items below `next` are under way or over: over are those `settled`, and those in `pieces`.
+
+    `size` is how many bytes the list of results takes, `weight` those of what is settled here; `large`: some results
+    are bodies of their own; `first` is how the list begins. `accepted` is the attempt that ended an item which was
+    stopped, where it was not the first; `cut` are the items that the end of the run or of the step cut off.
+    """
+
+    count: int
+    next: int = 0
+    done: int = 0
+    failures: int = 0
+    size: int = 0
+    weight: int = 0
+    large: bool = False
+    first: str = ""
+    open: dict[int, Try] = {}
+    settled: dict[int, Settled] = {}
+    pieces: list[ItemsPiece] = []
+    failed_first: dict[int, str] = {}
+    accepted: dict[int, int] = {}
+    cut: list[int] = []
 
 
 class Wait(msgspec.Struct, omit_defaults=True):

@@ -18,7 +18,8 @@ from headrace.events.base import ErrorInfo
 from headrace.events.runs import RunEvent, RunFailed, StepFailed
 from headrace.steering import DropAttempt
 from headrace.vocabulary import STEP_FINAL, AttemptStatus
-from headrace_planner.runs.state import Instance, Run, StepState, Try
+from headrace_planner.runs.kept import Try
+from headrace_planner.runs.state import Instance, Run, StepState
 
 Unknown = Callable[[Run, Instance], RunEvent | None]
 NAMED_MAX: Final = 20
@@ -92,12 +93,11 @@ def steps_over(run: Run, now: int, unknown: Unknown) -> Iterator[RunEvent]:
         who, trial = run.label((step_id, None)), known.open
         what = f"{known.map.done} of {known.map.count} items" if known.map else "attempts and the delays between them"
         message = f"step {who} is not over after {step.step_timeout_s:g} s ({what})"
-        asked = [event for instance in _acting(run, step_id) if (event := unknown(run, instance)) is not None]
+        asked = [event for instance in acting(run, step_id) if (event := unknown(run, instance)) is not None]
         yield from asked
         if asked and known.map is None:
             continue
-        acting = [run.label(instance) for instance in _acting(run, step_id)]
-        doubt: dict[str, Any] = {"outcome": "unknown", "unknown": acting[:NAMED_MAX]} if acting else {}
+        doubt = doubted(run, acting(run, step_id))
         yield StepFailed(
             step=step_id,
             error=timeout_error("step", step.step_timeout_s, who, message, **doubt),
@@ -110,7 +110,13 @@ def steps_over(run: Run, now: int, unknown: Unknown) -> Iterator[RunEvent]:
         )
 
 
-def _acting(run: Run, step_id: str) -> list[Instance]:
+def doubted(run: Run, instances: Sequence[Instance]) -> dict[str, Any]:
+    """Say in an error's details which instances it cuts off that may have happened."""
+    named = [run.label(instance) for instance in instances]
+    return {"outcome": "unknown", "unknown": named[:NAMED_MAX]} if named else {}
+
+
+def acting(run: Run, step_id: str) -> list[Instance]:
     """Give the instances of a step that a worker was permitted to perform on the world, and that are still open."""
     known = run.peek(step_id)
     items: list[Instance] = [(step_id, index) for index in known.map.open] if known.map is not None else []

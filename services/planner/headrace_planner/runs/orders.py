@@ -7,6 +7,7 @@ from headrace.codec import NULL, Raw
 from headrace.decider import Library
 from headrace.errors import StepError
 from headrace.expressions.expression import parse
+from headrace.expressions.series import whole
 from headrace.plans.model import (
     ApprovalStep,
     CallStep,
@@ -130,7 +131,7 @@ def _evidence(run: Run, step: PlanStep, scope: RunScope) -> dict[str, Any]:
     wanted = _named_steps(step)
     return {
         "artifacts": artifacts,
-        "steps": {name: dict(scope.step(name)) for name in wanted},
+        "steps": {name: {key: whole(value) for key, value in scope.step(name).items()} for name in wanted},
         "trigger": scope.root("trigger"),
         "variables": scope.root("variables"),
         "inputs": scope.root("inputs"),

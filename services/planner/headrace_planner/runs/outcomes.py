@@ -3,15 +3,18 @@
 from typing import assert_never
 
 from headrace.events.runs import AttemptFailed, StepFailed, StepRetried, StepSucceeded, WriteClaimed
+from headrace.events.steering import ItemsKept
 from headrace.vocabulary import ATTEMPTS_KEPT_MAX, AttemptStatus, StepStatus
-from headrace_planner.runs import settling, undo, waits
+from headrace_planner.runs import pieces, settling, undo, waits
 from headrace_planner.runs.instances import close, cut, end, open_instance, open_next_item
-from headrace_planner.runs.kept import Tried
-from headrace_planner.runs.state import Instance, Run, Try
+from headrace_planner.runs.kept import Tried, Try
+from headrace_planner.runs.state import Instance, Run
 from headrace_planner.runs.times import will_retry
 
+Outcome = StepSucceeded | StepFailed | StepRetried | AttemptFailed | WriteClaimed | ItemsKept
 
-def remember(run: Run, event: StepSucceeded | StepFailed | StepRetried | AttemptFailed | WriteClaimed, at: int) -> None:
+
+def remember(run: Run, event: Outcome, at: int) -> None:
     """Remember a worker's word, or the planner's own, about a step."""
     if isinstance(event, StepSucceeded | StepFailed | AttemptFailed) and event.child_id is not None:
         run.data.children.pop(event.child_id, None)
@@ -26,6 +29,10 @@ def remember(run: Run, event: StepSucceeded | StepFailed | StepRetried | Attempt
             _attempt_failed(run, event, at)
         case WriteClaimed():
             _claimed(run, event, at)
+        case ItemsKept(step=step, piece=piece):
+            state = run.step(step).map
+            assert state is not None, "only a map has items"
+            pieces.keep(state, piece)
         case _:
             assert_never(event)
 
@@ -50,23 +57,16 @@ def _succeeded(run: Run, event: StepSucceeded, at: int) -> None:
 
 def _item_over(run: Run, event: StepSucceeded | StepFailed, at: int) -> None:
     known = run.step(event.step)
-    assert known.map is not None and event.index is not None, "only a map has items"  # noqa: PT018  (one thought)
-    known.map.done += 1
-    if event.attempt != 1:
-        known.map.accepted[event.index] = event.attempt
-    if isinstance(event, StepSucceeded):
-        known.map.outputs[event.index] = event.output
-        if event.blob is not None:
-            known.map.blobs[event.index] = event.blob
-    else:
-        known.map.failed[event.index] = event.error
+    assert known.map is not None, "only a map has items"
+    pieces.settle(known.map, event)
     known.finished_at = at
-    open_next_item(run, event.step, known.map)
+    if isinstance(event, StepSucceeded) or not event.ends:
+        open_next_item(run, event.step, known.map)
 
 
 def _failed(run: Run, event: StepFailed, at: int) -> None:
     known = run.step(event.step)
-    if event.index is None and event.status == AttemptStatus.TIMED_OUT:
+    if event.index is None and (event.status == AttemptStatus.TIMED_OUT or known.map is not None):
         cut(run, event.step)
     close(run, (event.step, event.index))
     known.artifacts.extend((event.index, event.attempt_id, at, kept) for kept in event.artifacts)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from headrace.decider import Dispatch, Effect, Library, MissingError, Stop, Tell
+from headrace.decider import Dispatch, Effect, Keep, Library, MissingError, Stop, Tell
 from headrace.errors import StepError, ValidationError
 from headrace.events.runs import (
     ApprovalRequested,
@@ -12,6 +12,7 @@ from headrace.events.runs import (
     RunFailed,
     RunSucceeded,
 )
+from headrace.events.steering import ItemsKept
 from headrace.messages import (
     Advance,
     CreateRun,
@@ -33,7 +34,7 @@ from headrace_planner.runs.state import Instance, Run
 
 def react(run: Run, event: RunEvent) -> Sequence[Effect]:
     """Give what an event sets going; orders come with `receipts`, once their arguments are known to resolve."""
-    quiet = run.alone and not run.stopped and run.data.paused is None
+    quiet = run.alone and not run.stopped and not run.bodies and run.data.paused is None
     return () if quiet else list(_reactions(run, event))
 
 
@@ -42,6 +43,8 @@ def _reactions(run: Run, event: RunEvent) -> Iterator[Effect]:
         step_id, _ = instance
         interrupt = Interrupt(attempt_id=run.attempt_id(instance, attempt), reason=f"run {run.data.id} was stopped")
         yield Stop(interrupt, run.graph.pins[step_id].pool, confirm=isinstance(event, CancelRequested))
+    if isinstance(event, ItemsKept):
+        yield Keep({event.piece.digest: run.bodies.pop(event.piece.digest)})
     if isinstance(event, ApprovalRequested):
         yield _tell(run, run.data.asks[event.approval_id])
     yield from permits.told_to_keys(run, event)

@@ -4,15 +4,18 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
+
 from headrace import codec
 from headrace.codec import NULL, Raw
-from headrace.decider import Library
+from headrace.decider import Library, Rejection
 from headrace.errors import StepError
 from headrace.events.base import ArtifactInfo, ErrorInfo
 from headrace.events.runs import AttemptFailed, RunEvent, StepFailed, StepSucceeded
 from headrace.messages import ReportAttempt
 from headrace.plans.model import GateStep, PlanStep
 from headrace.vocabulary import RETRY_ATTEMPTS_MAX, AttemptStatus, Outcome
+from headrace_planner.runs import limits
 from headrace_planner.runs.orders import order_for, scope_of
 from headrace_planner.runs.scope import items_of
 from headrace_planner.runs.state import Instance, Run
@@ -118,6 +121,51 @@ def ended(run: Run, command: ReportAttempt, error: ErrorInfo, *, status: str = A
         started_at=command.started_at,
         finished_at=command.finished_at,
     )
+
+
+def maps_ended(run: Run, decision: Sequence[RunEvent] | Rejection) -> Sequence[RunEvent] | Rejection:
+    """Let a map whose step may fail (`on_error: continue`) fail with its first item, unless failures are collected.
+
+    What else of it is under way is cut off with the step. A map whose step may not fail ends with its run.
+    """
+    if isinstance(decision, Rejection) or not any(isinstance(event, StepFailed) for event in decision):
+        return decision
+    events: list[RunEvent] = []
+    over: set[str] = set()
+    for event in decision:
+        if isinstance(event, StepFailed) and event.index is not None and event.step in over:
+            continue  # it is cut off
+        if not isinstance(event, StepFailed) or event.index is None or not _ends_map(run, event):
+            events.append(event)
+            continue
+        over.add(event.step)
+        events.append(msgspec.structs.replace(event, ends=True))
+        events.append(_map_failed(run, event, (event.step, event.index)))
+    return events
+
+
+def _map_failed(run: Run, event: StepFailed, instance: Instance) -> StepFailed:
+    """Give the failure of a map with its item's; it names what is cut off and may have happened."""
+    cut_off = [each for each in limits.acting(run, event.step) if each != instance]
+    known = {name: value for name, value in event.error.details.items() if name not in {"outcome", "unknown"}}
+    error = msgspec.structs.replace(
+        event.error,
+        message=f"{run.label(instance)} failed: {event.error.message}",
+        details={**known, "item": event.index, **limits.doubted(run, cut_off)},
+    )
+    return StepFailed(
+        step=event.step,
+        error=error,
+        continued=True,
+        started_at=run.peek(event.step).started_at,
+        finished_at=event.finished_at,
+    )
+
+
+def _ends_map(run: Run, event: StepFailed) -> bool:
+    step = run.graph.index[event.step]
+    ends = step.is_map and step.on_error == "continue" and step.on_item_error != "collect"
+    return ends and event.status != AttemptStatus.CANCELLED and not run.halted and not run.over(event.step)
 
 
 def tried(command: ReportAttempt, error: ErrorInfo, status: str, retry_at: int) -> AttemptFailed:

@@ -20,6 +20,7 @@ from headrace.vocabulary import Automation, StepStatus
 from headrace_planner.runs.graph import Graph
 from headrace_planner.runs.instances import end
 from headrace_planner.runs.orders import EXPRESSION_GATE
+from headrace_planner.runs.pieces import whole_map
 from headrace_planner.runs.state import Run
 
 STANDS: Final = frozenset({StepStatus.SUCCEEDED, StepStatus.SKIPPED})
@@ -205,6 +206,8 @@ def reused(run: Run, event: StepReused, at: int) -> bool:
     known = run.step(event.step)
     known.reused_from, known.reason = event.run_id, event.reason
     known.output, known.blob, known.evidence = event.output, event.blob, event.evidence
+    if event.items is not None:
+        known.map = whole_map(event.items)
     known.attempt_id = event.attempt_id
     known.artifacts.extend((None, event.attempt_id, at, kept) for kept in event.artifacts)
     end(run, event.step, StepStatus(event.status), at)

@@ -1,7 +1,6 @@
 """The projection rows of a run, from its state alone (pure)."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Any, Final
 
 from headrace import codec, ids
@@ -12,10 +11,10 @@ from headrace.log.tables import TABLES
 from headrace.vocabulary import INLINE_BYTES_MAX, PREVIEW_CHARS, StepStatus
 from headrace_planner.runs import waits
 from headrace_planner.runs.kept import Tried
+from headrace_planner.runs.pieces import beginning
 from headrace_planner.runs.run_row import run_row
 from headrace_planner.runs.state import Run, StepState
 
-FAILED_ITEMS_SHOWN_MAX: Final = 20
 STEP_KINDS: Final = TABLES["steps"].columns
 BEGIN: Final = '{"evidence":null,"arguments_digest":'
 END: Final = ',"approval_id":null,"due_at":null,"reason":null,"error_details":null,"failed_items":{}}'
@@ -113,7 +112,7 @@ def _step(run: Run, step_id: str, known: StepState) -> tuple[Any, ...]:
         known.finished_at,
         state.count if state else None,
         state.done if state else None,
-        len(state.failed) if state else None,
+        state.failures if state else None,
         storable(error.type) if error else None,
         storable(error.message) if error else None,
         output,
@@ -128,7 +127,6 @@ def _step_detail(known: StepState) -> str:
     if not unusual and known.due_at is None and known.map is None:
         return BEGIN + codec.written(known.arguments_digest) + END
     evidence = known.evidence
-    failed = known.map.failed if known.map else {}
     detail = {
         "evidence": None
         if evidence is None
@@ -145,7 +143,7 @@ def _step_detail(known: StepState) -> str:
         "error_details": known.error.details if known.error else None,
         **({"attempts": [_tried(each) for each in known.tried]} if known.tried else {}),
         **({"reused_from": known.reused_from} if known.reused_from else {}),
-        "failed_items": {str(index): error.message for index, error in islice(failed.items(), FAILED_ITEMS_SHOWN_MAX)},
+        "failed_items": {str(index): said for index, said in (known.map.failed_first if known.map else {}).items()},
     }
     return codec.written(detail)
 
@@ -167,15 +165,15 @@ def _shown_output(known: StepState) -> tuple[str | None, int | None]:
 
 
 def _map_output(known: StepState) -> tuple[Any, int | None]:
-    assert known.map is not None, "only a map has items"
+    state = known.map
+    assert state is not None, "only a map has items"
     if known.status != StepStatus.SUCCEEDED:
         return None, None
-    size = sum(len(bytes(output)) + 1 for output in known.map.outputs) + 1
-    size += sum(blob.size_bytes for blob in known.map.blobs.values())
-    if size > INLINE_BYTES_MAX or known.map.blobs:
-        first = bytes(known.map.outputs[0])[:PREVIEW_CHARS].decode("utf-8", "replace") if known.map.outputs else ""
-        return {"preview": f"[{first}, …]", "truncated": True, "size_bytes": size, "items": known.map.count}, size
-    return [codec.loads(output) for output in known.map.outputs], size
+    size = state.size + 1
+    if size > INLINE_BYTES_MAX or state.large or state.pieces:
+        first = beginning(state) if state.count else ""
+        return {"preview": f"[{first}, …]", "truncated": True, "size_bytes": size, "items": state.count}, size
+    return [codec.loads(state.settled[index].output) for index in range(state.count)], size
 
 
 def _artifact(

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from headrace import codec
-from headrace.codec import Raw
 from headrace.decider import Library
 from headrace.errors import HeadraceError, StepError
-from headrace.events.base import BlobRef, ErrorInfo
+from headrace.events.base import ErrorInfo
 from headrace.expressions.expression import parse
+from headrace.expressions.series import Series
 from headrace.vocabulary import MAP_ITEMS_MAX, STEP_FINAL
+from headrace_planner.runs.items import listed, long_list
+from headrace_planner.runs.pieces import ITEMS_A_PIECE, Results
 from headrace_planner.runs.state import Run, StepState
 
 MISSING_KEY: Final = ("unknown key", "there is no")
@@ -102,10 +104,7 @@ class RunScope:
             ],
         }
         if known.map is not None:
-            view["failed"] = [
-                {"index": place, "error": {"type": error.type, "message": error.message}}
-                for place, error in sorted(known.map.failed.items())
-            ]
+            view["failed"] = Results(known.map, self._library).failed
         named = self._run.graph.index[step_id].outputs
         if named and known.status in STEP_FINAL:
             inner = RunScope(self._run, self._library, {**self._extra, "output": view["output"]})
@@ -113,12 +112,9 @@ class RunScope:
         return view
 
     def _output(self, known: StepState) -> Any:
-        if known.map is None:
-            return self._body(known.output, known.blob)
-        return [self._body(output, known.map.blobs.get(place)) for place, output in enumerate(known.map.outputs)]
-
-    def _body(self, output: Raw, blob: BlobRef | None) -> Any:
-        return codec.loads(self._library.body(blob.digest) if blob else output)
+        if known.map is not None:
+            return Results(known.map, self._library).series
+        return codec.loads(self._library.body(known.blob.digest) if known.blob else known.output)
 
 
 def scope_for(run: Run, library: Library, step_id: str, extra: Mapping[str, Any] | None = None) -> RunScope:
@@ -161,17 +157,25 @@ def told(problem: HeadraceError) -> ErrorInfo:
     return ErrorInfo(type=problem.type, message=problem.message, details=problem.details, plugin=problem.plugin)
 
 
-def items_of(run: Run, library: Library, step_id: str) -> list[Any]:
-    """Give the list of a map, made once; raises StepError (expression_error) when it is none."""
+def items_of(run: Run, library: Library, step_id: str) -> list[Any] | Series:
+    """Give the list of a map, made once; a long one is not held as values.
+
+    Raises StepError (expression_error) when it is no list.
+    """
     known = run.decoded.get(("items", step_id))
     if known is None:
         step = run.graph.index[step_id]
-        known = run.graph.template(step_id, "items", step.items).resolve(scope_for(run, library, step_id))
-        if not isinstance(known, list):
+        template = run.graph.template(step_id, "items", step.items)
+        known = listed(run, library, template)
+        if known is None:
+            known = template.resolve(scope_for(run, library, step_id))
+        if not isinstance(known, list | Series):
             message = f"step {step_id!r}: `map` must give a list, not {type(known).__name__}"
             raise StepError(message, type="expression_error", details={"step": step_id})
         if len(known) > MAP_ITEMS_MAX:
             message = f"step {step_id!r}: `map` gives {len(known)} items; at most {MAP_ITEMS_MAX} are allowed"
             raise StepError(message, type="validation_error", details={"step": step_id, "items": len(known)})
+        if isinstance(known, list) and len(known) > ITEMS_A_PIECE:
+            known = long_list(known)
         run.decoded["items", step_id] = known
     return known

@@ -21,7 +21,8 @@ from headrace.policy import may
 from headrace.steering import SettleOutcome
 from headrace.vocabulary import INLINE_BYTES_MAX, AttemptStatus, StepStatus
 from headrace_planner.runs import limits, results
-from headrace_planner.runs.state import Instance, Run, Try
+from headrace_planner.runs.kept import Try
+from headrace_planner.runs.state import Instance, Run
 
 HAPPENED: Final = "happened"
 NOT_HAPPENED: Final = "not_happened"

@@ -12,61 +12,14 @@ from headrace import ids
 from headrace.codec import NULL, Raw
 from headrace.events.base import ArtifactInfo, BlobRef, ErrorInfo, Evidence
 from headrace.events.runs import CancelRequested, RunQueued
-from headrace.events.steering import OutcomeLost, OutcomeSettled, RunPaused
+from headrace.events.steering import OutcomeSettled, RunPaused
 from headrace.vocabulary import RUN_FINAL, STEP_FINAL, ApprovalStatus, RunStatus, StepStatus
 from headrace_planner.runs.graph import Graph
-from headrace_planner.runs.kept import Ask, Child, Done, Permit, Signal, Tried, Undo, Wait, Watch
+from headrace_planner.runs.kept import Ask, Child, Done, MapState, Permit, Signal, Tried, Try, Undo, Wait, Watch
 from headrace_planner.runs.naming import Naming
 
 Instance = tuple[str, int | None]
 """A step, or one item of a map."""
-
-
-class Try(msgspec.Struct, omit_defaults=True):
-    """An instance that is under way: its attempt, and the claim of the worker that acts.
-
-    `since` is when the attempt began to wait for a worker, kept where that may take only so long. `unknown` says that
-    its worker was lost while it acted: a person must say what happened. `limited` is the rate limit that it waits for,
-    `child` the run that performs it instead of a worker. `lost` and `returned` count the attempts before it whose
-    worker died, or handed it back because it was leaving: neither is one of those that a step's retry allows.
-    """
-
-    attempt: int = 1
-    lost: int = 0
-    returned: int = 0
-    retry_at: int | None = None
-    nonce: str | None = None
-    claimed_by: str | None = None
-    claimed_at: int | None = None
-    claimed_digest: str | None = None
-    since: int | None = None
-    unknown: OutcomeLost | None = None
-    limited: str | None = None
-    child: str | None = None
-
-    @property
-    def idle(self) -> bool:
-        """Tell whether the attempt is not with the workers: a child run has it, or it waits for something else."""
-        waits = self.retry_at is not None or self.unknown is not None or self.limited is not None
-        return waits or self.child is not None
-
-
-class MapState(msgspec.Struct, omit_defaults=True):
-    """How far a map is. Items below `next` are under way or over; `outputs` holds null for those that are not.
-
-    `accepted` is the attempt that ended an item where it was not the first; `cut` are the items that the end of the
-    run or of the step cut off.
-    """
-
-    count: int
-    next: int = 0
-    done: int = 0
-    open: dict[int, Try] = {}
-    outputs: list[Raw] = []
-    blobs: dict[int, BlobRef] = {}
-    failed: dict[int, ErrorInfo] = {}
-    accepted: dict[int, int] = {}
-    cut: list[int] = []
 
 
 class StepState(msgspec.Struct, omit_defaults=True):
@@ -179,6 +132,7 @@ class Run:
         "_places",
         "_touched",
         "at",
+        "bodies",
         "carried",
         "checked",
         "data",
@@ -214,6 +168,7 @@ class Run:
         self.checked: list[Instance] = []
         self.carried: dict[str, str] = {}
         self.decoded: dict[Any, Any] = {}
+        self.bodies: dict[str, bytes] = {}
         self.orders: dict[Any, Any] = {}
         self.quotas: dict[str, Any] = {}
         self.retries: list[tuple[int, str, int]] | None = None

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from headrace import ids
-from headrace.codec import NULL
 from headrace.decider import Rejection
 from headrace.events.base import ErrorInfo
 from headrace.events.runs import RunCancelled, RunEvent, RunFailed, StepFailed, StepSucceeded
@@ -19,8 +18,8 @@ from headrace.events.steering import CompensationStarted
 from headrace.vocabulary import CANCEL_GRACE_S, COMPENSATION_TIMEOUT_S, AttemptStatus, StepStatus
 from headrace_planner.runs import settling
 from headrace_planner.runs.instances import open_instance, stop_all
-from headrace_planner.runs.kept import Done, Undo
-from headrace_planner.runs.state import Instance, MapState, Run, Try
+from headrace_planner.runs.kept import Done, MapState, Try, Undo
+from headrace_planner.runs.state import Instance, Run
 
 FAILED: Final = "failed"
 CANCELLED: Final = "cancelled"
@@ -68,11 +67,13 @@ def advance(run: Run) -> Sequence[RunEvent]:
 
 
 def _over(step_id: str, state: MapState, started_at: int | None) -> RunEvent:
-    if not state.failed:
+    failed = {index: item.error for index, item in state.settled.items() if item.error is not None}
+    if not failed:
         return StepSucceeded(step=step_id, started_at=started_at)
-    index, error = next(iter(sorted(state.failed.items())))
-    message = f"{len(state.failed)} of {state.count} could not be undone, the first {step_id}[{index}]: {error.message}"
-    info = ErrorInfo(type=error.type, message=message, details={"failed_items": len(state.failed)})
+    index = min(failed)
+    error = failed[index]
+    message = f"{len(failed)} of {state.count} could not be undone, the first {step_id}[{index}]: {error.message}"
+    info = ErrorInfo(type=error.type, message=message, details={"failed_items": len(failed)})
     return StepFailed(step=step_id, error=info, started_at=started_at, continued=True)
 
 
@@ -192,7 +193,7 @@ def go_on(run: Run, at: int) -> None:
         for step_id, count in _left(run).items():
             if count > 1 or step_id in several:
                 known = run.step(run.graph.undo[step_id])
-                known.map = MapState(count=count, next=count, outputs=[NULL] * count)
+                known.map = MapState(count=count, next=count)
                 known.status, known.started_at = StepStatus.RUNNING, at
     if run.data.done:
         left = _left(run)

@@ -271,4 +271,15 @@ MUTANTS = (
             ),
         ),
     ),
+    Mutant(
+        "what two workers made of one chain is mixed",
+        (
+            Edit(
+                f"{RUNS}/fusion.py",
+                "        return order_for(run, library, (command.step, None)).arguments_digest == command.arguments_digest\n",
+                "        return bool(order_for(run, library, (command.step, None)))\n",
+            ),
+        ),
+        tests=("tests/planner/test_runs_fusion.py",),
+    ),
 )

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from headrace.testing.simulation import rolls
 from headrace.testing.simulation.chance import Chance
 
 SIGNAL: Final = "go"
@@ -22,6 +23,8 @@ def spice(chance: Chance, spec: dict[str, Any]) -> None:
         _waits(chance, spec)
     if chance.happens(0.12):
         _child(chance, spec)
+    if chance.happens(0.35):
+        rolls.chain(chance, spec)
 
 
 def _waits(chance: Chance, spec: dict[str, Any]) -> None:

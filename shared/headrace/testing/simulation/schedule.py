@@ -23,6 +23,7 @@ from headrace.testing.simulation.faults import Faults
 from headrace.testing.simulation.features import CHILD
 from headrace.testing.simulation.loop import SimLoop
 from headrace.testing.simulation.reader import Reader
+from headrace.testing.simulation.rolls import Rolls
 from headrace.testing.simulation.scenario import STORM_S, Scenario
 from headrace.testing.simulation.storage import PARTITIONS, World, small
 from headrace.testing.simulation.weather import CALM, Weather
@@ -74,6 +75,7 @@ class Schedule:
         self.log._clock = self.world.clock  # noqa: SLF001  (the two need each other)
         self.history = History(acted=self.world.ledger.acted)
         self.watch = Watch(self.log.body)
+        self.rolls = Rolls()
         self.found: list[Finding] = []
         self.clients = Clients(self.world, self.world.machine("client"), self.history, self.compiler)
         self.reader = Reader(self.log, self.world.machine("reader"), self.history)
@@ -148,6 +150,7 @@ class Schedule:
 
     def _committed(self, recorded: Recorded) -> None:
         self.found += self.watch.see(recorded)
+        self.found += self.rolls.see(recorded)
 
     def _outcome(self) -> Outcome:
         self.found += [Finding("nothing falls", told) for told in (*self.world.fallen, *self.loop.problems)]

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from headrace.errors import StepError
 from headrace.ports.tool import ToolContext
 from headrace.testing.checker.history import Acted
+from headrace.testing.simulation import rolls
 from headrace.vocabulary import POOL_RUNNER
 
 ACTING: Final = frozenset({"note", "strike", "pay", "undo", "ring"})
@@ -90,6 +91,8 @@ class SimTool:
         if self.name in ACTING:
             self._ledger.act(self.name, context, by_key=self.idempotent)
         await asyncio.sleep(input.seconds / 2)
+        if self.name == rolls.TOOL:
+            return Made(value=rolls.rolled(input.value, tried[context.idempotency_key]))
         return Made(value=input.value + 1)
 
 
@@ -97,6 +100,7 @@ def tools(ledger: Ledger) -> list[Any]:
     """Give the tools of the simulation: reads and writes, by key and not, free and gated, and a limited notice."""
     return [
         SimTool("look", "read", ledger),
+        SimTool(rolls.TOOL, "read", ledger),
         SimTool("note", "write", ledger),
         SimTool("strike", "write", ledger, idempotent=False),
         SimTool("pay", "write", ledger, access="gated"),

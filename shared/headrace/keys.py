@@ -118,7 +118,8 @@ def _mac(key: bytes, body: bytes) -> bytes:
 def _begun(key: bytes) -> tuple[Any, Any]:
     """Give both hashes of HMAC with the key in them: `hmac.digest` does this anew for each message, in twice the time."""
     block = (hashlib.sha256(key).digest() if len(key) > BLOCK_BYTES else key).ljust(BLOCK_BYTES, b"\0")
-    return tuple(hashlib.sha256(bytes(byte ^ pad for byte in block)) for pad in PADS)  # type: ignore[return-value]  # two
+    inner, outer = (hashlib.sha256(bytes(byte ^ pad for byte in block)) for pad in PADS)
+    return inner, outer
 
 
 def secret_hash(secret: str) -> str:

@@ -348,3 +348,29 @@ async def test_a_workflow_that_is_not_there_or_has_moved_on_is_refused() -> None
     await asked.catalogue.apply(document("daily", "glob", "glob"))
     moved = asked.create(plan_digest=plan_digest, workflow="daily", workflow_version=2)
     assert isinstance(await refusal(moved), errors.ConflictError)
+
+
+async def test_a_plan_that_nobody_need_authorise_is_looked_up_once_a_workspace() -> None:
+    asked = await desk("Workflow", "glob")
+    preparer = RunPreparer(asked.catalogue.shelf, Live("runner"))  # type: ignore[arg-type]  # only a part of a log
+    command = CreateRun(plan_digest=asked.digest)
+    await preparer.prepare(command, _context(WORKSPACE))
+    asked.catalogue.shelf.tables["plans"].clear()
+    await preparer.prepare(command, _context(WORKSPACE))
+    assert isinstance(await refusal(preparer.prepare(command, _context("another"))), errors.NotFoundError)
+
+
+async def test_an_authorisation_is_looked_up_for_each_run() -> None:
+    asked = await desk()
+    preparer = RunPreparer(asked.catalogue.shelf, Live("runner"))  # type: ignore[arg-type]  # only a part of a log
+    command = CreateRun(plan_digest=asked.digest)
+    assert isinstance(await refusal(preparer.prepare(command, _context(WORKSPACE))), errors.NotAuthorizedError)
+    await asked.ask()
+    await asked.resolve("approved")
+    prepared = await preparer.prepare(command, _context(WORKSPACE))
+    assert isinstance(prepared, CreateRun)
+    assert prepared.authorized is True
+
+
+def _context(workspace: str) -> Context:
+    return Context(now=0, stream_id=RUN, workspace=workspace, actor=OPERATOR)

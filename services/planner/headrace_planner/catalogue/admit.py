@@ -13,15 +13,16 @@ from headrace.messages import CreateRun, RunCommand
 from headrace.plans.model import CallStep, GateStep, Plan
 from headrace.specs.rates import SETTING, parse
 from headrace.steering import SettleOutcome
-from headrace.vocabulary import POOL_GATES, WaitingFor
+from headrace.vocabulary import POOL_GATES, Access, WaitingFor
 from headrace_planner.catalogue.admission import Admission
 from headrace_planner.catalogue.decide import TOOL_PLAN
-from headrace_planner.catalogue.reading import Plans, Store, all_rows
+from headrace_planner.catalogue.reading import PLANS_KEPT, Plans, Store, all_rows
 from headrace_planner.catalogue.reruns import Reruns
 from headrace_planner.catalogue.state import APPROVED, PLAN, UNASKED, WORKFLOW, stream_of
 from headrace_planner.catalogue.views import ACTIVE
 
 BEFORE_ANY_RUN: Final = "plan"
+NO_AUTHORIZATION: Final = "none"
 WHY: Final = {
     UNASKED: "nobody asked for its authorisation",
     "pending": "its authorisation is pending: nobody has decided yet",
@@ -48,6 +49,8 @@ class RunPreparer:
         self._log, self._presence, self._admission = log, presence, admission
         self._plans = Plans(log)
         self._reruns = Reruns(log, self._plans)
+        self._free: dict[tuple[str, str], Plan] = {}
+        """Plans that are recorded in a workspace, which stays so, and whose runs no authorisation concerns."""
 
     async def prepare(self, command: RunCommand, context: Context) -> RunCommand:
         """Give the command with the planner's findings.
@@ -124,11 +127,19 @@ class RunPreparer:
     async def _plan(self, command: CreateRun, context: Context, workflow: dict[str, Any] | None) -> tuple[Plan, str]:
         """Give the plan and where its authorisation stands. A workflow's own plan may not be recorded by itself yet."""
         digest = command.plan_digest
+        free = self._free.get((context.workspace, digest))
+        if free is not None:
+            return free, UNASKED
         row = await self._log.row("plans", {"id": stream_of(PLAN, context.workspace, digest)})
         if row is None and workflow is None:
             message = f"there is no plan {digest}"
             raise NotFoundError(message)
-        return await self._plans.get(digest), row["authorization"] if row else UNASKED
+        plan = await self._plans.get(digest)
+        if row is not None and not authorizable(plan):
+            if len(self._free) >= PLANS_KEPT:
+                self._free.clear()
+            self._free[context.workspace, digest] = plan
+        return plan, row["authorization"] if row else UNASKED
 
     async def _connections(self, plan: Plan, workspace: str) -> dict[str, Any]:
         """Give the connection of each integration, and each that a step names as `integration/name`."""
@@ -156,6 +167,13 @@ class RunPreparer:
             message = f"not connected: {', '.join(missing)}"
             raise NotConnectedError(message, details={"integrations": missing, "waiting_for": WaitingFor.CONNECTION})
         return found
+
+
+def authorizable(plan: Plan) -> bool:
+    """Tell whether an authorisation makes a difference to runs of a plan: something of it is gated, or the whole is."""
+    gated = any(pin.access == Access.GATED for pin in plan.tools.values())
+    gated = gated or any(pin.gated for pin in plan.workflows.values())
+    return gated or plan.kind == TOOL_PLAN or plan.authorization != NO_AUTHORIZATION
 
 
 def pools_of(plan: Plan) -> set[str]:

@@ -107,6 +107,16 @@ async def test_a_plan_is_shown_and_compared(cli: Run, tmp_path: Path) -> None:
     assert (code, "~ step one" in out) == (0, True), out
 
 
+async def test_a_plan_names_the_steps_that_are_dispatched_together(cli: Run, tmp_path: Path) -> None:
+    after = {**step("echo"), "id": "two", "depends_on": ["one"]}
+    file = tmp_path / "chain.json"
+    file.write_text(json.dumps(workflow("w", [step("echo"), after])))
+    _, out, _ = await cli("plan", str(file))
+    assert "Fused: one → two" in out
+    _, out, _ = await cli("plan", str(file), "-o", "json")
+    assert json.loads(out)["fused"] == [["one", "two"]]
+
+
 async def test_a_token_is_printed_once(cli: Run) -> None:
     code, out, _ = await cli("tokens", "create", "ci", "--role", "viewer")
     assert (code, out.strip().startswith("hr_")) == (0, True)

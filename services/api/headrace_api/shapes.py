@@ -230,16 +230,18 @@ class Plan(Shape):
 
 
 class WholePlan(Plan):
-    """A recorded plan with its body."""
+    """A recorded plan with its body, and the chains of its steps that are dispatched together."""
 
     plan: dict[str, Any]
+    fused: list[list[str]]
 
 
 class RunPlan(Shape):
-    """The plan that a run pins."""
+    """The plan that a run pins, and the chains of its steps that are dispatched together."""
 
     digest: str
     plan: dict[str, Any]
+    fused: list[list[str]]
 
 
 class Workflow(Shape):

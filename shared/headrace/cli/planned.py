@@ -7,7 +7,7 @@ import msgspec
 from headrace.cli.options import Out, show, show_table
 from headrace.plans.diff import diff
 from headrace.plans.model import Plan
-from headrace.plans.show import HEADER, approvals_text, rows, tree_text
+from headrace.plans.show import HEADER, approvals_text, fused_text, rows, tree_text
 
 
 def read(body: dict[str, Any]) -> Plan:
@@ -22,7 +22,7 @@ def show_plan(body: dict[str, Any]) -> None:
     print(f"digest {body['digest']}\n")
     show_table(HEADER, [row.cells() for row in rows(plan)])
     print(f"\n{tree_text(plan)}\n")
-    for sentence in approvals_text(plan):
+    for sentence in (*approvals_text(plan), *fused_text(plan)):
         print(sentence)
     status = (body.get("authorization") or {}).get("status", "none")
     if status != "none":

@@ -5,6 +5,7 @@ from typing import Any, Final, assert_never
 import msgspec
 
 from headrace.plans.durations import duration
+from headrace.plans.fusion import fused
 from headrace.plans.model import (
     ApprovalStep,
     CallStep,
@@ -108,6 +109,11 @@ def approvals_text(plan: Plan) -> list[str]:
         if step.confirm:
             said.append(f"{step.id}: an approver must confirm before it acts.")
     return said or ["Nobody needs to approve anything: the plan only reads."]
+
+
+def fused_text(plan: Plan) -> list[str]:
+    """Say which steps are dispatched together, a line for each chain."""
+    return [f"Fused: {' → '.join(chain)}" for chain in fused(plan)]
 
 
 def summary(plan: Plan) -> dict[str, Any]:

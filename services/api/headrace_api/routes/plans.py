@@ -6,6 +6,8 @@ from fastapi import APIRouter, Response
 
 from headrace import codec, ids
 from headrace.messages import RecordPlan, RequestAuthorization
+from headrace.plans.fusion import fused
+from headrace.plans.model import parse
 from headrace.vocabulary import LOG_CATALOGUE
 from headrace_api import shapes, starting, views
 from headrace_api.answers import answer
@@ -46,7 +48,7 @@ async def get_plan(asked: Asked, digest: str) -> Response:
     """Show a plan: exactly what would run."""
     row = await plan_row(asked, digest)
     body = (await asked.desk.log.get_blobs([row["digest"]]))[row["digest"]]
-    return answer({**views.plan(row), "plan": codec.Raw(body)})
+    return answer({**views.plan(row), "plan": codec.Raw(body), "fused": fused(parse(body))})
 
 
 @router.post(

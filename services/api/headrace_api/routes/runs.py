@@ -8,6 +8,8 @@ from headrace import codec, errors
 from headrace.events import registry
 from headrace.events.runs import RunQueued
 from headrace.messages import CreateRun
+from headrace.plans.fusion import fused
+from headrace.plans.model import parse
 from headrace.vocabulary import LOG_RUNS, PAGE_MAX, RUN_FINAL, RUN_STATUS_ALIASES, RunStatus
 from headrace_api import families, shapes, starting, views
 from headrace_api.answers import answer
@@ -129,7 +131,7 @@ async def get_run_plan(asked: Asked, run_id: str) -> Response:
     if body is None:
         message = f"the body of plan {row['plan_digest']} is not there"
         raise errors.NotFoundError(message)
-    return answer({"digest": row["plan_digest"], "plan": codec.Raw(body)})
+    return answer({"digest": row["plan_digest"], "plan": codec.Raw(body), "fused": fused(parse(body))})
 
 
 @router.get("/runs/{run_id}/explain", name="explain_run", responses=says(shapes.Explained))

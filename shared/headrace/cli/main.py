@@ -77,10 +77,20 @@ def told(error: HeadraceError, *, remedies: bool = True) -> str:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if len(arguments) == 2 and arguments[0] == "serve" and not arguments[1].startswith("-"):  # noqa: PLR2004  (NAME alone)
-        from headrace.cli.serve import serve_service
+    match arguments:
+        case ["serve", name] if not name.startswith("-"):
+            from headrace.cli.serve import serve_service
 
-        return serve_service(arguments[1])
+            return serve_service(name)
+        case ["up"]:
+            from headrace.cli.serve import start_everything
+
+            return start_everything()
+        case _:
+            return _commanded(arguments)
+
+
+def _commanded(arguments: list[str]) -> int:
     from headrace.cli.commands import app
 
     try:

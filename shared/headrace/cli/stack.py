@@ -19,9 +19,9 @@ def serve(service: Annotated[str, typer.Argument(help="An installed service, suc
 
 def up() -> None:
     """Start everything and keep it running: Postgres and NATS (unless URLs name real ones) and every service."""
-    from headrace.dev.up import up as start
+    from headrace.cli.serve import start_everything
 
-    raise typer.Exit(awaited(start(from_env())))
+    raise typer.Exit(start_everything())
 
 
 def demo() -> None:

@@ -25,7 +25,6 @@ from headrace.vocabulary import DRAIN_S, GC_THRESHOLDS
 if TYPE_CHECKING:
     import uvicorn
     from faststream.asgi import AsgiFastStream
-    from nats.aio.client import Client
 
     from headrace.bus.connection import Connection
     from headrace.bus.jetstream import JetStreamBus
@@ -270,21 +269,30 @@ def _application(name: str, health: Health, connection: "Connection") -> "AsgiFa
 
     No FastStream subscriber runs on the broker, so it is connected and never started: the hot loops use nats-py.
     """
-    import nats
     from faststream.asgi import AsgiFastStream
     from faststream.nats import NatsBroker
+
+    from headrace.bus.quick import QuickClient, connect
+
+    class Broker(NatsBroker):
+        """A broker on our own client."""
+
+        async def _connect(self) -> QuickClient:
+            made = await connect(**self._connection_kwargs)
+            self.config.connect(made)
+            return made
 
     def describe() -> Any:
         from headrace.bus.contract import specification
 
         return specification(connection.url).to_specification().to_jsonable()
 
-    broker = NatsBroker(**connection.options, logger=None)
+    broker = Broker(**connection.options, logger=None)
 
-    async def dial(options: dict[str, Any]) -> "Client":
+    async def dial(options: dict[str, Any]) -> QuickClient:
         async with asyncio.timeout(None):  # for ever: this is what waits for NATS to come up
-            client: Client = await broker.connect()
-            return await nats.connect(**options) if client.is_closed else client
+            client = await broker.connect()
+            return client if isinstance(client, QuickClient) and not client.is_closed else await connect(**options)
 
     connection.dial = dial
     return AsgiFastStream(broker, asgi_routes=routes(name, health, describe), logger=None)

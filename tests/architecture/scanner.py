@@ -277,6 +277,7 @@ BOUNDARIES = (  # where code that is not ours, or a whole request, is called
     HOME + "serving.py",  # a service's outer boundary
     "services/api/headrace_api/front.py",  # so is this, a request each
     HOME + "bus/handling.py",  # and this, a message each: it comes again
+    HOME + "bus/quick.py",  # and what hears a message: the connection goes on
     TOOL_RUNNER,  # whatever a tool raises is its attempt's error
     HOME + "worker/adapter.py",  # what a gate raises is its outcome `error`
     HOME + "worker/registry.py",  # a plug-in that does not load is listed

@@ -7,27 +7,25 @@ through an outage would only mislead.
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
-import nats
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 from nats.errors import Error as NatsError
 
 from headrace import telemetry
 from headrace.bus.background import Background
-from headrace.bus.limits import REQUEST_TIMEOUT_S
+from headrace.bus.limits import REQUEST_TIMEOUT_S, UNSENT_BYTES_MAX
+from headrace.bus.quick import QuickClient, connect
 from headrace.clock import Clock
 from headrace.errors import HeadraceError, UnavailableError, ValidationError
 from headrace.vocabulary import MESSAGE_BYTES_MAX
 
 logger = logging.getLogger(__name__)
 
-Dial = Callable[[dict[str, Any]], Awaitable[Client]]
+Dial = Callable[[dict[str, Any]], Awaitable[QuickClient]]
 RECONNECT_WAIT_S: Final = 1
 CONNECT_TIMEOUT_S: Final = 3
 PING_INTERVAL_S: Final = 10
@@ -65,9 +63,9 @@ class Listening:
         self._hear = hear
         self._held: NatsSubscription | None = None
 
-    async def begin(self, client: Client) -> None:
+    async def begin(self, client: QuickClient) -> None:
         """Subscribe with a client; also with the next one, if a client was closed for good."""
-        self._held = await client.subscribe(self.subject, cb=self._on_message)
+        self._held = await client.hear(self.subject, self._hear)
 
     async def close(self) -> None:
         """Stop listening."""
@@ -92,9 +90,6 @@ class Listening:
         except (NatsError, OSError, TimeoutError) as problem:
             logger.debug("unsubscribing from %s: %s", self.subject, problem)
 
-    async def _on_message(self, message: Msg) -> None:
-        self._hear(message)
-
 
 class Connection:
     """A connection; `on_connect` is called after each connect and reconnect."""
@@ -113,10 +108,9 @@ class Connection:
         self._name = name
         self.dial: Dial = dial or _dial
         """Makes a client with `options`; may be replaced before `open`."""
-        self._client: Client | None = None
+        self._client: QuickClient | None = None
         self._background = Background()
-        self._outbox: deque[tuple[str, bytes, str]] = deque()
-        self._wake = asyncio.Event()
+        self._limit = MESSAGE_BYTES_MAX
         self._up = asyncio.Event()
         self._ended = asyncio.Event()
         self._closing = False
@@ -157,7 +151,6 @@ class Connection:
         """Begin to connect; `wait` tells when it is done."""
         await self._background.open()
         self._background.start(self._stay_connected(), "NATS connection")
-        self._background.start(self._drain_outbox(), "NATS outbox")
 
     async def wait(self) -> None:
         """Wait until the server answers, however long that takes."""
@@ -172,8 +165,6 @@ class Connection:
         if client is not None and client.is_connected:
             try:
                 async with asyncio.timeout(FLUSH_TIMEOUT_S):
-                    while self._outbox:
-                        await client.publish(*self._outbox.popleft())
                     await client.flush(FLUSH_TIMEOUT_S)
             except (NatsError, OSError, TimeoutError) as problem:
                 logger.warning("NATS: not everything was sent before closing: %s", problem)
@@ -185,9 +176,9 @@ class Connection:
     def send(self, subject: str, data: bytes, reply: str = "") -> None:
         """Publish without waiting; raises ValidationError when the body is over the limit."""
         self.check_size(data)
-        if self.connected:
-            self._outbox.append((subject, data, reply))
-            self._wake.set()
+        client = self._client
+        if client is not None and self.connected and client.pending_data_size < UNSENT_BYTES_MAX:
+            client.post(subject, data, reply)
         else:
             self._drop()
 
@@ -207,7 +198,10 @@ class Connection:
         self._asked[number] = answer
         try:
             async with asyncio.timeout(timeout_s):
-                await client.publish(subject, data, f"{self._inbox}.{number}", headers)
+                if headers:
+                    await client.publish(subject, data, f"{self._inbox}.{number}", headers)
+                else:
+                    client.post(subject, data, f"{self._inbox}.{number}")
                 reply = await answer
         except TimeoutError:
             message = f"no answer on {subject} within {timeout_s:g} s"
@@ -259,11 +253,8 @@ class Connection:
 
     def check_size(self, data: bytes) -> None:
         """Raise ValidationError when a body is over what we or the server allow."""
-        limit = MESSAGE_BYTES_MAX
-        if self._client is not None and self._client.is_connected:
-            limit = min(limit, self._client.max_payload)
-        if len(data) > limit:
-            message = f"a message of {len(data)} bytes is over the limit of {limit} bytes"
+        if len(data) > self._limit:
+            message = f"a message of {len(data)} bytes is over the limit of {self._limit} bytes"
             raise ValidationError(message)
 
     async def _stay_connected(self) -> None:
@@ -279,7 +270,7 @@ class Connection:
             self._client = client
             try:
                 async with asyncio.timeout(FLUSH_TIMEOUT_S):
-                    await client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+                    await client.hear(f"{self._inbox}.*", self._on_answer)
                     for listening in list(self._listening):
                         await listening.begin(client)
             except (NatsError, OSError, TimeoutError) as problem:
@@ -307,27 +298,11 @@ class Connection:
             "flush_timeout": FLUSH_TIMEOUT_S,
         }
 
-    async def _drain_outbox(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._outbox:
-                subject, data, reply = self._outbox.popleft()
-                client = self._client
-                if client is None or not client.is_connected:
-                    self._drop()
-                    continue
-                try:
-                    await client.publish(subject, data, reply)
-                except (NatsError, OSError) as problem:
-                    self._drop()
-                    await self._on_error(problem)
-
     def _drop(self, count: int = 1) -> None:
         self.dropped += count
         telemetry.bus_dropped(count)
 
-    async def _on_answer(self, message: Msg) -> None:
+    def _on_answer(self, message: Msg) -> None:
         answer = self._asked.get(message.subject.rpartition(".")[2])
         if answer is not None and not answer.done():
             answer.set_result(message)
@@ -336,6 +311,8 @@ class Connection:
         logger.log(self._level(logging.INFO), "NATS: connected to %s", self.url)
         self._said = ("", 0.0)
         self.session += 1
+        if self._client is not None:
+            self._limit = min(MESSAGE_BYTES_MAX, self._client.max_payload)
         self._up.set()
         if self._main:
             telemetry.bus_connected(connected=True)
@@ -346,8 +323,6 @@ class Connection:
         self._up.clear()
         if self._main:
             telemetry.bus_connected(connected=False)
-        self._drop(len(self._outbox))
-        self._outbox.clear()
         for answer in self._asked.values():
             if not answer.done():
                 answer.set_exception(UnavailableError("the connection to NATS was lost before the answer came"))
@@ -392,5 +367,5 @@ def raise_refusal(answer: dict[str, Any], subject: str) -> None:
     raise ApiError(message, int(error.get("err_code", 0)))
 
 
-async def _dial(options: dict[str, Any]) -> Client:
-    return await nats.connect(**options)
+async def _dial(options: dict[str, Any]) -> QuickClient:
+    return await connect(**options)

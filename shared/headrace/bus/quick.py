@@ -1,0 +1,125 @@
+"""nats-py's client with a shorter way for what is busy: publishing, and hearing by functions that do not wait.
+
+nats-py gives each subscription a queue and a task, and wakes another task for each flush; a message then takes some
+turns of the loop on either side. Here what is published in one turn is written at its end, in one piece, and a hearer
+is called while the message is read. Everything else is nats-py's own: the protocol, reconnecting, subscribing again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.protocol.command import pub_cmd
+
+logger = logging.getLogger(__name__)
+UNDRAINED_BYTES_MAX: Final = 256 * 1024
+"""How much is written before the transport is waited for, by nats-py's own flusher."""
+
+Hear = Callable[[Msg], None]
+
+
+async def connect(**options: Any) -> "QuickClient":
+    """Connect, as `nats.connect` does with the same options."""
+    client = QuickClient()
+    await client.connect(**options)
+    return client
+
+
+class QuickClient(Client):
+    """A client of NATS. `post` publishes and `hear` subscribes the short way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._hearers: dict[int, Hear] = {}
+        self._planned = False
+        self._undrained_bytes = 0
+        self._draining: asyncio.Future[Any] | None = None
+
+    def post(self, subject: str, payload: bytes, reply: str = "") -> None:
+        """Publish at the end of this turn of the loop; the caller has seen that there is a connection."""
+        command = pub_cmd(subject, reply, payload)
+        self._pending.append(command)
+        self._pending_data_size += len(command)
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += len(payload)
+        self._plan()
+
+    async def hear(self, subject: str, hearer: Hear) -> Subscription:
+        """Subscribe with a function that is called for each message as it is read; it must not block."""
+
+        async def slowly(message: Msg) -> None:
+            hearer(message)
+
+        held = await self.subscribe(subject, cb=slowly)
+        self._hearers[held._id] = hearer  # noqa: SLF001  (nats-py gives a subscription's number nowhere else)
+        return held
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        hearer = self._hearers.get(sid)
+        if hearer is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+            return
+        if sid not in self._subs:
+            del self._hearers[sid]
+            return
+        self.stats["in_msgs"] += 1
+        self.stats["in_bytes"] += len(data)
+        try:
+            hearer(
+                Msg(
+                    self,
+                    subject.decode(),
+                    reply.decode(),
+                    data,
+                    await self._process_headers(headers) if headers else None,
+                )
+            )
+        except Exception:  # the connection must go on; nats-py has this boundary for its own callbacks
+            logger.exception("a hearer of %s failed", subject.decode())
+
+    async def _flush_pending(self, force_flush: bool = False) -> Any:  # noqa: FBT001, FBT002  (nats-py's own signature)
+        if force_flush:
+            return await super()._flush_pending(force_flush=True)
+        self._plan()
+        return None
+
+    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
+        self._write()  # so that its answer tells that all before it was handled
+        await super()._send_ping(future)
+
+    def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
+        super()._remove_sub(sid, max_msgs)
+        self._hearers.pop(sid, None)
+
+    def _plan(self) -> None:
+        if not self._planned:
+            self._planned = True
+            asyncio.get_running_loop().call_soon(self._write_planned)
+
+    def _write_planned(self) -> None:
+        self._planned = False
+        self._write()
+
+    def _write(self) -> None:
+        """Write what is pending; now and then by nats-py's flusher, which waits until the transport has room."""
+        if not self._pending or not self.is_connected or self._transport is None or self._flush_queue is None:
+            return
+        if self._draining is not None:
+            return  # the flusher writes it
+        if self._undrained_bytes >= UNDRAINED_BYTES_MAX:
+            self._undrained_bytes = 0
+            self._draining = asyncio.get_running_loop().create_future()
+            self._draining.add_done_callback(self._drained)
+            self._flush_queue.put_nowait(self._draining)
+            return
+        self._undrained_bytes += self._pending_data_size
+        pending, self._pending, self._pending_data_size = self._pending, [], 0
+        self._transport.write(b"".join(pending))
+
+    def _drained(self, _: object) -> None:
+        self._draining = None
+        self._plan()

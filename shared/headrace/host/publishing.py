@@ -12,7 +12,7 @@ from headrace.host.chores import Chores
 from headrace.host.dispatch import Dispatcher
 from headrace.host.draft import Draft, Part, Sent
 from headrace.host.items import Item
-from headrace.host.loading import States, snapshot
+from headrace.host.loading import States, is_due, snapshot
 from headrace.host.measuring import measure
 from headrace.host.tenure import Stream
 from headrace.host.wakeups import Wakeups
@@ -21,8 +21,6 @@ from headrace.log.port import Log
 from headrace.messages import LoseAttempt, ReportAttempt, Told
 from headrace.vocabulary import MESSAGE_BYTES_MAX
 
-SNAPSHOT_EVENTS = 200
-"""Events after which a stream's state is kept again."""
 SNAPSHOT_EVENTS_MIN = 20
 """Events that a state must be ahead of its snapshot to be kept when it is evicted."""
 
@@ -131,9 +129,9 @@ class Publisher:
             return
         if finished:
             self._states.retire(stream.stream_id)
-        elif stream.version - stream.kept_version >= SNAPSHOT_EVENTS:
-            kept[stream.stream_id] = snapshot(stream)
-            stream.kept_version = stream.version
+        elif is_due(stream):
+            kept[stream.stream_id] = made = snapshot(stream)
+            self._states.measured(stream, len(made[1]))
 
     def _put_snapshots(self, log: str, fingerprint: str, kept: Mapping[str, tuple[int, bytes]]) -> None:
         if kept:

@@ -109,7 +109,10 @@ class Held:
 
 @dataclass(slots=True, eq=False)
 class Stream:
-    """A stream's state in memory. `touched` is the number of the last draft that changed it; `weight` its bytes."""
+    """A stream's state in memory. `touched` is the number of the last draft that changed it; `weight` its bytes.
+
+    `kept_version` is that of its last snapshot, of `kept_bytes`.
+    """
 
     held: Held
     stream_id: str
@@ -119,3 +122,4 @@ class Stream:
     weight: int
     touched: int = 0
     kept_version: int = 0
+    kept_bytes: int = 0

@@ -3,7 +3,7 @@
 from headrace import codec
 from headrace.clock import SystemClock
 from headrace.events.base import SYSTEM, ErrorInfo
-from headrace.events.runs import RunCancelled, RunEvent, StepFailed, WriteClaimed
+from headrace.events.runs import RunCancelled, RunEvent, StepFailed, StepSucceeded, WriteClaimed
 from headrace.keys import Keys
 from headrace.messages import CancelRun, Wake
 from headrace.plans.model import CallStep, Plan, PlanStep, ToolPin
@@ -17,12 +17,26 @@ STEPS = (PlanStep(id="w", kind="tool", body=CallStep(tool="w", arguments={})),)
 
 
 def listed(*events: RunEvent) -> list[str]:
-    effects = Effects("run_1", Plan(name="d", kind="Workflow", steps=STEPS, tools={"w": ACTS}))
+    effects = Effects("run_1", Plan(name="d", kind="Workflow", steps=STEPS, tools={"w": ACTS}), 100)
     claimed = WriteClaimed(
         step="w", attempt=1, attempt_id="att_1", nonce="n", arguments_digest="sha256:d", worker="wrk_1"
     )
-    effects.read([(at, event) for at, event in enumerate([claimed, *events])])
+    effects.read([(at + 1, at, event) for at, event in enumerate([claimed, *events])])
     return [each["outcome"] for each in effects.listed]
+
+
+def test_of_a_page_of_effects_that_are_done_no_more_is_read() -> None:
+    effects = Effects("run_1", Plan(name="d", kind="Workflow", steps=STEPS, tools={"w": ACTS}), 1)
+    claims = [
+        WriteClaimed(
+            step="w", index=place, attempt=1, attempt_id=f"att_{place}", nonce="n", arguments_digest="d", worker="w"
+        )
+        for place in range(3)
+    ]
+    effects.read([(place + 1, 0, claim) for place, claim in enumerate(claims)])
+    assert (len(effects.listed), effects.complete) == (2, False)
+    effects.read([(4, 0, StepSucceeded(step="w", index=0, attempt_id="att_0"))])
+    assert effects.complete
 
 
 def test_the_effect_of_a_run_that_ended_while_it_acted_is_unknown() -> None:

@@ -170,6 +170,12 @@ async def test_every_attempt_of_a_write_has_the_same_key_and_its_own_line_among_
     assert first["idempotency_key"] == second["idempotency_key"] == f"{run['id']}:one"
     assert first["attempt_id"] != second["attempt_id"]
     assert (first["outcome"], second["outcome"]) == ("not_happened", "unknown")
+    page = await get(http, f"/runs/{run['id']}/effects?limit=1")
+    assert page["items"] == [first]
+    page = await get(http, f"/runs/{run['id']}/effects?limit=1&cursor={page['next_cursor']}")
+    assert (page["items"], page["next_cursor"]) == ([second], None)
+    refused = await http.get(f"/runs/{run['id']}/effects?cursor=seven")
+    assert refused.status_code == 400
     shown = await get(http, f"/runs/{run['id']}/steps/one")
     assert [(each["number"], each["status"]) for each in shown["attempts"]] == [(1, "lost"), (2, "failed")]
     assert shown["attempts"][0]["next_at"].endswith("Z")

@@ -38,10 +38,14 @@ def effectful(plan: Plan) -> dict[str, tuple[str, str]]:
 
 
 class Effects:
-    """Reads a run's events in their order. `listed` gives one entry for each claim, the oldest first."""
+    """Reads a run's events in their order. `listed` gives one entry for each claim, the oldest first.
 
-    def __init__(self, run_id: str, plan: Plan) -> None:
+    Of claims it takes `limit` and one more, which tells that there are others; each has its version as `views.AFTER`.
+    """
+
+    def __init__(self, run_id: str, plan: Plan, limit: int) -> None:
         self._run_id = run_id
+        self._limit = limit
         self._acting = effectful(plan)
         self._entries: dict[str, dict[str, Any]] = {}
 
@@ -50,11 +54,18 @@ class Effects:
         """Give the effects."""
         return list(self._entries.values())
 
-    def read(self, events: Iterable[tuple[int, RunEvent]]) -> None:
-        """Take in events with their times (milliseconds since 1970)."""
-        for at, event in events:
+    @property
+    def complete(self) -> bool:
+        """Tell whether later events change nothing: all claims are there, and of those that are done no more is heard."""
+        entries = list(self._entries.values())
+        return len(entries) > self._limit and all(each["outcome"] == DONE for each in entries[: self._limit])
+
+    def read(self, events: Iterable[tuple[int, int, RunEvent]]) -> None:
+        """Take in events with their versions and times (milliseconds since 1970)."""
+        for version, at, event in events:
             if isinstance(event, WriteClaimed):
-                self._claimed(at, event)
+                if len(self._entries) <= self._limit:
+                    self._claimed(version, at, event)
             elif isinstance(event, StepSucceeded | StepFailed | AttemptFailed | OutcomeLost | OutcomeSettled):
                 entry = self._entries.get(event.attempt_id or "")
                 if entry is not None:
@@ -70,7 +81,7 @@ class Effects:
             if entry["outcome"] == UNDER_WAY:
                 entry["outcome"], entry["ended_at"] = UNKNOWN, views.at(at)
 
-    def _claimed(self, at: int, event: WriteClaimed) -> None:
+    def _claimed(self, version: int, at: int, event: WriteClaimed) -> None:
         instance = ids.instance(event.step, event.index, event.iteration)
         tool, effect = self._acting.get(event.step, ("", ""))
         self._entries[event.attempt_id] = {
@@ -89,6 +100,7 @@ class Effects:
             "settled": None,
             "error": None,
             "late": None,
+            views.AFTER: version,
         }
 
 

@@ -117,11 +117,20 @@ def signal(
     act(run, "signal", output, url, token, fields)
 
 
-def effects(run: RunId, output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
+def effects(
+    run: RunId,
+    limit: Annotated[int | None, typer.Option(min=1, max=100, help="Only the first so many; all by default.")] = None,
+    output: Output = Out.TEXT,
+    url: Url = None,
+    token: Token = None,
+) -> None:
     """List what a run did to the world: every claimed attempt, and what became of it."""
 
     async def todo(api: "Client") -> None:
-        items = await api.effects(run)
+        if limit is None:
+            items = await api.effects(run)
+        else:
+            items = (await api.get(f"/runs/{run}/effects", limit=limit))["items"]
         columns = ("step", "tool", "effect", "attempt", "outcome", "worker", "claimed", "idempotency key")
         show(output, items, lambda: show_table(columns, [_effect(item) for item in items]))
 

@@ -20,6 +20,7 @@ from headrace.client import views
 from headrace.client.streams import Event, follow
 from headrace.client.transport import PATIENCE_S, Transport
 from headrace.codec import digest
+from headrace.vocabulary import PAGE_MAX
 
 
 class Client:
@@ -167,8 +168,7 @@ class Client:
 
     async def effects(self, run_id: str) -> list[dict[str, Any]]:
         """List what a run did to the world: every claimed attempt with its key, its worker and its outcome."""
-        body = await self.get(f"/runs/{quote(run_id)}/effects")
-        return list(body["items"])
+        return [item async for item in self.pages(f"/runs/{quote(run_id)}/effects", limit=PAGE_MAX)]
 
     async def step(self, run_id: str, step: str) -> views.Step:
         """Read one step of a run with its last failed attempts."""

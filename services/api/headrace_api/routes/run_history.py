@@ -7,15 +7,16 @@ from fastapi import APIRouter, Response
 from headrace import errors
 from headrace.events import registry
 from headrace.vocabulary import LOG_RUNS, RUN_FINAL
-from headrace_api import shapes, views
+from headrace_api import shapes, streaming, views
 from headrace_api.answers import answer
-from headrace_api.asking import Asked, says
+from headrace_api.asking import Asked, Paged, says
 from headrace_api.effects import Effects, effectful
 from headrace_api.routes.runs import run_row
 from headrace_api.run_shapes import Effect
 
 router = APIRouter(tags=["runs"])
-EVENTS_READ: Final = 1_000
+EVENTS_READ: Final = 250
+"""Events that are read before others have their turn."""
 
 
 @router.get("/runs/{run_id}/steps/{step}", name="get_step", responses=says(shapes.Step))
@@ -34,15 +35,16 @@ async def get_step(asked: Asked, run_id: str, step: str) -> Response:
 
 
 @router.get("/runs/{run_id}/effects", name="list_effects", responses=says(shapes.Page[Effect]))
-async def list_effects(asked: Asked, run_id: str) -> Response:
-    """List what the run did to the world, whole: each claimed attempt with its key, its worker and its outcome."""
+async def list_effects(asked: Asked, paged: Paged, run_id: str) -> Response:
+    """List what the run did to the world, oldest first: each claimed attempt with its key, its worker and its outcome."""
     run = await run_row(asked, run_id)
     plan = await asked.desk.plan(run["plan_digest"])
     items: list[dict[str, Any]] = []
     if plan is not None and effectful(plan):
-        effects, after = Effects(run_id, plan), 0
-        while read := await asked.desk.log.stream(LOG_RUNS, run_id, after, EVENTS_READ):
-            effects.read((each.at, registry.read(each)) for each in read)  # type: ignore[misc]  # a run's events only
+        effects, after = Effects(run_id, plan, paged.limit), streaming.version(paged.cursor)
+        while not effects.complete and (read := await asked.desk.log.stream(LOG_RUNS, run_id, after, EVENTS_READ)):
+            events = ((each.version, each.at, registry.read(each)) for each in read)
+            effects.read(events)  # type: ignore[arg-type]  # a run's events only
             after = read[-1].version
         items = effects.listed
-    return answer({"items": items, "next_cursor": None})
+    return answer(views.page(items, paged.limit))

@@ -276,8 +276,8 @@ MUTANTS = (
         (
             Edit(
                 f"{RUNS}/fusion.py",
-                "        return order_for(run, library, (command.step, None)).arguments_digest == command.arguments_digest\n",
-                "        return bool(order_for(run, library, (command.step, None)))\n",
+                "        return digest_for(run, library, (command.step, None)) == command.arguments_digest\n",
+                "        return bool(digest_for(run, library, (command.step, None)))\n",
             ),
         ),
         tests=("tests/planner/test_runs_fusion.py",),

@@ -23,7 +23,7 @@ from headrace.vocabulary import FUSE_BYTES_MAX, FUSE_STEPS_MAX, STEP_FINAL, Atte
 from headrace.wire import EndChain, FusedStep, Interrupt, WorkOrder
 from headrace_planner.runs.graph import tool_name
 from headrace_planner.runs.kept import Try
-from headrace_planner.runs.orders import order_for
+from headrace_planner.runs.orders import digest_for
 from headrace_planner.runs.quotas import quota_of
 from headrace_planner.runs.scope import RunScope, scope_for
 from headrace_planner.runs.state import Instance, Run
@@ -65,6 +65,9 @@ class Outside:
 
     def bring(self, link: Link, members: set[str]) -> bool:
         """Take in what a link reads; False when something of it cannot travel. Raises as the scope does."""
+        if not link.roots and members.issuperset(link.steps):
+            self._size += len(link.step.arguments)
+            return self._size <= FUSE_BYTES_MAX
         steps, roots = dict[str, Raw](), dict[str, Raw]()
         for name in link.steps:
             if name in members or name in self._steps:
@@ -176,7 +179,7 @@ def standing(run: Run, command: ReportAttempt, library: Library, trial: Try | No
 
 def _same_arguments(run: Run, command: ReportAttempt, library: Library) -> bool:
     try:
-        return order_for(run, library, (command.step, None)).arguments_digest == command.arguments_digest
+        return digest_for(run, library, (command.step, None)) == command.arguments_digest
     except (StepError, ValidationError):
         return False
 

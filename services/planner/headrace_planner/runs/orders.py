@@ -25,6 +25,8 @@ from headrace_planner.runs.scope import RunScope, items_of, scope_for, undone_sc
 from headrace_planner.runs.state import Instance, Run
 
 EXPRESSION_GATE: Final = "expression"
+LAST: Final = "last"
+"""Where a run's orders keep the digest that was asked for last."""
 
 
 def scope_of(run: Run, library: Library, instance: Instance, extra: dict[str, Any] | None = None) -> RunScope:
@@ -49,6 +51,24 @@ def order_for(run: Run, library: Library, instance: Instance) -> WorkOrder:
     return known
 
 
+def digest_for(run: Run, library: Library, instance: Instance) -> str:
+    """Give the digest of an instance's arguments; its order need not be made for it. Raises as `order_for`.
+
+    What follows in a chain is reported without ever having been ordered. The last digest is kept: a result is first
+    compared with it, and then recorded with it.
+    """
+    trial = run.trial(instance)
+    attempt = 1 if trial is None else trial.attempt
+    known = run.orders.get((instance, attempt))
+    if known is not None:
+        return str(known.arguments_digest)
+    last = run.orders.get(LAST)
+    if last is None or last[0] != run.data.version or last[1:3] != (instance, attempt):
+        arguments = codec.raw(_arguments(run, run.graph.index[instance[0]], scope_of(run, library, instance)))
+        last = run.orders[LAST] = (run.data.version, instance, attempt, codec.sha256(arguments))
+    return str(last[3])
+
+
 def _make(run: Run, library: Library, instance: Instance, attempt: int) -> WorkOrder:
     step_id, index = instance
     step = run.graph.index[step_id]
@@ -67,7 +87,7 @@ def _make(run: Run, library: Library, instance: Instance, attempt: int) -> WorkO
         tool=tool_name(step),
         pool=pin.pool,
         arguments=arguments,
-        arguments_digest=codec.sha256(bytes(arguments)),
+        arguments_digest=codec.sha256(arguments),
         plan_digest=run.queued.plan_digest,
         manifest_digest=pin.digest,
         effect=pin.effect,

@@ -16,7 +16,7 @@ from headrace.messages import ReportAttempt
 from headrace.plans.model import GateStep, PlanStep
 from headrace.vocabulary import RETRY_ATTEMPTS_MAX, AttemptStatus, Outcome
 from headrace_planner.runs import limits
-from headrace_planner.runs.orders import order_for, scope_of
+from headrace_planner.runs.orders import digest_for, scope_of
 from headrace_planner.runs.scope import items_of
 from headrace_planner.runs.state import Instance, Run
 
@@ -34,7 +34,7 @@ def succeeded(run: Run, command: ReportAttempt, library: Library) -> Sequence[Ru
             return (ended(run, command, blocked),)
     try:
         kept = artifacts(run, step, command, library)
-        arguments_digest = order_for(run, library, instance).arguments_digest
+        arguments_digest = digest_for(run, library, instance)
     except StepError as problem:
         error = ErrorInfo(type=problem.type, message=problem.message, details=problem.details, plugin=problem.plugin)
         return (ended(run, command, error),)

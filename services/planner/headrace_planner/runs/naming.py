@@ -3,10 +3,10 @@
 from typing import Final
 
 from headrace import ids
-from headrace.vocabulary import LOG_PARTITIONS, LOG_RUNS
+from headrace.vocabulary import LOG_PARTITIONS, LOG_RUNS, MAP_IN_FLIGHT_MAX
 
-KEPT_MAX: Final = 64
-"""Ids of attempts that are kept, lest they be derived again for their results."""
+KEPT_MAX: Final = 2 * MAP_IN_FLIGHT_MAX
+"""Ids of attempts that are kept, lest they be derived again for their results: those of a map's items among them."""
 
 
 class Naming:

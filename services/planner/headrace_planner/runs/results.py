@@ -128,7 +128,7 @@ def maps_ended(run: Run, decision: Sequence[RunEvent] | Rejection) -> Sequence[R
 
     What else of it is under way is cut off with the step. A map whose step may not fail ends with its run.
     """
-    if isinstance(decision, Rejection) or not any(isinstance(event, StepFailed) for event in decision):
+    if isinstance(decision, Rejection) or StepFailed not in map(type, decision):
         return decision
     events: list[RunEvent] = []
     over: set[str] = set()

@@ -10,7 +10,7 @@ COMPILE  := $(UV) pip compile --quiet --universal --python-version 3.12 --genera
             --no-emit-package headrace $(addprefix --no-emit-package headrace-,$(SERVICES))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test sim chaos mutants check lint types imports scan lock bench bench-peers clean
+.PHONY: help setup demo up test sim chaos mutants check lint types imports scan lock bench bench-micro bench-peers clean
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*?## ' Makefile | awk -F ':.*?## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ lock: setup ## Resolve every pin again (keeps those that still fit)
 
 bench: setup ## The benchmarks, and a table of them: benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks --table
+
+bench-micro: setup ## What each part of the hot path costs by itself: decide, evolve, serialise, hash, append, compile
+	$(BIN)/python -m pytest -p pytest_benchmark.plugin --benchmark-columns=min,median,rounds benchmarks/micro
 
 bench-peers: setup ## The alternatives on this machine, beside headrace, with ratios
 	$(BIN)/python -m benchmarks.peers

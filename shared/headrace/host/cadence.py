@@ -10,7 +10,8 @@ from headrace.vocabulary import LEASE_RENEW_S, LEASE_S, PRESENCE_FORGOTTEN_S, PR
 class Cadence(msgspec.Struct, frozen=True, kw_only=True):
     """Durations in seconds. `wake_window_s` is how far ahead wake-ups are kept in memory.
 
-    A state that nothing happens to for `rest_s` to twice that leaves memory.
+    It is longer than `refill_s`, after which the database is asked again for what comes near. A state that nothing
+    happens to for `rest_s` to twice that leaves memory.
     """
 
     lease_s: float = LEASE_S
@@ -19,7 +20,7 @@ class Cadence(msgspec.Struct, frozen=True, kw_only=True):
     judge_s: float = 1.0
     lost_s: float = PRESENCE_LOST_S
     forgotten_s: float = PRESENCE_FORGOTTEN_S
-    refill_s: float = 10.0
+    refill_s: float = 20.0
     rest_s: float = 15.0
     wake_window_s: float = 30.0
     drain_s: float = 10.0

@@ -120,13 +120,14 @@ class PostgresLog:
     async def histories(self, log: str, fingerprint: str, stream_ids: Sequence[str]) -> dict[str, History]:
         """Read what makes the state of streams."""
         known = [stream_id for stream_id in stream_ids if _month(stream_id) is not None]
-        snapshots = await self._owner.fetch(QUERIES["snapshots"], log, fingerprint, known)
-        kept = {row["stream_id"]: (row["body"], row["version"]) for row in snapshots}
-        versions = [kept[stream_id][1] if stream_id in kept else 0 for stream_id in known]
         months = [_month(stream_id) for stream_id in known]
+        kept: dict[str, tuple[bytes, int]] = {}
         events: dict[str, list[Recorded]] = {stream_id: [] for stream_id in stream_ids}
-        for row in await self._owner.fetch(QUERIES["histories"], log, months, known, versions):
-            events[row["stream_id"]].append(Recorded(*row))
+        for row in await self._owner.fetch(QUERIES["histories"], log, fingerprint, months, known):
+            if row["position"] is None:
+                kept[row["stream_id"]] = (row["data"], row["version"])
+            else:
+                events[row["stream_id"]].append(Recorded(*row))
         return {
             stream_id: History(tuple(found), *kept.get(stream_id, (None, 0))) for stream_id, found in events.items()
         }

@@ -39,13 +39,20 @@ select log, partition, position, stream_id, version, type, schema, workspace, at
   from headrace.events where month = $1 and stream_id = $2 and version > $3 and log = $4 order by version limit $5
 
 -- histories --
-select e.log, e.partition, e.position, e.stream_id, e.version, e.type, e.schema, e.workspace, e.at, e.data, e.meta
-  from unnest($2::int[], $3::text[], $4::int[]) as w(month, stream_id, version)
-  join headrace.events e on e.month = w.month and e.stream_id = w.stream_id and e.version > w.version
-  where e.log = $1 order by e.stream_id, e.version
-
--- snapshots --
-select stream_id, version, body from headrace.snapshots where log = $1 and fingerprint = $2 and stream_id = any($3)
+-- Snapshots, without a position, and the events after them. Stream by stream, so that whatever the planner takes the log's
+-- size to be it is never read from end to end.
+with kept as materialized (
+  select stream_id, version, body from headrace.snapshots where log = $1 and fingerprint = $2 and stream_id = any($4))
+select $1 as log, 0 as partition, null::bigint as position, stream_id, version, '' as type, 0 as schema, '' as workspace,
+       0::bigint as at, body as data, ''::bytea as meta
+  from kept
+union all
+select e.* from unnest($3::int[], $4::text[]) as w(month, stream) left join kept on kept.stream_id = w.stream
+  cross join lateral (
+    select log, partition, position, stream_id, version, type, schema, workspace, at, data, meta from headrace.events
+      where month = w.month and stream_id = w.stream and version > coalesce(kept.version, 0) and log = $1
+      offset 0) e
+  order by stream_id, version
 
 -- keep_snapshots --
 insert into headrace.snapshots (log, stream_id, fingerprint, version, body)

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx2
 import msgspec
 import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from headrace import codec, ids
 from headrace.bus.memory import MemoryBus
@@ -28,9 +30,12 @@ from headrace.log.port import Log
 from headrace.messages import AnnounceTool, Answer, Command, CreateToken, ReportAttempt, RevokeToken, Told
 from headrace.vocabulary import LOG_CATALOGUE, LOG_RUNS, UNFINISHED_RUNS_MAX
 from headrace.wire import Beat, Line, WorkOrder
-from headrace_api.app import create_app
+from headrace_api.app import make_routes
 from headrace_api.commands import Commander
 from headrace_api.desk import Desk
+from headrace_api.direct import Direct
+from headrace_api.front import Front
+from headrace_api.guarding import check
 from headrace_gatekeeper.approvals.room import ApprovalRoom
 from headrace_planner.catalogue.admission import Admission
 from headrace_planner.catalogue.admit import RunPreparer
@@ -267,15 +272,38 @@ class World:
         await self.bus.publish_lines(codec.dumps(lines))
 
 
+_routes: list[FastAPI] = []
+"""Routes that no world uses now: FastAPI takes longer to make them than most tests here take."""
+
+
+@contextlib.contextmanager
+def application(desk: Desk) -> Iterator[ASGIApp]:
+    """Give the api's application over a desk, as `create_app` makes it, with routes that were another world's before."""
+    if not _routes:
+        _routes.append(make_routes(desk))
+        check(_routes[0])
+    routes = _routes.pop()
+    routes.state.desk = desk
+    yield Front(routes, desk, Direct(routes, desk))
+    _routes.append(routes)
+
+
 @contextlib.asynccontextmanager
 async def living(log: Log, clock: SystemClock, **options: Any) -> AsyncIterator[World]:
     """Run everything for one test."""
     world = World(log, clock, **options)
+    with application(world.desk) as app:
+        async with _served(world, app):
+            yield world
+    await world.api_bus.close()
+    await world.bus.close()
+
+
+@contextlib.asynccontextmanager
+async def _served(world: World, app: ASGIApp) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as group:
         host = group.create_task(world.host().run())
-        server = uvicorn.Server(
-            uvicorn.Config(create_app(world.desk), log_config=None, lifespan="off", timeout_graceful_shutdown=1)
-        )
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
         # asyncio turns Nagle off for what is named TCP alone; with him, each refused request waits for 40 ms
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.bind(("127.0.0.1", 0))
@@ -292,7 +320,7 @@ async def living(log: Log, clock: SystemClock, **options: Any) -> AsyncIterator[
         world.tokens |= {role: token.result() for role, token in made.items()}
         world.beat()
         try:
-            yield world
+            yield
         finally:
             world.go.set()
             server.should_exit = True
@@ -301,5 +329,3 @@ async def living(log: Log, clock: SystemClock, **options: Any) -> AsyncIterator[
                 await subscription.close()
             working.cancel()
             host.cancel()
-    await world.api_bus.close()
-    await world.bus.close()

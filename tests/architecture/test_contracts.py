@@ -18,6 +18,7 @@ BROKEN = {
     "inside shared, imports point down": ("shared/headrace/ids.py", "import headrace.decider"),
     "pure modules do not touch the world": ("shared/headrace/plans/sample.py", "import headrace.clock"),
     "siblings do not import each other in circles": ("shared/headrace/bus/limits.py", "import headrace.bus.jetstream"),
+    "CEL": ("shared/headrace/specs/sample.py", "import cel"),
     "the database's driver": ("services/api/headrace_api/sample.py", "import asyncpg"),
     "NATS": ("services/runner/headrace_runner/sample.py", "import nats"),
     "HTTP clients": ("services/planner/headrace_planner/sample.py", "import httpx2"),

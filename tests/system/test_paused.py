@@ -6,6 +6,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +15,8 @@ import pytest
 import pytest_asyncio
 
 from headrace.client.client import Client
-from headrace.client.views import Run
+from headrace.client.views import Approval, Run
+from headrace.errors import NotFoundError
 from tests.runner.http_server import Answer, Seen, serving
 from tests.system.kit import Command, Site, beside, installation, owners, shares, until
 
@@ -122,7 +124,13 @@ async def authorized(site: Site, client: Client, spec: str) -> str:
     asked = await client.request_authorization(digest)
     token = await client.create_token(f"grace of {digest}", ["approver"])
     async with site.up.client(token["token"]) as grace:
-        await grace.decide(await grace.approval(asked["approval_id"]), "approve")
+
+        async def asks() -> Approval | None:
+            with suppress(NotFoundError):  # it is opened by another owner, and soon
+                return await grace.approval(asked["approval_id"])
+            return None
+
+        await grace.decide(await until(asks, "the approval to be opened"), "approve")
 
     async def approved() -> bool:
         return bool((await client.plan(digest))["authorization"]["status"] == "approved")

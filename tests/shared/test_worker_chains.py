@@ -218,7 +218,8 @@ async def test_an_order_that_comes_again_is_told_again_with_its_chain_and_perfor
         link = owner.order("up", {"n": 1}, attempt_id=attempt_id("s1"), step="s1")
         owner.send(link)
         await until(lambda: len(owner.reports) == 3)
-    assert [len(report.then) for report in owner.reports] == [2, 2, 2]
+    assert [(report.step, len(report.then)) for report in owner.reports] == [("s0", 2), ("s0", 2), ("s1", 0)]
+    assert owner.reports[-1].goes_on == ""
     assert len(calls) == 3
 
 

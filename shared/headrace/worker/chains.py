@@ -171,8 +171,10 @@ class Chain:
         self._sending = True
         results = self._taken()
         parcel = self._outbox.pack(self._order, self._joined(results))
-        for each in results:
-            self._recent.keep(each.attempt_id, Done(self.attempts[each.attempt_id], parcel, len(results)))
+        for place, each in enumerate(results):
+            alone = msgspec.structs.replace(each, goes_on="") if place else None
+            done = Done(self.attempts[each.attempt_id], parcel, len(results), alone)
+            self._recent.keep(each.attempt_id, done)
         parcel.sent = lambda: self._arrived(results)
         self._outbox.put(parcel)
 

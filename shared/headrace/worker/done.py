@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from headrace.messages import ReportAttempt
 from headrace.worker.outbox import Parcel
 
 BYTES_MAX: Final = 16 * 1024 * 1024
@@ -12,11 +13,16 @@ COUNT_MAX: Final = 20_000
 
 
 class Done(msgspec.Struct, frozen=True):
-    """A finished attempt: its arguments' digest and its report, as it was sent; `shared` by so many of a chain."""
+    """A finished attempt: its arguments' digest and its report, as it was sent; `shared` by so many of a chain.
+
+    `alone` is the report of one that was sent behind others: an owner that asks for it may know what came before it, and
+    one of an older version understands no chains.
+    """
 
     arguments_digest: str
     parcel: Parcel
     shared: int = 1
+    alone: ReportAttempt | None = None
 
     @property
     def size(self) -> int:

@@ -214,7 +214,9 @@ class WorkerLoop:
             return
         if known is not None:
             if isinstance(known, Done):
-                self._outbox.put(msgspec.structs.replace(known.parcel, sent=None))
+                alone = known.alone
+                parcel = known.parcel if alone is None else self._outbox.pack(order, alone)
+                self._outbox.put(msgspec.structs.replace(parcel, sent=None))
             credit.settled(None)
             return
         held = Held(order, packed)

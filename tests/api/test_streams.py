@@ -136,3 +136,29 @@ async def test_accept_asks_for_a_stream_too(http: httpx2.AsyncClient) -> None:
     assert streamed.headers["content-type"].startswith("text/event-stream")
     assert "event: complete" in streamed.text
     assert (await http.get(f"/runs/{run['id']}/events?stream=false")).json()["items"]
+
+
+@pytest.mark.parametrize("path", ["events", "logs"])
+async def test_a_stream_ends_at_once_and_quietly_when_its_api_ends(world: World, path: str) -> None:
+    headers = {"Authorization": f"Bearer {world.tokens['admin']}", "Accept": "text/event-stream"}
+    async with world.client() as client, httpx2.AsyncClient(base_url=world.url, headers=headers) as follower:
+        run = await client.create_run(spec=workflow("w", [step("hold")]))
+        await until(lambda: "hold" in world.performed)
+        async with follower.stream("GET", f"/api/runs/{run.id}/{path}") as streamed:
+            told = parsed(streamed.aiter_lines())
+            assert (await anext(told)).event in {"run.queued", "line"}
+            world.desk.end()
+            rest = [event async for event in told]
+        assert all(event.event not in {"refused", "complete", "end"} for event in rest)
+
+
+async def test_who_waits_for_a_run_is_told_to_come_again_when_its_api_ends(world: World) -> None:
+    headers = {"Authorization": f"Bearer {world.tokens['admin']}", "Prefer": "wait=60"}
+    async with httpx2.AsyncClient(base_url=world.url, headers=headers, timeout=30) as follower:
+        async with asyncio.TaskGroup() as group:
+            asked = {"spec": workflow("w", [step("hold")])}
+            waiting = group.create_task(follower.post("/api/runs", json=asked))
+            await until(lambda: "hold" in world.performed)
+            world.desk.end()
+        answered = waiting.result()
+        assert (answered.status_code, answered.headers["retry-after"]) == (503, "1")

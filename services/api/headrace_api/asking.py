@@ -12,7 +12,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 
 from headrace.clock import mint
 from headrace.envelope import Message
-from headrace.errors import NotFoundError, ValidationError
+from headrace.errors import NotFoundError, UnavailableError, ValidationError
 from headrace.ids import REQUEST
 from headrace.log.tables import TABLES
 from headrace.messages import Answer
@@ -50,7 +50,13 @@ class Asking(msgspec.Struct, frozen=True):
         )
 
     async def check_stands(self) -> None:
-        """Refuse to go on for a caller whose token was revoked meanwhile; raises UnauthorizedError."""
+        """Refuse to go on for a caller whose token was revoked meanwhile, or when this api ends.
+
+        Raises UnauthorizedError, UnavailableError.
+        """
+        if self.desk.ending:
+            message = "this api ends; nothing is lost: ask again, under the same Idempotency-Key"
+            raise UnavailableError(message, details={"retry_after_s": 1})
         await self.desk.tokens.check_stands(self.caller)
 
     async def row(self, table: str, key: dict[str, Any], what: str) -> dict[str, Any]:

@@ -49,6 +49,8 @@ class Desk:
         self.feed = Feed()
         self.feed.each(lambda event: self.tokens.forget(event) if event.log == LOG_CATALOGUE else None)
         self._plans: dict[str, model.Plan] = {}
+        self.ending = False
+        """Whether this api ends: whoever follows something here is told to come again."""
 
     async def open(self) -> Sequence[Subscription]:
         """Begin to listen: feed, presence, lines. Reads work before this, and while the bus is away.
@@ -65,6 +67,11 @@ class Desk:
             partial(self.bus.open_lines, self._keep_lines),
         ]
         return [await until_open(way, self.clock) for way in ways]
+
+    def end(self) -> None:
+        """Let everybody go who waits or follows: this api ends."""
+        self.ending = True
+        self.feed.wake_all()
 
     async def _keep_lines(self, delivery: Delivery) -> None:
         """Store lines; what is none is parked, and a store that is away makes the message come again."""

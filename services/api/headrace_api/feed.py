@@ -107,6 +107,12 @@ class Feed:
         for watcher in self._watchers.get(subject, ()):
             watcher.wake(kind)
 
+    def wake_all(self) -> None:
+        """Wake everybody, whatever they wait for."""
+        for watchers in self._watchers.values():
+            for watcher in watchers:
+                watcher.wake(next(iter(ENDS)))
+
     @contextmanager
     def watch(self, *subjects: str, only: frozenset[str] | None = None) -> Iterator[Watcher]:
         """Wait for subjects, or `only` for events of some types: watch before reading, so that nothing falls between."""

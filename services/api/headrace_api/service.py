@@ -66,6 +66,7 @@ class ApiService:
             async with contextlib.AsyncExitStack() as stack:
                 for subscription in await desk.open():
                     stack.push_async_callback(subscription.close)
+                stack.callback(desk.end)  # first of all: then open streams end by themselves, and quietly
                 await asyncio.Event().wait()
 
         await serve(self.name, config, main=main, asgi=opening, database=True)

@@ -18,6 +18,8 @@ from headrace.steering import (
     DeliverEvent,
     DropAttempt,
     GrantPermit,
+    HoldChild,
+    NoteChildHeld,
     NoteChildOutcomeReceived,
     NoteChildStarted,
     NoteEventReceived,
@@ -186,6 +188,8 @@ RunCommand = (
     | NoteChildStarted
     | ReportChild
     | NoteChildOutcomeReceived
+    | HoldChild
+    | NoteChildHeld
     | NotePermitQueued
     | GrantPermit
     | RefusePermit

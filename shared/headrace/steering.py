@@ -6,7 +6,7 @@ since 1970.
 
 from headrace.codec import NULL, Raw
 from headrace.envelope import Message
-from headrace.events.base import ArtifactInfo, BlobRef, ErrorInfo
+from headrace.events.base import Actor, ArtifactInfo, BlobRef, ErrorInfo
 
 # --- by people ---------------------------------------------------------------------------------------------------
 
@@ -147,6 +147,27 @@ class ReportChild(Message, frozen=True, kw_only=True, tag="child_report"):
     error: ErrorInfo | None = None
     started_at: int | None = None
     finished_at: int | None = None
+
+
+class HoldChild(Message, frozen=True, kw_only=True, tag="hold_child"):
+    """A parent that was paused (`held`), or goes on, tells its child to do the same. Again: the receipt again.
+
+    `turn` numbers the parent's turns: one that is older than what the child knows changes nothing.
+    """
+
+    parent_id: str
+    held: bool
+    turn: int
+    by: Actor
+    reason: str = ""
+
+
+class NoteChildHeld(Message, frozen=True, kw_only=True, tag="child_held"):
+    """A child tells its parent that it rests, or goes on, as of a turn. Again: nothing."""
+
+    child_id: str
+    held: bool
+    turn: int
 
 
 class NoteChildOutcomeReceived(Message, frozen=True, kw_only=True, tag="child_outcome_received"):

@@ -8,7 +8,7 @@ import headrace
 from headrace.errors import HeadraceError, StepError, ValidationError
 from headrace.messages import CancelRun, CreateRun
 from headrace.ports.tool import ToolContext
-from headrace.steering import PauseRun
+from headrace.steering import PauseRun, ResumeRun
 from headrace.testing.engine import Engine
 from headrace.testing.views import Run
 from headrace.testing.virtual import in_virtual_time
@@ -158,7 +158,7 @@ async def test_a_child_runs_the_version_that_its_parents_plan_pins() -> None:
 
 
 @in_virtual_time
-async def test_a_paused_parent_lets_its_children_work() -> None:
+async def test_a_paused_parent_holds_its_children_until_it_goes_on() -> None:
     async with Engine(tools=[double]) as engine:
         await engine.apply(slow(wait="5s"))
         run = await engine.run(around("top", "leaf"))
@@ -166,5 +166,7 @@ async def test_a_paused_parent_lets_its_children_work() -> None:
         await engine.ask(LOG_RUNS, PauseRun(), stream=run.id)
         await engine.pass_time("1m")
         (child,) = await children(engine, run)
-        assert child.status == "succeeded"
-        assert run.steps["inner"].status == "succeeded"
+        assert (child.status, child.row["waiting_for"]) == ("waiting", "resume")
+        assert "said" not in child.steps, "what was under way has ended, and nothing began"
+        await engine.ask(LOG_RUNS, ResumeRun(), stream=run.id)
+        assert await run.result() == {"n": 2}

@@ -1,6 +1,7 @@
 """Each oracle of the checker fires: a sound installation is doctored in one place at a time."""
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -118,6 +119,24 @@ def test_a_run_that_neither_ends_nor_waits_is_stuck() -> None:
     row = dict.fromkeys(("subject", "wake_at")) | {"id": "run_x", "status": "running", "waiting_for": None}
     schedule.log._rows["runs"]["run_x",] = tuple(row.get(column) for column in _columns())
     assert [finding.invariant for finding in at_once(settled(schedule.log, NOW))] == ["no run stuck"]
+    schedule.loop.close()
+
+
+def test_a_run_that_rests_with_a_parent_which_goes_on_is_stuck() -> None:
+    schedule = Schedule(msgspec.structs.replace(scenario(SEED), faults=(), rates=CALM))
+    held = {"for": "resume", "parent_id": "run_p"}
+    for parent, found in (({"for": "resume"}, []), ({"for": "children"}, ["no run stuck"])):
+        for run_id, waits in (("run_x", held), ("run_p", parent)):
+            row: dict[str, Any] = {
+                "id": run_id,
+                "status": "waiting",
+                "waiting_for": waits["for"],
+                "detail": msgspec.json.encode({"waiting": [waits]}),
+            }
+            row["wake_at"] = None if run_id == "run_x" else NOW + 1
+            schedule.log._rows["runs"][run_id,] = tuple(row.get(column) for column in _columns())
+        stuck = [each.invariant for each in at_once(settled(schedule.log, NOW)) if each.stream_id == "run_x"]
+        assert stuck == found
     schedule.loop.close()
 
 

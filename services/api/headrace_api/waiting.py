@@ -27,7 +27,7 @@ def told(run_id: str, requester: str | None, kept: Mapping[str, Any]) -> tuple[s
         case WaitingFor.START:
             return "it waits for somebody to start it", f"`headrace runs start {run_id}`"
         case WaitingFor.RESUME:
-            return f"it is {said}: nothing new begins", f"`headrace runs resume {run_id}`"
+            return f"it is {said}: nothing new begins", f"`headrace runs resume {kept.get('parent_id') or run_id}`"
         case WaitingFor.TIMER:
             return f"{who} waits until {until}", f"{NOTHING}: it goes on at that time"
         case WaitingFor.RETRY:

@@ -6,6 +6,7 @@ from headrace.codec import NULL, Raw
 from headrace.events.base import Actor, ArtifactInfo, BlobRef, ErrorInfo, Event, Evidence
 from headrace.events.steering import (
     ChildEnded,
+    ChildHeld,
     ChildStarted,
     CompensationStarted,
     ItemsKept,
@@ -277,6 +278,7 @@ RunEvent = (
     | RunFailed
     | RunCancelled
     | ChildEnded
+    | ChildHeld
     | ChildStarted
     | CompensationStarted
     | ItemsKept

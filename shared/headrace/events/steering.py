@@ -78,17 +78,29 @@ class ChildEnded(Event, frozen=True, kw_only=True, tag="child.ended"):
     parent_id: str
 
 
+class ChildHeld(Event, frozen=True, kw_only=True, tag="child.held"):
+    """Written when a child has confirmed that it rests because this run was paused, or goes on with it (`held` false)."""
+
+    step: str
+    child_id: str
+    held: bool
+
+
 class RunPaused(Event, frozen=True, kw_only=True, tag="run.paused"):
-    """Written when somebody pauses a run: what is under way ends, nothing new begins."""
+    """Written when somebody pauses a run, or its parent: what is under way ends, nothing new begins."""
 
     by: Actor
     reason: str = ""
+    parent_id: str | None = None
+    turn: int = 0
 
 
 class RunResumed(Event, frozen=True, kw_only=True, tag="run.resumed"):
-    """Written when somebody lets a paused run go on."""
+    """Written when somebody lets a paused run go on, or its parent."""
 
     by: Actor
+    parent_id: str | None = None
+    turn: int = 0
 
 
 class RunPurged(Event, frozen=True, kw_only=True, tag="run.purged"):

@@ -4,7 +4,7 @@ An attempt of such a step is a child run, whose id follows from the run, the ins
 `CreateRun` until it is known to be on record, and remembers it until it says how it ended, also when it is not needed
 any more: then it is told `CancelRun`, or, while nobody knows whether it is on record, `CreateRun` with `cancelled`, so
 that it is recorded as cancelled and never begins. Children work on their own time: a run's clock rests while it only
-waits for them, and pausing a run does not pause its children.
+waits for them. A paused run holds its children: see `holding`.
 """
 
 from collections.abc import Iterator, Sequence

@@ -33,6 +33,8 @@ from headrace.steering import (
     DeliverEvent,
     DropAttempt,
     GrantPermit,
+    HoldChild,
+    NoteChildHeld,
     NoteChildOutcomeReceived,
     NoteChildStarted,
     NoteEventReceived,
@@ -59,6 +61,7 @@ from headrace_planner.runs import (
     begin,
     children,
     creating,
+    holding,
     limits,
     parents,
     pauses,
@@ -77,7 +80,7 @@ from headrace_planner.runs.state import Run
 
 Decision = Sequence[RunEvent] | Rejection
 NOTHING: Final[Decision] = ()
-AnsweredAnyway = NoteChildStarted | ReportChild | watches.BetweenRuns
+AnsweredAnyway = NoteChildStarted | ReportChild | HoldChild | NoteChildHeld | watches.BetweenRuns
 Said = AnsweredAnyway | NoteChildOutcomeReceived
 
 
@@ -139,6 +142,8 @@ def _decide(run: Run, command: RunCommand, context: Context, library: Library, g
             | NoteChildStarted()
             | ReportChild()
             | NoteChildOutcomeReceived()
+            | HoldChild()
+            | NoteChildHeld()
             | WatchRun()
             | NoteWatched()
             | NoteEventReceived()
@@ -157,6 +162,10 @@ def _hear(run: Run, command: Said, context: Context, library: Library) -> Decisi
             return _started(run, children.reported(run, command, context, library))
         case NoteChildOutcomeReceived():
             return parents.received(run)
+        case HoldChild():
+            return holding.hold(run, command, context)
+        case NoteChildHeld():
+            return holding.confirmed(run, command)
         case DeliverEvent(source=waits.RUN):
             return watches.hear(run, command, library)
         case DeliverEvent():

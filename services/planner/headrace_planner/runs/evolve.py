@@ -28,6 +28,7 @@ from headrace.events.runs import (
 )
 from headrace.events.steering import (
     ChildEnded,
+    ChildHeld,
     ChildStarted,
     CompensationStarted,
     ItemsKept,
@@ -57,6 +58,7 @@ from headrace.vocabulary import (
 )
 from headrace_planner.runs import (
     children,
+    holding,
     loops,
     outcomes,
     pauses,
@@ -125,7 +127,9 @@ def _apply(run: Run, event: RunEvent, at: int, graph: Graph | None) -> None:  # 
         case RunPaused():
             pauses.paused(run, event)
         case RunResumed():
-            pauses.resumed(run)
+            pauses.resumed(run, event)
+        case ChildHeld():
+            holding.remember(run, event)
         case RunPurged():
             run.data.purged = True
         case OutcomeLost() | OutcomeSettled():

@@ -31,8 +31,10 @@ def explain(run: Run) -> Sequence[Reason]:
         )
     if data.paused is not None:
         why = f" ({data.paused.reason})" if data.paused.reason else ""
-        message = f"Paused by {data.paused.by.name}{why}: nothing new begins."
-        reasons.append(Reason(WaitingFor.RESUME, message, f"headrace runs resume {data.id}"))
+        parent = data.paused.parent_id
+        who = f"parent {parent}, which {data.paused.by.name} paused" if parent else data.paused.by.name
+        message = f"Paused by {who}{why}: nothing new begins."
+        reasons.append(Reason(WaitingFor.RESUME, message, f"headrace runs resume {parent or data.id}"))
     for ask in run.asked():
         who = " or ".join(ask.roles)
         what = f"step {ask.step!r}" if ask.step else "the run's gated tools"

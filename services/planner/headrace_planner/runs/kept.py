@@ -4,7 +4,7 @@ import msgspec
 
 from headrace.codec import NULL, Raw
 from headrace.events.base import Actor, BlobRef, ErrorInfo
-from headrace.events.steering import ItemsPiece, OutcomeLost
+from headrace.events.steering import ItemsPiece, OutcomeLost, RunPaused
 
 
 class Settled(msgspec.Struct, omit_defaults=True):
@@ -91,7 +91,10 @@ class Signal(msgspec.Struct, omit_defaults=True):
 
 
 class Child(msgspec.Struct, omit_defaults=True):
-    """A child run that has not said how it ended; `started` once it is known to be on record."""
+    """A child run that has not said how it ended; `started` once it is known to be on record.
+
+    `held` says that it has confirmed to rest with its parent.
+    """
 
     step: str
     attempt: int
@@ -99,6 +102,19 @@ class Child(msgspec.Struct, omit_defaults=True):
     index: int | None = None
     iteration: int = 0
     started: bool = False
+    held: bool = False
+
+
+class Hold(msgspec.Struct, omit_defaults=True):
+    """A run's rest among its relatives: `turned` is the version at which it last began to rest or to go on, by `by`.
+
+    `paused` is its parent's pause, `turn` the newest turn of its parent that it knows.
+    """
+
+    turned: int = 0
+    by: Actor | None = None
+    paused: RunPaused | None = None
+    turn: int = 0
 
 
 class Heard(msgspec.Struct, omit_defaults=True):

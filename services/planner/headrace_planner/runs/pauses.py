@@ -11,6 +11,7 @@ from headrace.steering import PauseRun
 from headrace.vocabulary import RunStatus, StepStatus
 from headrace_planner.runs import limits, permits
 from headrace_planner.runs.instances import fill_map, make_ready
+from headrace_planner.runs.kept import Hold
 from headrace_planner.runs.state import Run
 
 
@@ -21,7 +22,8 @@ def pause(run: Run, command: PauseRun, context: Context) -> Sequence[RunEvent] |
         ending = "being cancelled" if run.data.undo is None else "over but for what undoes its steps"
         status = str(run.data.status) if run.final else ending
         return Rejection(ConflictError(f"the run cannot be paused: it is {status}", details={"status": status}))
-    return () if run.data.paused is not None else (RunPaused(by=context.actor, reason=command.reason),)
+    own = run.data.paused is not None and run.data.paused.parent_id is None
+    return () if own else (RunPaused(by=context.actor, reason=command.reason),)
 
 
 def resume(run: Run, context: Context) -> Sequence[RunEvent] | Rejection:
@@ -29,18 +31,44 @@ def resume(run: Run, context: Context) -> Sequence[RunEvent] | Rejection:
     may(context.actor, "run")
     if run.final:
         return Rejection(ConflictError(f"the run is over: {run.data.status}", details={"status": run.data.status}))
+    if run.data.paused is not None and run.data.paused.parent_id is not None:
+        parent = run.data.paused.parent_id
+        message = f"the run is paused with its parent {parent}: resume that one"
+        return Rejection(ConflictError(message, details={"parent_id": parent}))
     return () if run.data.paused is None else (RunResumed(by=context.actor),)
 
 
 def paused(run: Run, event: RunPaused) -> None:
-    """Remember a pause."""
-    limits.clocks_paused(run)
-    run.data.paused = event
+    """Remember a pause: the run's own, or its parent's."""
+    hold = run.data.hold = run.data.hold or Hold()
+    if event.parent_id is not None:
+        hold.paused, hold.turn = event, event.turn
+    if run.data.paused is None:
+        limits.clocks_paused(run)
+        hold.turned, hold.by = run.data.version + 1, event.by
+    if run.data.paused is None or event.parent_id is None:
+        run.data.paused = event
 
 
-def resumed(run: Run) -> None:
-    """Remember the end of a pause: what was held back begins."""
+def over(run: Run) -> None:
+    """Remember that no pause counts any more, since the run will not go on."""
     run.data.paused = None
+    if run.data.hold is not None:
+        run.data.hold.paused = None
+
+
+def resumed(run: Run, event: RunResumed) -> None:
+    """Remember the end of a pause: what was held back begins, unless there is another reason to rest."""
+    hold = run.data.hold = run.data.hold or Hold()
+    own = run.data.paused if run.data.paused is not None and run.data.paused.parent_id is None else None
+    if event.parent_id is not None:
+        hold.paused, hold.turn = None, event.turn
+    else:
+        own = None
+    rests, run.data.paused = run.data.paused is not None, own or hold.paused
+    if run.data.paused is not None or not rests:
+        return
+    hold.turned, hold.by = run.data.version + 1, event.by
     limits.clocks_resumed(run)
     if run.data.begun:
         begins = run.data.started_at is None or permits.stands_in_line(run)

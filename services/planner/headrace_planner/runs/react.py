@@ -25,7 +25,7 @@ from headrace.messages import (
 )
 from headrace.vocabulary import LOG_APPROVALS, ApprovalStatus
 from headrace.wire import Interrupt
-from headrace_planner.runs import asks, children, fusion, parents, permits, watches
+from headrace_planner.runs import asks, children, fusion, holding, parents, permits, watches
 from headrace_planner.runs.kept import Ask
 from headrace_planner.runs.limits import queue_until
 from headrace_planner.runs.orders import order_for
@@ -49,6 +49,7 @@ def _reactions(run: Run, event: RunEvent) -> Iterator[Effect]:
         yield _tell(run, run.data.asks[event.approval_id])
     yield from permits.told_to_keys(run, event)
     yield from children.dismissed(run, event)
+    yield from holding.spread(run, event)
     yield from parents.ended(run, event)
     yield from watches.spread(run, event)
     yield from fusion.unchained(run, event)
@@ -88,6 +89,7 @@ def _receipts(run: Run, command: RunCommand) -> Iterator[Effect]:
     if isinstance(command, CreateRun):
         yield from parents.receipts(run, command)
     yield from children.receipts(run, command)
+    yield from holding.receipts(run, command)
     if isinstance(command, watches.BetweenRuns):
         yield from watches.receipts(run, command)
     if isinstance(command, Wake) and run.exists:
@@ -125,6 +127,7 @@ def _again(run: Run) -> Iterator[Tell]:
     """Give the questions, and the questions taken back, that nobody confirmed yet; and the requests to keys."""
     yield from permits.again(run)
     yield from children.again(run)
+    yield from holding.again(run)
     yield from parents.again(run)
     yield from watches.again(run)
     for ask in asks.unheard(run):

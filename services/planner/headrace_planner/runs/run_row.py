@@ -9,9 +9,10 @@ import msgspec
 from headrace import codec, ids
 from headrace.codec import Raw, storable
 from headrace.decider import Laid
+from headrace.events.steering import RunPaused
 from headrace.log.tables import TABLES
 from headrace.vocabulary import INLINE_BYTES_MAX, RunStatus, WaitingFor
-from headrace_planner.runs import children, parents, permits, settling, undo, waits, watches
+from headrace_planner.runs import children, holding, parents, permits, settling, undo, waits, watches
 from headrace_planner.runs.asks import unheard
 from headrace_planner.runs.explain import handed_back
 from headrace_planner.runs.state import Run, StepState
@@ -132,7 +133,11 @@ def busy(run: Run) -> bool:
     """Tell whether a new owner has something to look after: attempts, or what others have not confirmed."""
     if not run.alone:
         told = any(True for _ in unheard(run)) or bool(permits.unheard(run)) or parents.unheard(run)
-        if told or any(True for _ in children.unheard(run)) or any(True for _ in watches.unheard(run)):
+        if (
+            told
+            or any(True for _ in children.unheard(run))
+            or any(True for _ in (*watches.unheard(run), *holding.unheard(run)))
+        ):
             return True
     return not run.final and run.data.active > 0
 
@@ -143,7 +148,7 @@ def _waiting(run: Run) -> list[dict[str, Any]]:
         return []
     found = [] if run.data.begun else [_wait(WaitingFor.START, "a person's start")]
     if run.data.paused is not None:
-        found.append(_wait(WaitingFor.RESUME, f"paused by {run.data.paused.by.name}"))
+        found.append(_paused(run.data.paused))
     for ask in run.asked():
         message = f"{ask.quorum} of {' or '.join(ask.roles)}"
         found.append(_wait(WaitingFor.APPROVAL, message, ask.step or None, ask.expires_at, ask.approval_id))
@@ -176,6 +181,13 @@ def _unknown_outcomes(run: Run) -> Iterator[dict[str, Any]]:
         assert trial.unknown is not None, "that was just asked"
         wait = _wait(WaitingFor.INPUT, settling.question(run, trial.unknown), trial.unknown.step)
         yield {**wait, "evidence": settling.evidence(run, trial.unknown)}
+
+
+def _paused(paused: RunPaused) -> dict[str, Any]:
+    if paused.parent_id is None:
+        return _wait(WaitingFor.RESUME, f"paused by {paused.by.name}")
+    message = f"paused by parent {paused.parent_id}, which {paused.by.name} paused"
+    return {**_wait(WaitingFor.RESUME, message), "parent_id": paused.parent_id}
 
 
 def _wait(

@@ -15,7 +15,7 @@ from headrace.events.runs import CancelRequested, RunQueued
 from headrace.events.steering import OutcomeSettled, RunPaused
 from headrace.vocabulary import RUN_FINAL, STEP_FINAL, ApprovalStatus, RunStatus, StepStatus
 from headrace_planner.runs.graph import Graph
-from headrace_planner.runs.kept import Ask, Child, Done, MapState, Permit, Signal, Tried, Try, Undo, Wait, Watch
+from headrace_planner.runs.kept import Ask, Child, Done, Hold, MapState, Permit, Signal, Tried, Try, Undo, Wait, Watch
 from headrace_planner.runs.naming import Naming
 
 Instance = tuple[str, int | None]
@@ -67,13 +67,12 @@ class StepState(msgspec.Struct, omit_defaults=True):
 
 
 class RunData(msgspec.Struct, omit_defaults=True):
-    """Everything a run remembers.
+    """Everything a run remembers; `doubts` name what may have acted on the world and nobody is asked about any more.
 
     `permits` are its requests to shared keys; `admitted` says that it holds its concurrency key, or needs none.
     `limited` are the instances that wait for each rate limit, in order. `children` are child runs by id, also those
     that are not needed any more, until they say how they ended; `reported` says that this run's parent knows its end.
     `signals` are kept until a step takes them, `taken` the ids of the last signals and events that ended a wait.
-    `doubts` are the instances that may have acted on the world, or not, and of which nobody will be asked any more.
     """
 
     id: str
@@ -93,6 +92,7 @@ class RunData(msgspec.Struct, omit_defaults=True):
     cancel: CancelRequested | None = None
     cancel_at: int | None = None
     paused: RunPaused | None = None
+    hold: Hold | None = None
     reused: int = 0
     active: int = 0
     active_ms: int = 0

@@ -7,7 +7,7 @@ from headrace import codec
 from headrace.events.runs import RunEvent, StepFailed, StepRetried, StepSucceeded
 from headrace.events.steering import OutcomeLost
 from headrace.vocabulary import BATCH_EVENTS_MAX, CANCEL_GRACE_S, TELL_REPEAT_S, StepStatus
-from headrace_planner.runs import children, limits, parents, permits, settling, undo, waits, watches
+from headrace_planner.runs import children, holding, limits, parents, permits, settling, undo, waits, watches
 from headrace_planner.runs.asks import unheard
 from headrace_planner.runs.state import Instance, Run
 
@@ -78,6 +78,8 @@ def _told_again(run: Run) -> Iterator[int]:
     data = run.data
     again = int(TELL_REPEAT_S * 1000)
     for child in children.unheard(run):
+        yield child.asked_at + again
+    for _, child in holding.unheard(run):
         yield child.asked_at + again
     for since in watches.unheard(run):
         yield since + again

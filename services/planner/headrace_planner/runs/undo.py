@@ -16,7 +16,7 @@ from headrace.events.base import ErrorInfo
 from headrace.events.runs import RunCancelled, RunEvent, RunFailed, StepFailed, StepSucceeded
 from headrace.events.steering import CompensationStarted
 from headrace.vocabulary import CANCEL_GRACE_S, COMPENSATION_TIMEOUT_S, AttemptStatus, StepStatus
-from headrace_planner.runs import settling
+from headrace_planner.runs import pauses, settling
 from headrace_planner.runs.instances import open_instance, stop_all
 from headrace_planner.runs.kept import Done, MapState, Try, Undo
 from headrace_planner.runs.state import Instance, Run
@@ -172,7 +172,7 @@ def keep(run: Run, event: StepSucceeded) -> None:
 
 def started(run: Run, event: CompensationStarted, at: int) -> None:
     """Remember that undoing begins: what is under way is stopped, and a pause is over, since the run will not go on."""
-    run.data.paused = None
+    pauses.over(run)
     run.data.undo = Undo(at=at, error=event.error, step=event.step, by=event.by, why=event.why)
     run.data.ready.clear()
     stop_all(run)

@@ -97,11 +97,24 @@ async def _stuck(log: ReadLog, row: dict[str, Any], now_ms: int) -> str | None:
         return None if asked else "it waits for an approval that nobody can give"
     if waits == "concurrency":
         return await _held_up(log, row)
+    if waits == "resume":
+        return await _rests_alone(log, row)
     if waits in promises.OUTSIDE:
         return None
     if waits in promises.CLOCKED and row["wake_at"] is not None and row["wake_at"] > now_ms:
         return f"it waits for {waits} until {row['wake_at']} (now {now_ms}), which is still to come"
     return f"it waits for {waits}, due at {row['wake_at']}, now {now_ms}"
+
+
+async def _rests_alone(log: ReadLog, row: dict[str, Any]) -> str | None:
+    """Say why a run that rests with its parent is stuck: the parent does not rest."""
+    held_by = [known["parent_id"] for known in row["detail"]["waiting"] if known.get("parent_id")]
+    for run_id in held_by:
+        parent = await log.row("runs", {"id": run_id})
+        rests = parent is not None and any(each["for"] == "resume" for each in parent["detail"]["waiting"])
+        if not rests:
+            return f"it rests with its parent {run_id}, which goes on"
+    return None
 
 
 async def _held_up(log: ReadLog, row: dict[str, Any]) -> str | None:

@@ -165,3 +165,11 @@ class Tokens:
         while len(self._held) > CACHED_TOKENS_MAX:
             self._held.popitem(last=False)
         return held
+
+
+def bearer(headers: dict[bytes, str]) -> str | None:
+    """Give the token of a request, from `Authorization: Bearer` or `X-API-Key`."""
+    scheme, _, token = headers.get(b"authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    return headers.get(b"x-api-key") or None

@@ -11,7 +11,7 @@ from headrace.clock import mint
 from headrace.errors import HeadraceError, TooLargeError
 from headrace.ids import REQUEST
 from headrace.vocabulary import BLOB_BYTES_MAX, REQUEST_BYTES_MAX
-from headrace_api.admission import BLOBS, token_needed
+from headrace_api.admission import BLOBS, bearer, token_needed
 from headrace_api.answers import REQUEST_ID, envelope
 from headrace_api.desk import Desk
 from headrace_api.direct import Direct, whole
@@ -108,14 +108,6 @@ class _Door:
             _log.warning("request %s was cut off: %s", self._request_id, error.message)
             return
         await envelope(error, status, self._request_id, now_ms)(scope, receive, self.send)
-
-
-def bearer(headers: dict[bytes, str]) -> str | None:
-    """Give the token of a request, from `Authorization: Bearer` or `X-API-Key`."""
-    scheme, _, token = headers.get(b"authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token.strip():
-        return token.strip()
-    return headers.get(b"x-api-key") or None
 
 
 def too_large(limit: int) -> TooLargeError:

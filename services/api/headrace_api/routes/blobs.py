@@ -8,10 +8,10 @@ from headrace import codec, ids
 from headrace.client.tokens import PREFIX
 from headrace.errors import NotFoundError, UnauthorizedError, ValidationError
 from headrace_api import shapes, views
+from headrace_api.admission import bearer
 from headrace_api.answers import answer
 from headrace_api.asking import Asked, Asking, Paged, raw_answers, says
 from headrace_api.desk import Desk
-from headrace_api.front import bearer
 from headrace_api.routes.plans import full_digest
 
 router = APIRouter(tags=["blobs"])

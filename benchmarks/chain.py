@@ -36,7 +36,12 @@ def spec() -> dict[str, Any]:
         }
         for number in range(STEPS)
     ]
-    return {"apiVersion": "headrace/v1", "kind": "Workflow", "metadata": {"name": "chain"}, "spec": {"steps": steps, "fuse": False}}
+    return {
+        "apiVersion": "headrace/v1",
+        "kind": "Workflow",
+        "metadata": {"name": "chain"},
+        "spec": {"steps": steps, "fuse": False},
+    }
 
 
 async def chain() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from headrace import codec
 from headrace.clock import mint
-from headrace.decider import Library, MissingError, Row
+from headrace.decider import AnyRow, Library, MissingError, Row
 from headrace.errors import DatabaseVersionError, NotFoundError
 from headrace.events.approvals import ApprovalClosed, ApprovalOpened
 from headrace.events.base import Actor, Event
@@ -64,7 +64,8 @@ async def written(log: Rebuildable, digest: str = DIGEST) -> list[str]:
     """Write three approvals of partition 0 with the rows that belong to them, as an owner would."""
     holdings = await log.heartbeat("owner", {"approvals": 1}, lease_s=LEASE_S)
     epoch = next(tenure.epoch for tenure in holdings.tenures if tenure.partition == 0)
-    room, events, rows, streams = ToyRoom(Known()), [], [], [mint(CLOCK, "apr", 0) for _ in range(3)]
+    room, events, streams = ToyRoom(Known()), [], [mint(CLOCK, "apr", 0) for _ in range(3)]
+    rows: list[AnyRow] = []
     opened = ApprovalOpened(
         subject="s", plan_digest="p", digest=digest, shown=codec.NULL, requester=Actor(id="a", name="a"), reply_to="r"
     )

@@ -234,6 +234,24 @@ async def test_a_chain_goes_no_further_than_to_what_is_performed_already(tmp_pat
         await owner.report_of(own)
 
 
+async def test_an_order_counts_for_more_than_what_a_chain_came_to(tmp_path: Path) -> None:
+    async with working(tmp_path, up) as (owner, _):
+        await owner.report_of(owner.send(chain(owner, 3)))
+        again = msgspec.structs.replace(
+            chain(owner, 1), step="s1", attempt_id=attempt_id("s1"), idempotency_key="key:s1"
+        )
+        other = codec.raw({"n": 7})
+        again = msgspec.structs.replace(again, arguments=other, arguments_digest=codec.sha256(other), chain=())
+        owner.send(again)
+        await until(
+            lambda: [codec.loads(each.output) for each in told(owner) if each.step == "s1"] == [{"n": 2}, {"n": 8}]
+        )
+        third = codec.raw({"n": 9})
+        owner.send(msgspec.structs.replace(again, arguments=third, arguments_digest=codec.sha256(third)))
+        await owner.report_of(owner.send(owner.order("up", {"n": 20})))
+    assert [n for _, n in calls] == [0, 1, 2, 7, 20], "what was ordered once is never performed with other arguments"
+
+
 async def test_beats_count_the_steps_of_a_chain_one_by_one(tmp_path: Path) -> None:
     async with working(tmp_path, up) as (owner, worker):
         await owner.report_of(owner.send(chain(owner, 5)))

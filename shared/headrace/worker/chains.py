@@ -173,7 +173,8 @@ class Chain:
         parcel = self._outbox.pack(self._order, self._joined(results))
         for place, each in enumerate(results):
             alone = msgspec.structs.replace(each, goes_on="") if place else None
-            done = Done(self.attempts[each.attempt_id], parcel, len(results), alone)
+            digest, chained = self.attempts[each.attempt_id], bool(each.after)
+            done = Done(digest, parcel, len(results), alone, chained=chained)
             self._recent.keep(each.attempt_id, done)
         parcel.sent = lambda: self._arrived(results)
         self._outbox.put(parcel)

@@ -16,13 +16,14 @@ class Done(msgspec.Struct, frozen=True):
     """A finished attempt: its arguments' digest and its report, as it was sent; `shared` by so many of a chain.
 
     `alone` is the report of one that was sent behind others: an owner that asks for it may know what came before it, and
-    one of an older version understands no chains.
+    one of an older version understands no chains. `chained` was never ordered by itself.
     """
 
     arguments_digest: str
     parcel: Parcel
     shared: int = 1
     alone: ReportAttempt | None = None
+    chained: bool = False
 
     @property
     def size(self) -> int:
@@ -45,6 +46,10 @@ class Recent:
         while self._bytes > BYTES_MAX or len(self._done) > COUNT_MAX:
             _, oldest = self._done.popitem(last=False)
             self._bytes -= oldest.size
+
+    def forget(self, attempt_id: str) -> None:
+        """Forget an attempt."""
+        self._bytes -= self._done.pop(attempt_id).size
 
     def get(self, attempt_id: str) -> Done | None:
         """Give what became of an attempt, as far as remembered."""

@@ -86,12 +86,19 @@ class Attempts:
         return not known and attempt_id not in self.interrupted
 
     def known(self, order: WorkOrder) -> Held | Done | None:
-        """Give what there is of an order that came before: its result, if that was sent. Raises for one that differs."""
+        """Give what there is of an order that came before: its result, if that was sent. Raises for one that differs.
+
+        What a chain came to by itself is no order. Where the step before it was done again and gave something else, its
+        owner orders the same attempt with other arguments: it counts, and what the chain read is forgotten.
+        """
         held, done = self.find(order.attempt_id), self.recent.get(order.attempt_id)
         before = held.digest(order.attempt_id) if held else done.arguments_digest if done else None
         if before is None:
             return None
         if before != order.arguments_digest:
+            if held is None and done is not None and done.chained:
+                self.recent.forget(order.attempt_id)
+                return None
             message = f"attempt {order.attempt_id} came again with other arguments"
             raise RefusedOrderError(REPLAY, message)
         return done if done is not None and (held is None or held.chain is not None) else held

@@ -19,6 +19,8 @@ LONG_RUNS: Final = 20
 RATE_S: Final = 100
 RATED_S: Final = 10
 WAIT_S: Final = 60
+BATCH: Final = 25
+"""Runs that a load creates in one request, as a client that has many does."""
 PLAN: Final = "plan_digest"
 
 
@@ -33,7 +35,7 @@ async def many_fused(stand: Stand, scale: int) -> Figures:
 
 
 async def _many(stand: Stand, scale: int, *, fuse: bool) -> Figures:
-    async with Load(stand, chain(STEPS, fuse=fuse)) as load:
+    async with Load(stand, chain(STEPS, fuse=fuse), batch=BATCH) as load:
         await load.run(WARM_UP)
         rounds = [await load.run(max(RUNS // scale, 20)) for _ in range(ROUNDS)]
     best = sorted(rounds, key=lambda one: one["steps_s"])[len(rounds) // 2]

@@ -11,6 +11,8 @@ from benchmarks.stand import Figures, Stand
 WINDOW: Final = 500
 """Runs that are created and not over."""
 SUBMITTERS: Final = 32
+SUBMITTERS_MIN: Final = 4
+"""As many requests are under way at once, however many runs each brings."""
 LOOK_S: Final = 0.25
 STALLED_S: Final = 90.0
 FINISHED: Final = "headrace_run_duration_seconds_count"
@@ -46,7 +48,7 @@ class Load:
         began = time.perf_counter()
         left = iter(range(0, runs, self._batch))
         async with asyncio.TaskGroup() as group:
-            for _ in range(SUBMITTERS):
+            for _ in range(max(SUBMITTERS // self._batch, SUBMITTERS_MIN)):
                 group.create_task(self._submit(left, runs))
             await self._watch(runs, before, began)
         secs, spent = time.perf_counter() - began, self._stand.cpu_s()

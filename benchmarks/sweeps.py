@@ -3,7 +3,7 @@
 import os
 from typing import Final
 
-from benchmarks.chains import STEPS, WARM_UP
+from benchmarks.chains import BATCH, STEPS, WARM_UP
 from benchmarks.load import Load
 from benchmarks.stand import Figures, Stand, chain
 from benchmarks.stored import fill
@@ -51,7 +51,7 @@ async def fullness(stand: Stand, scale: int) -> Figures:
         if wanted > stored:
             await fill(stand, wanted - stored, (wanted - stored) // 10)
             stored = wanted
-        async with Load(stand, chain(STEPS)) as load:
+        async with Load(stand, chain(STEPS), batch=BATCH) as load:
             await load.run(WARM_UP)
             figures = await load.run(max(RUNS // scale, RUNS_MIN))
         points.append({"stored": stored, "steps_s": figures["steps_s"], "us_step": figures["us_step_all"]})

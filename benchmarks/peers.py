@@ -29,6 +29,10 @@ PEERS: Final[dict[str, tuple[tuple[str, ...], dict[str, str]]]] = {
     "prefect": (("prefect", "fastapi<0.116", "psutil", "asyncpg"), {"R": "40"}),
 }
 """What each needs from the package index, and the size of its W1."""
+VARIANTS: Final = {"restate": ("W1", "W1C")}
+"""What a script calls its W1, where that is more than `W1`: steps within a handler, and each a call of its own."""
+SERVERS: Final = {"restate": "@restatedev/restate-server-linux-x64"}
+"""Servers that come from the npm registry, where the script looks for them."""
 
 
 def main() -> int:
@@ -77,7 +81,20 @@ def _install(name: str, packages: tuple[str, ...]) -> str:
         return f"not run: not installed within {INSTALL_S} s"
     except subprocess.CalledProcessError as problem:
         return f"not run: cannot be installed here ({_last(problem.stderr)})"
+    if name in SERVERS and (why := _install_server(name)):
+        return why
     (home / "installed").touch()
+    return ""
+
+
+def _install_server(name: str) -> str:
+    folder = BENCH / f"npm-{name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        npm = ["npm", "install", "--no-audit", "--no-fund", SERVERS[name]]
+        subprocess.run(npm, check=True, capture_output=True, text=True, timeout=INSTALL_S, cwd=folder)
+    except (OSError, subprocess.TimeoutExpired, subprocess.CalledProcessError) as problem:
+        return f"not run: its server cannot be installed here ({_last(getattr(problem, 'stderr', '') or str(problem))})"
     return ""
 
 
@@ -86,7 +103,11 @@ def _measure(name: str, settings: dict[str, str], scale: int) -> dict[str, float
     results = BENCH / f"results-{name}-{int(time.time())}.jsonl"
     env = {**os.environ, "PEERS_BENCH_DIR": str(BENCH), "PEERS_OUT": str(results), "REPS": "3", **settings}
     env["R"] = str(max(int(settings["R"]) // scale, 10))
-    command = [str(BENCH / f"v-{name}" / "bin" / "python"), str(FOLDER / f"{name}_peer.py"), "W1"]
+    command = [
+        str(BENCH / f"v-{name}" / "bin" / "python"),
+        str(FOLDER / f"{name}_peer.py"),
+        *VARIANTS.get(name, ("W1",)),
+    ]
     try:
         subprocess.run(command, env=env, check=True, capture_output=True, text=True, timeout=RUN_S, cwd=BENCH)
     except subprocess.TimeoutExpired:

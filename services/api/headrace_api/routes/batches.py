@@ -89,14 +89,12 @@ class DecidedAll(run_shapes.Shape):
 @router.post("/runs/batch", name="create_runs", tags=["runs"], status_code=202, responses=says(CreatedRuns, 202))
 async def create_runs(asked: Asked, body: RunsBody) -> Response:
     """Create up to 1,000 runs. Each that is answered with an id is recorded; one that is refused says why, alone."""
-    known: dict[tuple[object, ...], starting.Source] = {}
+    known = await _sources(asked, body.runs)
 
     async def create(own: Asking, wanted: RunBody) -> dict[str, Any]:
-        named = (wanted.plan_digest, wanted.workflow, wanted.workflow_version, wanted.workspace)
-        source = known.get(named) if wanted.spec is None else None
-        if source is None:
-            source = await starting.source(own, wanted)
-            known[named] = source
+        source = await starting.source(own, wanted) if wanted.spec is not None else known[_named(wanted)]
+        if isinstance(source, errors.HeadraceError):
+            raise source
         told = await starting.create(own, starting.command(wanted, source))
         return {"id": told["id"], "status": told["status"]}
 
@@ -127,6 +125,25 @@ async def decide_approvals(asked: Asked, body: DecisionsBody) -> Response:
     ]
     recorded = sum(item["status"] == "recorded" for item in items)
     return answer({"items": items, "recorded": recorded, "refused": len(items) - recorded})
+
+
+Named = tuple[str | None, str | None, int | None, str | None]
+
+
+def _named(wanted: RunBody) -> Named:
+    return wanted.plan_digest, wanted.workflow, wanted.workflow_version, wanted.workspace
+
+
+async def _sources(asked: Asking, runs: Sequence[RunBody]) -> dict[Named, starting.Source | errors.HeadraceError]:
+    """Find each plan that is named once, however many runs name it; gives why there is none where there is none."""
+    found: dict[Named, starting.Source | errors.HeadraceError] = {}
+    for wanted in runs:
+        if wanted.spec is None and _named(wanted) not in found:
+            try:
+                found[_named(wanted)] = await starting.source(asked, wanted)
+            except errors.HeadraceError as refusal:
+                found[_named(wanted)] = refusal
+    return found
 
 
 async def _each[Item](

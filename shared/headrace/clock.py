@@ -62,3 +62,14 @@ class SystemClock:
 def mint(clock: Clock, prefix: str, partition: int = 0) -> str:
     """Make a new TypeID."""
     return ids.make(prefix, clock.now_ms(), clock.entropy(), partition)
+
+
+async def within(event: asyncio.Event, seconds: float) -> bool:
+    """Tell whether an event came within a time, by the clock of the running loop."""
+    if not event.is_set():
+        try:
+            async with asyncio.timeout(seconds):
+                await event.wait()
+        except TimeoutError:
+            return event.is_set()
+    return True

@@ -15,7 +15,7 @@ from headrace.bus import subjects, topology
 from headrace.bus.background import Background
 from headrace.bus.connection import ApiError, Connection
 from headrace.bus.writes import Writes
-from headrace.clock import Clock
+from headrace.clock import Clock, within
 from headrace.errors import HeadraceError, UnavailableError
 
 logger = logging.getLogger(__name__)
@@ -145,11 +145,7 @@ class Guardian:
 
     async def _watch(self) -> None:
         while True:
-            try:
-                async with asyncio.timeout(CHECK_EVERY_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await within(self._wake, CHECK_EVERY_S)
             self._wake.clear()
             if not self._connection.connected:
                 continue

@@ -19,7 +19,7 @@ import msgspec
 from headrace import telemetry
 from headrace.bus import subjects, topology
 from headrace.bus.connection import ApiError, Connection
-from headrace.clock import Clock
+from headrace.clock import Clock, within
 from headrace.errors import UnavailableError
 
 logger = logging.getLogger(__name__)
@@ -85,11 +85,7 @@ class Writes:
     async def watch(self) -> None:
         """Look every few seconds at the streams of which there is any sign; without one nothing is asked."""
         while True:
-            try:
-                async with asyncio.timeout(LOOK_EVERY_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await within(self._wake, LOOK_EVERY_S)
             self._wake.clear()
             if not self._connection.connected:
                 continue

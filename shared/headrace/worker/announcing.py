@@ -7,13 +7,13 @@ from typing import Final
 
 from headrace import ids
 from headrace.bus.port import Bus
+from headrace.clock import within
 from headrace.codec import encode
 from headrace.errors import UnavailableError
 from headrace.keys import POOL, Keys
 from headrace.vocabulary import LOG_CATALOGUE
 from headrace.worker.manifests import announcement
 from headrace.worker.registry import Registry
-from headrace.worker.waiting import within
 
 ANNOUNCE_INTERVAL_S: Final = 30.0
 ANNOUNCE_RETRY_S: Final = 1.0

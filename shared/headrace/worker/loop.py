@@ -13,7 +13,7 @@ import msgspec
 
 from headrace import telemetry
 from headrace.bus.port import Bus
-from headrace.clock import Clock
+from headrace.clock import Clock, within
 from headrace.errors import TooLargeError
 from headrace.keys import POOL, Keys
 from headrace.messages import ReportAttempt
@@ -31,7 +31,6 @@ from headrace.worker.outbox import Outbox, Parcel
 from headrace.worker.presence import Listener, Presence, Way
 from headrace.worker.sources import Sources
 from headrace.worker.tool_runner import ACTS, Performance, ToolRunner
-from headrace.worker.waiting import within
 from headrace.worker.watchdog import BLOCKED_AFTER_S, Watchdog
 
 STOP_MARGIN_S: Final = 5.0

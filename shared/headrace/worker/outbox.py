@@ -18,14 +18,13 @@ import msgspec
 
 from headrace import ids
 from headrace.bus.port import Bus, Subscription
-from headrace.clock import Clock
+from headrace.clock import Clock, within
 from headrace.codec import Raw, encode
 from headrace.errors import UnavailableError
 from headrace.keys import POOL, SEAL_BYTES, Keys
 from headrace.messages import ReportAttempt, Told
 from headrace.vocabulary import LOG_RUNS
 from headrace.wire import FeedEvent, WorkOrder
-from headrace.worker.waiting import within
 
 LANE_MESSAGES_MAX: Final = 2
 """Messages of one pool to one partition that are under way at once."""

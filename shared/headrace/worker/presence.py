@@ -10,13 +10,12 @@ import msgspec
 
 from headrace import telemetry
 from headrace.bus.port import Subscription
-from headrace.clock import Clock
+from headrace.clock import Clock, within
 from headrace.codec import encode
 from headrace.errors import ForbiddenError, UnauthorizedError, UnavailableError
 from headrace.keys import OWNERS, POOL, Keys
 from headrace.vocabulary import PRESENCE_INTERVAL_S
 from headrace.wire import Beat, BeatNow, Control, Drain, EndChain, Interrupt, Probe
-from headrace.worker.waiting import within
 
 OPEN_RETRY_S = 0.5
 

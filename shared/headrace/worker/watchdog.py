@@ -14,11 +14,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from headrace.clock import Clock
+from headrace.clock import Clock, within
 from headrace.wire import Blocked
 from headrace.worker.current import attempt_on
 from headrace.worker.holdings import Holdings
-from headrace.worker.waiting import within
 
 LOOK_INTERVAL_S: Final = 1.0
 BLOCKED_AFTER_S: Final = 3.0

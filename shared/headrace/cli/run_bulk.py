@@ -1,8 +1,11 @@
 """`headrace runs cancel|retry|purge`: one run, or all that a query means, previewed first and done in pages."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from collections.abc import Callable
+from inspect import Parameter, Signature, signature
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
+import msgspec
 import typer
 
 from headrace.cli.exits import FAILED, SUCCEEDED, USAGE
@@ -23,27 +26,22 @@ Older = Annotated[str | None, typer.Option("--older-than", help="Of many: create
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; in a pipe nothing is done to many without it.")]
 
 
-def cancel(
-    run: RunId = None,
-    reason: Reason = "",
-    workflow: Workflow = None,
-    status: Status = None,
-    label: Label = None,
-    older_than: Older = None,
-    *,
-    yes: Yes = False,
-    output: Output = Out.TEXT,
-    url: Url = None,
-    token: Token = None,
-) -> None:
-    """Cancel a run, or many; one that is over is refused."""
-    query = _query(run, workflow, status, label, older_than)
-    if run is not None:
-        act(run, "cancel", output, url, token, {"reason": reason})
-    work(url, token, lambda api: _many(api, "cancel", query, reason, output, yes=yes))
+class Chosen(msgspec.Struct, frozen=True):
+    """What a command was asked to act on, one run or all that a query means, and how to say what became of it."""
+
+    run: str | None
+    query: dict[str, Any]
+    yes: bool
+    output: Out
+    url: str | None
+    token: str | None
+
+    def do(self, action: str, reason: str = "") -> NoReturn:
+        """Act on all that the query means."""
+        work(self.url, self.token, lambda api: _many(api, action, self.query, reason, self.output, yes=self.yes))
 
 
-def retry(
+def _chosen(
     run: RunId = None,
     workflow: Workflow = None,
     status: Status = None,
@@ -54,42 +52,8 @@ def retry(
     output: Output = Out.TEXT,
     url: Url = None,
     token: Token = None,
-) -> None:
-    """Run a failed or cancelled run again, as a new run; of many, those that nobody has retried yet."""
-    query = _query(run, workflow, status, label, older_than)
-    if run is not None:
-        act(run, "retry", output, url, token)
-    work(url, token, lambda api: _many(api, "retry", query, "", output, yes=yes))
-
-
-def purge(
-    run: RunId = None,
-    reason: Reason = "",
-    workflow: Workflow = None,
-    status: Status = None,
-    label: Label = None,
-    older_than: Older = None,
-    *,
-    yes: Yes = False,
-    output: Output = Out.TEXT,
-    url: Url = None,
-    token: Token = None,
-) -> None:
-    """Let finished runs go: lists, steps, artifacts and lines forget them; their events stay with their month."""
-    query = _query(run, workflow, status, label, older_than)
-    if run is not None:
-
-        async def one(api: "Client") -> None:
-            body = await api.post(f"/runs/{run}", {"action": "purge", "reason": reason})
-            show(output, body, lambda: print(f"{run}: purged"))
-
-        work(url, token, one)
-    work(url, token, lambda api: _many(api, "purge", query, reason, output, yes=yes))
-
-
-def _query(
-    run: str | None, workflow: str | None, status: list[str] | None, label: list[str] | None, older_than: str | None
-) -> dict[str, Any]:
+) -> Chosen:
+    """Read the options that every command here has; raises ConflictError, MissingArgumentError."""
     told = {"workflow": workflow, "status": status, "labels": pairs(label or [], "--label"), "older_than": older_than}
     query = {name: value for name, value in told.items() if value}
     if run is not None and query:
@@ -98,7 +62,52 @@ def _query(
     if run is None and not query:
         message = "name a run, or say which ones: --workflow, --status, --label, --older-than"
         raise MissingArgumentError(message)
-    return query
+    return Chosen(run, query, yes, output, url, token)
+
+
+def _of_many(action: Callable[..., None]) -> Callable[..., None]:
+    """Give a command, beside its own options, those of `_chosen`: its first parameter is what they say."""
+    shared = signature(_chosen).parameters
+    _, *own = signature(action).parameters.values()
+
+    def command(**given: Any) -> None:
+        chosen = _chosen(**{name: given.pop(name) for name in shared})
+        action(chosen, **given)
+
+    whole = [*shared.values(), *(each.replace(kind=Parameter.KEYWORD_ONLY) for each in own)]
+    command.__name__, command.__doc__ = action.__name__, action.__doc__
+    command.__annotations__ = {each.name: each.annotation for each in whole}
+    vars(command)["__signature__"] = Signature(whole)
+    return command
+
+
+@_of_many
+def cancel(chosen: Chosen, reason: Reason = "") -> None:
+    """Cancel a run, or many; one that is over is refused."""
+    if chosen.run is not None:
+        act(chosen.run, "cancel", chosen.output, chosen.url, chosen.token, {"reason": reason})
+    chosen.do("cancel", reason)
+
+
+@_of_many
+def retry(chosen: Chosen) -> None:
+    """Run a failed or cancelled run again, as a new run; of many, those that nobody has retried yet."""
+    if chosen.run is not None:
+        act(chosen.run, "retry", chosen.output, chosen.url, chosen.token)
+    chosen.do("retry")
+
+
+@_of_many
+def purge(chosen: Chosen, reason: Reason = "") -> None:
+    """Let finished runs go: lists, steps, artifacts and lines forget them; their events stay with their month."""
+    if chosen.run is not None:
+
+        async def one(api: "Client") -> None:
+            body = await api.post(f"/runs/{chosen.run}", {"action": "purge", "reason": reason})
+            show(chosen.output, body, lambda: print(f"{chosen.run}: purged"))
+
+        work(chosen.url, chosen.token, one)
+    chosen.do("purge", reason)
 
 
 async def _many(api: "Client", action: str, query: dict[str, Any], reason: str, output: Out, *, yes: bool) -> int:

@@ -90,8 +90,15 @@ def millis_of(type_id: str) -> int:
 
 @lru_cache(maxsize=65_536)
 def month_of(type_id: str) -> int:
-    """Tell the month a stream was created in, as yyyymm (197001 for streams that never end)."""
-    at = datetime.fromtimestamp(millis_of(type_id) / 1000, UTC)
+    """Tell the month a stream was created in, as yyyymm (197001 for streams that never end).
+
+    Raises ValidationError for what is no id, and for one whose time no calendar has.
+    """
+    try:
+        at = datetime.fromtimestamp(millis_of(type_id) / 1000, UTC)
+    except (ValueError, OverflowError) as problem:
+        message = f"{type_id!r} is not an id: its time is beyond the year 9999"
+        raise ValidationError(message) from problem
     return at.year * 100 + at.month
 
 

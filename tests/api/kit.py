@@ -27,6 +27,7 @@ from headrace.host.owner import OwnerHost
 from headrace.host.presence import Presence
 from headrace.keys import COMMANDS, POOL, Keys, secret_hash
 from headrace.log.port import Log
+from headrace.log.postgres import PostgresLog
 from headrace.messages import AnnounceTool, Answer, Command, CreateToken, ReportAttempt, RevokeToken, Told
 from headrace.vocabulary import LOG_CATALOGUE, LOG_RUNS, UNFINISHED_RUNS_MAX
 from headrace.wire import Beat, Line, WorkOrder
@@ -101,6 +102,7 @@ class World:
             self.keys,
             clock,
             commander=Commander(self.api_bus, self.keys, clock, deadline_s=deadline_s),
+            gone=log.gone if isinstance(log, PostgresLog) else None,
         )
         self.url = ""
         self.tokens: dict[str, str] = {}

@@ -22,6 +22,7 @@ from headrace_api.admission import Caller
 from headrace_api.answers import answer
 from headrace_api.bodies import idempotency_key
 from headrace_api.desk import Desk
+from headrace_api.gone import without_row
 
 WAIT_MAX_S: Final = 60.0
 WAIT: Final = re.compile(r"(?:^|[,;\s])wait=(\d{1,4})(?:$|[,;\s])")
@@ -65,6 +66,13 @@ class Asking(msgspec.Struct, frozen=True):
         if row is None:
             message = f"there is no {what}"
             raise NotFoundError(message)
+        return row
+
+    async def run(self, run_id: str) -> dict[str, Any]:
+        """Read one of the workspace's own runs; raises NotFoundError, which says what became of it as far as known."""
+        row = await self.desk.own_row("runs", {"id": run_id}, self.workspace)
+        if row is None:
+            raise without_row(run_id, self.workspace, await self.desk.gone(run_id))
         return row
 
     async def page(

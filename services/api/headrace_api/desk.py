@@ -12,8 +12,8 @@ from headrace.bus.port import Bus, Delivery, Subscription
 from headrace.clock import Clock
 from headrace.errors import NotFoundError
 from headrace.keys import Keys
-from headrace.log.months import Straggler
-from headrace.log.port import DataError, Log, Parked
+from headrace.log.months import Month, Straggler
+from headrace.log.port import DataError, Log, Parked, Recorded
 from headrace.plans import model
 from headrace.vocabulary import LOG_CATALOGUE
 from headrace.wire import Line
@@ -40,9 +40,12 @@ class Desk:
         *,
         commander: Commander | None = None,
         stragglers: Callable[[], Awaitable[Sequence[Straggler]]] | None = None,
+        gone: Callable[[str], Awaitable[Recorded | Month | None]] | None = None,
     ) -> None:
         self.log, self.bus, self.keys, self.clock = log, bus, keys, clock
         self.stragglers = stragglers or _nobody
+        self.gone = gone or _nothing
+        """Tells why a run has no row: as `PostgresLog.gone` says."""
         self.commander = commander or Commander(bus, keys, clock)
         self.tokens = Tokens(log, clock)
         self.presence = Presence(clock, keys)
@@ -114,3 +117,8 @@ class Desk:
 async def _nobody() -> Sequence[Straggler]:
     """Name no stream that holds a month in the log: a log without months."""
     return ()
+
+
+async def _nothing(_: str) -> Recorded | Month | None:
+    """Know nothing of runs that have no row: a log without months."""
+    return None

@@ -61,7 +61,8 @@ class ApiService:
 
         async def main(running: Running) -> None:
             stragglers = partial(held, config.database_url or "", config.retention_months)
-            desk = Desk(running.log, running.bus, config.keys, running.clock, stragglers=stragglers)
+            log = running.log
+            desk = Desk(log, running.bus, config.keys, running.clock, stragglers=stragglers, gone=log.gone)
             opening.app = create_app(desk)
             async with contextlib.AsyncExitStack() as stack:
                 for subscription in await desk.open():

@@ -186,7 +186,7 @@ async def _whole(asking: Asking, run_id: str) -> tuple[dict[str, Any], list[dict
     """Read a run's row and its steps at the same time."""
     try:
         async with asyncio.TaskGroup() as group:
-            row = group.create_task(asking.row("runs", {"id": run_id}, f"run {run_id}"))
+            row = group.create_task(asking.run(run_id))
             steps = group.create_task(steps_of(asking, run_id))
     except* errors.HeadraceError as problems:
         raise _first(problems) from None

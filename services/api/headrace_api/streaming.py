@@ -108,7 +108,7 @@ async def events(asking: Asking, run_id: str, after: int) -> AsyncIterator[bytes
     with asking.desk.feed.watch(run_id, asking.caller.actor.id) as watcher:
         while True:
             await asking.check_stands()
-            row = await asking.row("runs", {"id": run_id}, f"run {run_id}")
+            row = await asking.run(run_id)
             while read := await log.stream(LOG_RUNS, run_id, after, READ_MAX):
                 for recorded in read:
                     yield frame(recorded.type, event(recorded), str(recorded.version))
@@ -194,7 +194,7 @@ async def lines(asking: Asking, run_id: str, after: str | None) -> AsyncIterator
     with asking.desk.feed.watch(run_id, lines_of(run_id), asking.caller.actor.id) as watcher:
         while True:
             await asking.check_stands()
-            row = await asking.row("runs", {"id": run_id}, f"run {run_id}")
+            row = await asking.run(run_id)
             fresh = False
             while cursor is not None and (read := await asking.desk.log.read_lines(run_id, cursor, READ_MAX)):
                 for kept in read:

@@ -14,6 +14,7 @@ from headrace.log.chain import Link
 from headrace.log.checks import NEWER, check_digest
 from headrace.log.connections import STATEMENT_S, Connections
 from headrace.log.migrate import check
+from headrace.log.months import Month
 from headrace.log.port import (
     Appended,
     Batch,
@@ -30,10 +31,10 @@ from headrace.log.port import (
 )
 from headrace.log.queries import QUERIES
 from headrace.log.select import count_query, drop_query, rows_query, standing_query
-from headrace.log.tables import MAIN
+from headrace.log.tables import MAIN, PURGED
 from headrace.log.verify import verify
 from headrace.log.wire import Arguments, append_arguments, months_of
-from headrace.vocabulary import IDEMPOTENCY_KEPT_S, LEASE_S
+from headrace.vocabulary import IDEMPOTENCY_KEPT_S, LEASE_S, LOG_RUNS
 from headrace.wire import Line
 
 OWNER_CONNECTIONS: Final = 4
@@ -227,6 +228,19 @@ class PostgresLog:
             return []
         arguments = (month, stream_id, after_version, log, limit)
         return [Recorded(*row) for row in await self._reader.fetch(QUERIES["stream"], *arguments)]
+
+    async def gone(self, run_id: str) -> Recorded | Month | None:
+        """Tell why a run has no row: the event that purged it, or its month, which is away; None: it is not known here.
+
+        Of a month that is away nobody can tell whether the run was ever in it.
+        """
+        month = _month(run_id) if run_id.rpartition("_")[0] == ids.RUN else None
+        if month is None:
+            return None
+        if purged := await self._reader.fetch(QUERIES["purged"], month, run_id, LOG_RUNS, PURGED):
+            return Recorded(*purged[0])
+        away = await self._reader.fetch(QUERIES["month_away"], month)
+        return Month(**dict(away[0])) if away else None
 
     async def row(self, table: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
         """Read one projection row by its key."""

@@ -38,6 +38,14 @@ select log, partition, position, stream_id, version, type, schema, workspace, at
 select log, partition, position, stream_id, version, type, schema, workspace, at, data, meta
   from headrace.events where month = $1 and stream_id = $2 and version > $3 and log = $4 order by version limit $5
 
+-- purged --
+-- The event with which a run's rows went: among its last, so it is looked for from the end.
+select log, partition, position, stream_id, version, type, schema, workspace, at, data, meta
+  from headrace.events where month = $1 and stream_id = $2 and log = $3 and type = $4 order by version desc limit 1
+
+-- month_away --
+select month, state, at, streams, events, archive from headrace.months where month = $1 and state <> 'restored'
+
 -- histories --
 -- Snapshots, without a position, and the events after them. Stream by stream, so that whatever the planner takes the log's
 -- size to be it is never read from end to end.

@@ -83,8 +83,8 @@ def statuses(given: list[str] | None) -> list[str]:
 
 
 async def run_row(asked: Asking, run_id: str) -> dict[str, Any]:
-    """Read a run of the caller's workspace; raises NotFoundError."""
-    return await asked.row("runs", {"id": run_id}, f"run {run_id!r}")
+    """Read a run of the caller's workspace; raises NotFoundError, which says when it was purged or archived."""
+    return await asked.run(run_id)
 
 
 @router.get("/runs/{run_id}", name="get_run", responses=says(shapes.WholeRun))

@@ -1,6 +1,7 @@
 """One suite over every log: data that is hard to keep, rows, and what is kept beside events."""
 
 import asyncio
+import itertools
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from headrace.log.port import DataError, KeptAnswer, Log, Parked
 from headrace.log.tables import TABLES
 from headrace.vocabulary import LOG_PARTITIONS
 from headrace.wire import Line
-from tests.contracts.log_kit import CLOCK, batch, breaks, claim, event
+from tests.contracts.log_kit import CLOCK, LEASE_S, batch, breaks, claim, event
 
 
 @pytest.fixture
@@ -124,8 +125,39 @@ async def test_answers_come_back_under_their_key_and_partition(log: Log) -> None
     made = batch(tenure, event(run, 1))
     made.answers = [answer]
     await log.append_events([made])
-    assert await log.answers("runs", 0, ["key \x00 1", "other"]) == {"key \x00 1": answer}
-    assert await log.answers("runs", 1, ["key \x00 1"]) == {}
+    kept, other, elsewhere = ("runs", 0, "key \x00 1"), ("runs", 0, "other"), ("runs", 1, "key \x00 1")
+    assert await log.answers([kept, other]) == {kept: answer}
+    assert await log.answers([elsewhere, ("catalogue", 0, "key \x00 1")]) == {}
+
+
+async def test_answers_of_several_partitions_and_logs_are_read_together(log: Log) -> None:
+    holdings = await log.heartbeat("one", {"runs": 1, "approvals": 1}, lease_s=LEASE_S)
+    tenures = {(tenure.log, tenure.partition): tenure for tenure in holdings.tenures}
+    kept: dict[tuple[str, int, str], KeptAnswer] = {}
+    batches = []
+    for (name, prefix), partition in itertools.product((("runs", "run"), ("approvals", "apr")), (0, 1)):
+        stream = mint(CLOCK, prefix, partition)
+        made = batch(tenures[name, partition], event(stream, 1))
+        made.answers = [KeptAnswer(key, f"sha256:{key}", stream, f'"{stream} {key}"'.encode()) for key in ("a", "b")]
+        kept |= {(name, partition, answer.key): answer for answer in made.answers}
+        batches.append(made)
+    await log.append_events(batches)
+    assert await log.answers([*kept, ("runs", 0, "c"), ("runs", 2, "a")]) == kept
+    some = [("runs", 0, "a"), ("runs", 1, "b"), ("approvals", 1, "a")]
+    assert await log.answers(some) == {one: kept[one] for one in some}
+
+
+async def test_a_key_asked_for_twice_is_answered_once_and_no_key_by_nothing(log: Log) -> None:
+    tenure = (await claim(log))[0]
+    run = mint(CLOCK, "run", 0)
+    made = batch(tenure, event(run, 1))
+    made.answers = [KeptAnswer("k \x00", "sha256:1", run, b"{}")]
+    await log.append_events([made])
+    key, alike = ("runs", 0, "k \x00"), ("runs", 0, "k \u2400")
+    assert await log.answers([key, key]) == {key: made.answers[0]}
+    both = {one: KeptAnswer(one[2], "sha256:1", run, b"{}") for one in (key, alike)}
+    assert await log.answers([key, alike, key]) == both, "keys that are kept alike are one key, whichever is asked for"
+    assert await log.answers([]) == {}
 
 
 async def test_blobs_are_kept_under_their_digest_and_no_other(log: Log) -> None:

@@ -1,9 +1,11 @@
 """What only a database can show: migrations, copies, refusals of its own, bytes changed behind its back."""
 
 import asyncio
+import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import asyncpg
 import pytest
@@ -16,6 +18,7 @@ from headrace.log.adopt import adopt
 from headrace.log.migrate import check, migrate, migrations
 from headrace.log.port import Batch, Break, KeptAnswer, NewEvent
 from headrace.log.postgres import PostgresLog
+from headrace.log.queries import QUERIES
 from headrace.log.tables import TABLES
 from headrace.vocabulary import LOG_PARTITIONS
 from tests.shared.log_runs_kit import run_at, write
@@ -25,6 +28,10 @@ SQL_KINDS = {"text": "text", "integer": "int", "bigint": "bigint", "boolean": "b
 MONTHS = """
 select 'headrace.' || relname from pg_inherits join pg_class on pg_class.oid = inhrelid
   where inhparent = 'headrace.events'::regclass
+"""
+ANSWERS = """
+insert into headrace.answers
+  select 'runs', n % 8, 'key ' || n / 8, 'd', 's', '{}', headrace.now_ms() from generate_series(0, $1::int - 1) n
 """
 FLIP = "update headrace.events set data = set_byte(data, 2, get_byte(data, 2) # 1) where log = 'runs' and position = $1"
 
@@ -41,6 +48,13 @@ async def database(postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(postgres_url)
     yield connection
     await connection.close()
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Give every node of a plan as the database explains it."""
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from nodes(inner)
 
 
 def batch(stream_id: str, *, after: int = 0, events: int = 1, data: bytes = b'{"a":"b"}') -> Batch:
@@ -250,13 +264,35 @@ async def test_an_append_is_one_statement_in_one_round_trip(log: PostgresLog) ->
     assert all("headrace.append(" in each for each in statements)
 
 
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+async def test_answers_of_all_partitions_are_found_by_the_index_of_their_key(
+    database: asyncpg.Connection, mode: str
+) -> None:
+    await database.execute(ANSWERS, 20_000)
+    await database.execute(f"set plan_cache_mode = {mode}")
+    asked = [(partition, f"key {number}") for partition in range(8) for number in range(0, 1_000, 10)]
+    columns: list[list[Any]] = [["runs"] * len(asked), [partition for partition, _ in asked], [key for _, key in asked]]
+    arrays = ", ".join("'{" + ",".join(map(str, column)) + "}'" for column in columns)
+    await database.execute("prepare asked as " + QUERIES["answers"])
+    for analysed in (False, True):
+        if analysed:
+            await database.execute("analyze headrace.answers")
+        (explained,) = await database.fetchrow(f"explain (verbose, format json) execute asked({arrays}, 60000)")
+        assert ("$1" in explained) == (mode == "force_generic_plan")
+        (scan,) = [node for node in nodes(json.loads(explained)[0]["Plan"]) if node.get("Relation Name") == "answers"]
+        assert scan["Node Type"] == "Index Scan"
+        assert scan["Index Name"] == "answers_pkey"
+        assert all(column in scan["Index Cond"] for column in ("log", "partition", "key"))
+    assert len(await database.fetch(QUERIES["answers"], *columns, 60_000)) == len(asked)
+
+
 async def test_answers_are_forgotten_after_seven_days(log: PostgresLog, database: asyncpg.Connection) -> None:
     stream_id = await filled(log)
     made = batch(stream_id, after=6)
     made.answers = [KeptAnswer(key, "d", stream_id, b"{}") for key in ("old", "new")]
     await log.append_events([made])
     await database.execute("update headrace.answers set at = at - 8 * 86400000 where key = 'old'")
-    assert list(await log.answers("runs", 0, ["old", "new"])) == ["new"]
+    assert list(await log.answers([("runs", 0, "old"), ("runs", 0, "new")])) == [("runs", 0, "new")]
     await log.keep_house()
     assert [row[0] for row in await database.fetch("select key from headrace.answers")] == ["new"]
 

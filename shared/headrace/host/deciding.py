@@ -87,27 +87,24 @@ class Deciding:
 
     async def _read_answers(self, items: list[Item]) -> None:
         self._kept.clear()
-        wanted: dict[Held, set[str]] = {}
+        wanted: dict[tuple[str, int, str], Held] = {}
         for item in items:
             if item.key is None or item.held.over:
                 continue
             if item.key in item.held.answering:
                 self._kept[item.held, item.key] = item.held.answering[item.key]
             else:
-                wanted.setdefault(item.held, set()).add(item.key)
+                wanted[item.held.log, item.held.partition, item.key] = item.held
         if not wanted:
             return
         try:
-            async with asyncio.timeout(READ_TIMEOUT_S), asyncio.TaskGroup() as group:
-                for held, keys in wanted.items():
-                    group.create_task(self._read_keys(held, sorted(keys)))
-        except* HeadraceError as problems:
-            message = f"the log does not tell what was answered: {problems.exceptions[0]}"
-            raise UnavailableError(message) from problems
-
-    async def _read_keys(self, held: Held, keys: list[str]) -> None:
-        for key, kept in (await self._log.answers(held.log, held.partition, keys)).items():
-            self._kept[held, key] = kept
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                found = await self._log.answers(list(wanted))
+        except HeadraceError as problem:
+            message = f"the log does not tell what was answered: {problem}"
+            raise UnavailableError(message) from problem
+        for key, kept in found.items():
+            self._kept[wanted[key], kept.key] = kept
 
     def _pass(self, draft: Draft, items: list[Item], wanted: set[str], absent: set[str]) -> list[Item]:
         """Decide what can be decided; gives the items whose streams must wait for bodies, in order."""

@@ -176,14 +176,14 @@ class MemoryLog(MemoryBodies):
                 found[stream_id] = History(tuple(events))
         return found
 
-    async def answers(self, log: str, partition: int, keys: Sequence[str]) -> dict[str, KeptAnswer]:
+    async def answers(self, keys: Sequence[tuple[str, int, str]]) -> dict[tuple[str, int, str], KeptAnswer]:
         """Read what was answered under keys, as far as kept."""
         oldest = self._up() - int(IDEMPOTENCY_KEPT_S * 1000)
-        found: dict[str, KeptAnswer] = {}
-        for key in keys:
+        found: dict[tuple[str, int, str], KeptAnswer] = {}
+        for log, partition, key in keys:
             kept = self._answers.get((log, partition, projection.storable(key)))
             if kept is not None and kept[1] > oldest:
-                found[key] = msgspec.structs.replace(kept[0], key=key)
+                found[log, partition, key] = msgspec.structs.replace(kept[0], key=key)
         return found
 
     async def due(self, log: str, partitions: Sequence[int], until: int, limit: int) -> list[Due]:

@@ -165,8 +165,8 @@ class OwnerLog(Protocol):
         """Read what makes the state of streams; snapshots of another fingerprint are ignored."""
         ...
 
-    async def answers(self, log: str, partition: int, keys: Sequence[str]) -> dict[str, KeptAnswer]:
-        """Read what was answered under idempotency keys, as far as kept."""
+    async def answers(self, keys: Sequence[tuple[str, int, str]]) -> dict[tuple[str, int, str], KeptAnswer]:
+        """Read what was answered under idempotency keys (log, partition, key), as far as kept, in one round trip."""
         ...
 
     async def due(self, log: str, partitions: Sequence[int], until: int, limit: int) -> list[Due]:

@@ -133,13 +133,14 @@ class PostgresLog:
             stream_id: History(tuple(found), *kept.get(stream_id, (None, 0))) for stream_id, found in events.items()
         }
 
-    async def answers(self, log: str, partition: int, keys: Sequence[str]) -> dict[str, KeptAnswer]:
+    async def answers(self, keys: Sequence[tuple[str, int, str]]) -> dict[tuple[str, int, str], KeptAnswer]:
         """Read what was answered under keys, as far as kept."""
-        asked = {projection.storable(key): key for key in keys}
+        asked = [(log, partition, projection.storable(key)) for log, partition, key in keys]
+        logs, partitions, storable = [list(column) for column in zip(*set(asked), strict=True)] or ([], [], [])
         kept_ms = int(IDEMPOTENCY_KEPT_S * 1000)
-        rows = await self._owner.fetch(QUERIES["answers"], log, partition, list(asked), kept_ms)
-        found = [(asked[row["key"]], row) for row in rows]
-        return {key: KeptAnswer(key, row["request_digest"], row["stream_id"], row["answer"]) for key, row in found}
+        rows = await self._owner.fetch(QUERIES["answers"], logs, partitions, storable, kept_ms)
+        found = {(log, partition, key): answer for log, partition, key, *answer in rows}
+        return {one: KeptAnswer(one[2], *found[kept]) for one, kept in zip(keys, asked, strict=True) if kept in found}
 
     async def due(self, log: str, partitions: Sequence[int], until: int, limit: int) -> list[Due]:
         """Read streams with `wake_at` up to `until`, the earliest first."""

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from headrace import codec
+from headrace import codec, ids
 from headrace.errors import UnavailableError
 from headrace.log.port import Batch
-from headrace.vocabulary import LOG_RUNS
+from headrace.vocabulary import LOG_RUNS, MESSAGE_BYTES_MAX
 from tests.shared.host_toy import Add, World, on_virtual_time, until
 
 
@@ -166,3 +166,59 @@ async def test_the_feed_tells_what_was_committed_in_order() -> None:
         assert {event["subject"] for event in events} == {stream}
         assert events[0]["source"] == "headrace/memory-1/runs"
         assert events[0]["data"]["step"] == "added"
+
+
+@on_virtual_time
+async def test_each_message_of_the_feed_is_of_one_partition_as_its_description_promises() -> None:
+    async with World(partitions=8) as world:
+        feed = await _fed_by_one_append(world, Add(spread=3), streams=24)
+        assert len(feed) == world.partitions
+        await _tells_each_event_once(world, feed)
+
+
+@on_virtual_time
+async def test_what_is_too_large_for_one_message_of_the_feed_is_split_and_nothing_is_missing() -> None:
+    async with World(partitions=2) as world:
+        feed = await _fed_by_one_append(world, Add(stop="x" * 100_000), streams=24)
+        assert len(feed) == 2 * world.partitions
+        assert all(len(message) <= MESSAGE_BYTES_MAX for message in feed)
+        await _tells_each_event_once(world, feed)
+
+
+async def _fed_by_one_append(world: World, command: Add, *, streams: int) -> list[bytes]:
+    """Give the feed's messages of one append of a command to streams of all partitions."""
+    gate = asyncio.Event()
+
+    async def hold(_: Sequence[Batch]) -> None:
+        await gate.wait()
+
+    await world.host()
+    feed: list[bytes] = []
+    async with asyncio.TaskGroup() as group:
+        world.log.before_commit = hold
+        group.create_task(world.ask(Add(), stream=world.stream(1_000)))
+        await asyncio.sleep(1)  # on virtual time: while the first commits, all others gather behind it
+        before = world.log.appends
+        for number in range(streams):
+            group.create_task(world.ask(command, stream=world.stream(number)))
+        await asyncio.sleep(1)
+        await world.bus.open_feed(LOG_RUNS, feed.append)
+        gate.set()
+    assert world.log.appends - before == 1
+    return feed[1:]  # without that of the first
+
+
+async def _tells_each_event_once(world: World, feed: Sequence[bytes]) -> None:
+    """Check that a message has one partition's events, and each partition's, but the first append's, come once in order."""
+    told: dict[int, list[int]] = {}
+    for events in map(codec.loads, feed):
+        assert len({event["partition"] for event in events}) == 1
+        for event in events:
+            assert event["id"] == f"runs/{event['partition']}/{event['position']}"
+            assert event["partition"] == ids.partition_of(event["subject"])
+            told.setdefault(event["partition"], []).append(event["position"])
+    assert sorted(told) == list(range(world.partitions))
+    for partition, positions in told.items():
+        recorded = [each.position for each in await world.log.read(LOG_RUNS, partition, 0, 1_000)]
+        assert positions == recorded[-len(positions) :]
+        assert len(recorded) - len(positions) == (partition == ids.partition_of(world.stream(1_000)))

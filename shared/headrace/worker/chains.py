@@ -32,6 +32,8 @@ REPORT_BYTES: Final = 1_024
 YIELD_S: Final = 0.005
 """After this a chain of tools that never wait lets others have the loop."""
 TEMPLATES_MAX: Final = 4_096
+SUCCEEDED: Final = AttemptStatus.SUCCEEDED.value
+"""What templates read as the status of a step that succeeded."""
 
 
 class ChainScope:
@@ -59,7 +61,7 @@ class ChainScope:
                 outside: Mapping[str, Any] = self._given["steps"][step_id]
                 return outside
             output = codec.loads(written)
-            known = self._read[step_id] = {"output": output, "status": AttemptStatus.SUCCEEDED.value, "error": None}
+            known = self._read[step_id] = {"output": output, "status": SUCCEEDED, "error": None}
         return known
 
 
@@ -172,7 +174,9 @@ class Chain:
         results = self._taken()
         parcel = self._outbox.pack(self._order, self._joined(results))
         for place, each in enumerate(results):
-            alone = msgspec.structs.replace(each, goes_on="") if place else None
+            alone = each if place else None
+            if alone is not None and alone.goes_on:
+                alone = msgspec.structs.replace(alone, goes_on="")
             digest, chained = self.attempts[each.attempt_id], bool(each.after)
             done = Done(digest, parcel, len(results), alone, chained=chained)
             self._recent.keep(each.attempt_id, done)
@@ -214,8 +218,8 @@ class Chain:
 
 def size_of(report: ReportAttempt) -> int:
     """Give about how many bytes a report takes."""
-    kept = sum(len(each.value) + len(each.body) for each in report.artifacts)
-    return REPORT_BYTES + len(report.output) + kept
+    size = REPORT_BYTES + len(report.output)
+    return size + sum(len(each.value) + len(each.body) for each in report.artifacts) if report.artifacts else size
 
 
 @lru_cache(maxsize=TEMPLATES_MAX)

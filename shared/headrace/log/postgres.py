@@ -135,8 +135,10 @@ class PostgresLog:
 
     async def answers(self, keys: Sequence[tuple[str, int, str]]) -> dict[tuple[str, int, str], KeptAnswer]:
         """Read what was answered under keys, as far as kept."""
+        if not keys:
+            return {}
         asked = [(log, partition, projection.storable(key)) for log, partition, key in keys]
-        logs, partitions, storable = [list(column) for column in zip(*set(asked), strict=True)] or ([], [], [])
+        logs, partitions, storable = (list(column) for column in zip(*set(asked), strict=True))
         kept_ms = int(IDEMPOTENCY_KEPT_S * 1000)
         rows = await self._owner.fetch(QUERIES["answers"], logs, partitions, storable, kept_ms)
         found = {(log, partition, key): answer for log, partition, key, *answer in rows}

@@ -37,7 +37,6 @@ from headrace.worker.threads import Threads
 
 TIMEOUT_S_MAX: Final = 24 * 3_600.0
 ACTS: Final = frozenset({Effect.WRITE, Effect.NOTIFY})
-SUCCEEDED: Final = AttemptStatus.SUCCEEDED.value
 
 Precheck = Callable[[Any, FileRoot], None]
 """Checks a step's precondition on the real thing; raises PreconditionFailedError."""
@@ -156,14 +155,10 @@ class ToolRunner:
         found_at = context.found_at or Evidence(source=order.tool, fetched_at=finished_at)
         artifacts = await results.kept_artifacts(context, self._blobs, order.blob_token) if context.kept else ()
         written, blob = await results.kept_output(output, self._blobs, order.blob_token)
-        return ReportAttempt(
-            run_id=order.run_id,
-            step=order.step,
-            attempt=order.attempt,
-            attempt_id=order.attempt_id,
-            index=order.index,
-            worker=self._worker,
-            status=SUCCEEDED,
+        return results.report(
+            order,
+            self._worker,
+            AttemptStatus.SUCCEEDED,
             output=written,
             blob=blob,
             artifacts=artifacts,

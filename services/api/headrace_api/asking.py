@@ -72,8 +72,19 @@ class Asking(msgspec.Struct, frozen=True):
         """Read one of the workspace's own runs; raises NotFoundError, which says what became of it as far as known."""
         row = await self.desk.own_row("runs", {"id": run_id}, self.workspace)
         if row is None:
-            raise without_row(run_id, self.workspace, await self.desk.gone(run_id))
+            raise await self.without("run", run_id)
         return row
+
+    async def approval(self, approval_id: str) -> dict[str, Any]:
+        """Read one of the workspace's own approvals; raises NotFoundError, which says what became of it."""
+        row = await self.desk.own_row("approvals", {"id": approval_id}, self.workspace)
+        if row is None:
+            raise await self.without("approval", approval_id)
+        return row
+
+    async def without(self, what: str, stream_id: str) -> NotFoundError:
+        """Make the error of a run or an approval without a row."""
+        return without_row(what, stream_id, self.workspace, await self.desk.gone(stream_id, self.workspace))
 
     async def page(
         self,

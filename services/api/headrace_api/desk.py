@@ -12,7 +12,7 @@ from headrace.bus.port import Bus, Delivery, Subscription
 from headrace.clock import Clock
 from headrace.errors import NotFoundError
 from headrace.keys import Keys
-from headrace.log.months import Month, Straggler
+from headrace.log.months import Away, Straggler
 from headrace.log.port import DataError, Log, Parked, Recorded
 from headrace.plans import model
 from headrace.vocabulary import LOG_CATALOGUE
@@ -40,12 +40,12 @@ class Desk:
         *,
         commander: Commander | None = None,
         stragglers: Callable[[], Awaitable[Sequence[Straggler]]] | None = None,
-        gone: Callable[[str], Awaitable[Recorded | Month | None]] | None = None,
+        gone: Callable[[str, str], Awaitable[Recorded | Away | None]] | None = None,
     ) -> None:
         self.log, self.bus, self.keys, self.clock = log, bus, keys, clock
         self.stragglers = stragglers or _nobody
         self.gone = gone or _nothing
-        """Tells why a run has no row: as `PostgresLog.gone` says."""
+        """Tells why a run or an approval of a workspace has no row: as `PostgresLog.gone` says."""
         self.commander = commander or Commander(bus, keys, clock)
         self.tokens = Tokens(log, clock)
         self.presence = Presence(clock, keys)
@@ -119,6 +119,6 @@ async def _nobody() -> Sequence[Straggler]:
     return ()
 
 
-async def _nothing(_: str) -> Recorded | Month | None:
-    """Know nothing of runs that have no row: a log without months."""
+async def _nothing(_: str, __: str) -> Recorded | Away | None:
+    """Know nothing of what has no row: a log without months."""
     return None

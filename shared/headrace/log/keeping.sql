@@ -63,6 +63,9 @@ update headrace.months set state = $2, at = headrace.now_ms(), archive = coalesc
 delete from headrace.{table}
   where ctid = any(array(select ctid from headrace.{table} where {stream} >= $1 and {stream} < $2 limit $3))
 
+-- note_departed --
+select headrace.note_departed($1)
+
 -- drop_month --
 drop table headrace.events_{month}
 

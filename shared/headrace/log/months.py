@@ -9,7 +9,7 @@ and that only for a moment: appends to other months never wait.
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 import asyncpg
 import msgspec
@@ -62,6 +62,13 @@ class Month(msgspec.Struct, frozen=True):
     stands: bool = False
     attached: bool = False
     pending: bool = False
+
+
+class Away(msgspec.Struct, frozen=True):
+    """What became of a stream whose month is away. `fate`: away with it, or purged before; None: nobody can tell."""
+
+    month: Month
+    fate: Literal["away", "purged"] | None
 
 
 def parse(text: str) -> int:

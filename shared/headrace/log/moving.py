@@ -70,6 +70,7 @@ async def archive(months: Months, month: int, path: Path) -> Manifest:
     with Archive(path) as written:
         written.check()
     async with months.connection.transaction():
+        await months.connection.execute(QUERIES["note_departed"], month)
         await months.connection.execute(QUERIES["drop_month"].format(month=month))
         await months.connection.execute(QUERIES["month_is"], month, "dropped", digest)
     await months.forget_lines(month)

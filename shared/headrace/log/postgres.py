@@ -14,7 +14,7 @@ from headrace.log.chain import Link
 from headrace.log.checks import NEWER, check_digest
 from headrace.log.connections import STATEMENT_S, Connections
 from headrace.log.migrate import check
-from headrace.log.months import Month
+from headrace.log.months import Away, Month
 from headrace.log.port import (
     Appended,
     Batch,
@@ -43,6 +43,8 @@ FORGET_ROWS_MAX: Final = 10_000
 OWNERS_KEPT_S: Final = 86_400.0
 BODY_BYTES_PER_S_MIN: Final = 4 * 1024 * 1024
 """The slowest transfer of a large body that is waited for."""
+MAY_BE_GONE: Final = frozenset({ids.RUN, ids.APPROVAL})
+"""Prefixes of streams that end, and leave the log with their month."""
 logger = logging.getLogger(__name__)
 
 
@@ -232,18 +234,22 @@ class PostgresLog:
         arguments = (month, stream_id, after_version, log, limit)
         return [Recorded(*row) for row in await self._reader.fetch(QUERIES["stream"], *arguments)]
 
-    async def gone(self, run_id: str) -> Recorded | Month | None:
-        """Tell why a run has no row: the event that purged it, or its month, which is away; None: it is not known here.
+    async def gone(self, stream_id: str, workspace: str) -> Recorded | Away | None:
+        """Tell why a workspace's run or approval has no row: the event that purged it, or that its month is away.
 
-        Of a month that is away nobody can tell whether the run was ever in it.
+        None: it never was, as far as is known here.
         """
-        month = _month(run_id) if run_id.rpartition("_")[0] == ids.RUN else None
+        month = _month(stream_id) if stream_id.rpartition("_")[0] in MAY_BE_GONE else None
         if month is None:
             return None
-        if purged := await self._reader.fetch(QUERIES["purged"], month, run_id, LOG_RUNS, PURGED):
+        if purged := await self._reader.fetch(QUERIES["purged"], month, stream_id, LOG_RUNS, PURGED):
             return Recorded(*purged[0])
-        away = await self._reader.fetch(QUERIES["month_away"], month)
-        return Month(**dict(away[0])) if away else None
+        away = await self._reader.fetch(QUERIES["whereabouts"], month, stream_id, projection.storable(workspace))
+        if not away or away[0]["fate"] == "never":
+            return None
+        told = dict(away[0])
+        fate = told.pop("fate")
+        return Away(Month(**told), fate)
 
     async def row(self, table: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
         """Read one projection row by its key."""

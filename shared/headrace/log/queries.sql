@@ -43,8 +43,8 @@ select log, partition, position, stream_id, version, type, schema, workspace, at
 select log, partition, position, stream_id, version, type, schema, workspace, at, data, meta
   from headrace.events where month = $1 and stream_id = $2 and log = $3 and type = $4 order by version desc limit 1
 
--- month_away --
-select month, state, at, streams, events, archive from headrace.months where month = $1 and state <> 'restored'
+-- whereabouts --
+select month, state, at, streams, events, archive, fate from headrace.whereabouts($1, $2, $3)
 
 -- histories --
 -- Snapshots, without a position, and the events after them. Stream by stream, so that whatever the planner takes the log's

@@ -16,8 +16,8 @@ router = APIRouter(tags=["approvals"])
 
 
 async def approval_row(asked: Asking, approval_id: str) -> dict[str, Any]:
-    """Read an approval; raises NotFoundError."""
-    return await asked.row("approvals", {"id": approval_id}, f"approval {approval_id!r}")
+    """Read an approval; raises NotFoundError, which says when it was archived."""
+    return await asked.approval(approval_id)
 
 
 @router.get("/approvals", name="list_approvals", responses=says(shapes.Page[shapes.Approval]))

@@ -112,8 +112,7 @@ async def decide_approvals(asked: Asked, body: DecisionsBody) -> Response:
 
     async def decide(own: Asking, wanted: NamedDecision) -> dict[str, Any]:
         if wanted.approval_id not in known:
-            message = f"there is no approval {wanted.approval_id!r}"
-            raise errors.NotFoundError(message)
+            raise await own.without("approval", wanted.approval_id)
         command = DecideApproval(action=wanted.action, digest=wanted.digest, reason=wanted.reason)
         await own.send(LOG_APPROVALS, command, stream_id=wanted.approval_id)
         return {"status": "recorded"}

@@ -1,14 +1,18 @@
 """Server-sent events, through the client that users import."""
 
 import asyncio
-from typing import Any
+from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import httpx2
 import pytest
+from starlette.requests import Request
 
 from headrace.client.client import Client
 from headrace.client.streams import Event, parsed
-from headrace.errors import UnauthorizedError
+from headrace.errors import NotFoundError, UnauthorizedError
+from headrace_api import streaming
+from headrace_api.asking import let_in
 from tests.api.kit import World, step, until, workflow
 
 HOUR_S = 3_600.0
@@ -150,6 +154,48 @@ async def test_a_stream_ends_at_once_and_quietly_when_its_api_ends(world: World,
             world.desk.end()
             rest = [event async for event in told]
         assert all(event.event not in {"refused", "complete", "end"} for event in rest)
+
+
+async def lines_of(frames: AsyncIterator[Any]) -> AsyncIterator[str]:
+    async for each in frames:
+        for line in bytes(each).decode().split("\n")[:-1]:
+            yield line
+
+
+@pytest.mark.parametrize("stream", [streaming.events, streaming.lines])
+async def test_a_stream_of_a_run_that_is_purged_meanwhile_ends_and_says_so(world: World, stream: Any) -> None:
+    caller = await world.desk.tokens.caller(world.tokens["viewer"], None)
+    asked = let_in(world.desk, caller, None, "", reading=True)
+    request = Request({"type": "http", "headers": [], "state": {"request_id": "req_1"}})
+    async with world.client() as client, world.http() as http:
+        run = await client.create_run(spec=workflow("w", [step("echo")]), wait_s=20)
+        response = streaming.respond(asked, request, stream(asked, run.id, 0 if stream is streaming.events else None))
+        frames = cast("AsyncIterator[Any]", response.body_iterator)
+        assert await anext(frames) == b": headrace\n\n"  # it has begun, and reads the run only now
+
+        async def purged() -> bool:
+            wanted = {"action": "purge", "reason": "too much"}
+            return (await http.post(f"/runs/{run.id}", json=wanted)).status_code == 200
+
+        await until(purged)
+        told = [event async for event in parsed(lines_of(frames))]
+    assert told[-1].event == "refused"
+    error = told[-1].data["error"]
+    assert (error["type"], error["request_id"]) == ("not_found", "req_1")
+    assert error["details"]["purged"]["reason"] == "too much"
+    assert "complete" not in {event.event for event in told}
+
+
+async def test_the_client_raises_that_its_run_was_purged_and_asks_no_more(world: World) -> None:
+    async with world.client() as client, world.http() as http:
+        run = await client.create_run(spec=workflow("w", [step("echo")]), wait_s=20)
+
+        async def purged() -> bool:
+            return (await http.post(f"/runs/{run.id}", json={"action": "purge"})).status_code == 200
+
+        await until(purged)
+        with pytest.raises(NotFoundError, match=r"was purged at .* by admin"):
+            await collected(client.run_events(run.id))
 
 
 async def test_who_waits_for_a_run_is_told_to_come_again_when_its_api_ends(world: World) -> None:

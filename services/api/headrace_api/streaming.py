@@ -1,8 +1,9 @@
 """Server-sent events: what is recorded, once each and in order, then what follows, woken by the feed.
 
 Each event has an id; a client that comes back says `Last-Event-ID` and goes on after it, from the log. A stream of a
-run ends with the event `complete`, which carries the run's status. A stream whose token is revoked ends with the event
-`refused`, which carries the error; the feed wakes it for that. Lines that begin with `:` are heartbeats.
+run ends with the event `complete`, which carries the run's status. A stream whose token is revoked, or whose run is
+purged or archived meanwhile, ends with the event `refused`, which carries the error; the feed wakes it for that. Lines
+that begin with `:` are heartbeats.
 """
 
 import logging
@@ -14,7 +15,7 @@ from starlette.responses import StreamingResponse
 
 from headrace import codec
 from headrace.clock import Clock
-from headrace.errors import UnauthorizedError, UnavailableError
+from headrace.errors import NotFoundError, UnauthorizedError, UnavailableError
 from headrace.log.port import Recorded
 from headrace.vocabulary import LOG_RUNS, RUN_FINAL
 from headrace.wire import Line
@@ -56,7 +57,7 @@ def last_id(request: Request, cursor: str | None) -> str | None:
 
 
 def respond(asking: Asking, request: Request, frames: AsyncIterator[bytes]) -> StreamingResponse:
-    """Answer with a stream, for as long as the caller's token stands."""
+    """Answer with a stream, for as long as the caller's token stands and the run is there."""
     told = _while_admitted(frames, request_id(request), asking.desk.clock)
     return StreamingResponse(told, media_type=SSE, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
@@ -69,7 +70,7 @@ async def _while_admitted(frames: AsyncIterator[bytes], request: str, clock: Clo
         UnavailableError
     ) as problem:  # the answer has begun: it ends here, and who follows comes back after its last id
         _log.info("request %s: its stream ends early: %s", request, problem.message)
-    except UnauthorizedError as problem:
+    except (UnauthorizedError, NotFoundError) as problem:
         error = {**problem.envelope(), "timestamp": views.at(clock.now_ms()), "request_id": request}
         yield frame(REFUSED, {"error": error})
 

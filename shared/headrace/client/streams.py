@@ -49,7 +49,7 @@ async def follow(transport: Transport, path: str, after: str | None = None) -> A
     """Give the events of a stream until it is complete, going on after the last one through any connection trouble.
 
     Raises UnavailableError when the api cannot be reached for the transport's patience, and what the api ends the
-    stream with: UnauthorizedError when the token was revoked.
+    stream with: UnauthorizedError when the token was revoked, NotFoundError when the run was purged meanwhile.
     """
     failing_since: float | None = None
     pause = AGAIN_FIRST_S

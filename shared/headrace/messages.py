@@ -333,7 +333,11 @@ CatalogueCommand = (
 
 
 class Command(Message, frozen=True, kw_only=True):
-    """A command on its way to an owner: to which stream (none: the owner mints one), by whom, under which key."""
+    """A command on its way to an owner: to which stream (none: the owner mints one), by whom, under which key.
+
+    `end_to` is where the sender of one that creates a stream wants to be told how it ended, as `<place>.<what>`. It may
+    not be told (another owner by then, a message lost), so it follows the feed as well.
+    """
 
     body: Raw
     actor: Actor
@@ -341,6 +345,20 @@ class Command(Message, frozen=True, kw_only=True):
     stream_id: str | None = None
     key: str | None = None
     traceparent: str | None = None
+    end_to: str = ""
+
+
+class Ended(Message, frozen=True, kw_only=True):
+    """How a stream stood at its end, once that was committed, for who asked so with `to`.
+
+    `rows` are its projection rows by table, as they are kept: values in the order of the table's columns, documents as
+    text. `layout` names that order: who knows another one reads the rows instead.
+    """
+
+    to: str
+    stream_id: str
+    layout: str
+    rows: dict[str, list[tuple[Any, ...]]]
 
 
 class Answer(Message, frozen=True, kw_only=True):

@@ -318,6 +318,18 @@ async def test_control_and_presence_reach_everybody_the_sender_too(world: World)
     await until(lambda: control == [b"drain"] * 2 and presence == [b"beat"] * 2)
 
 
+async def test_an_end_reaches_the_place_that_it_is_told_to(world: World) -> None:
+    one, two, owner = await world.client(), await world.client(), await world.client()
+    heard: list[list[bytes]] = [[], []]
+    await one.open_ends("one", heard[0].append)
+    await two.open_ends("two", heard[1].append)
+    await _settle_subscriptions(one, two)
+    owner.publish_end("one", b"1")
+    owner.publish_end("nobody", b"0")
+    owner.publish_end("two", b"2")
+    await until(lambda: heard == [[b"1"], [b"2"]])
+
+
 async def test_closing_a_subscription_ends_it(world: World) -> None:
     one, two = await world.client(), await world.client()
     closed: list[bytes] = []

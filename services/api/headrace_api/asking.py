@@ -44,10 +44,12 @@ class Asking(msgspec.Struct, frozen=True):
         """Give the caller's workspace."""
         return self.caller.workspace
 
-    async def send(self, log: str, body: Message, *, stream_id: str | None = None, keyed: bool = True) -> Answer:
+    async def send(
+        self, log: str, body: Message, *, stream_id: str | None = None, keyed: bool = True, end_to: str = ""
+    ) -> Answer:
         """Send a command as this caller; `keyed` puts it under the request's idempotency key."""
         return await self.desk.commander.send(
-            log, body, self.caller, stream_id=stream_id, key=self.key if keyed else None
+            log, body, self.caller, stream_id=stream_id, key=self.key if keyed else None, end_to=end_to
         )
 
     async def check_stands(self) -> None:

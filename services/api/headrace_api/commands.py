@@ -36,16 +36,24 @@ class Commander:
         self.partitions = dict(LOG_PARTITIONS)
 
     async def send(
-        self, log: str, body: Message, caller: Caller, *, stream_id: str | None = None, key: str | None = None
+        self,
+        log: str,
+        body: Message,
+        caller: Caller,
+        *,
+        stream_id: str | None = None,
+        key: str | None = None,
+        end_to: str = "",
     ) -> Answer:
         """Ask an owner and give its answer after commit.
 
-        `key` makes a repeat harmless where the command itself is not. Raises the owner's refusal, TooLargeError, and
+        `key` makes a repeat harmless where the command itself is not. `end_to` is where to tell how the stream ended
+        that the command creates. Raises the owner's refusal, TooLargeError, and
         UnavailableError when nobody answered until the deadline: the same request may then be sent again.
         """
         count = self.partitions[log]
         partition = ids.partition_of(stream_id) if stream_id else ids.partition_for(count, caller.workspace, key or "")
-        return await self.send_to(log, partition, body, caller, stream_id=stream_id, key=key)
+        return await self.send_to(log, partition, body, caller, stream_id=stream_id, key=key, end_to=end_to)
 
     async def send_to(
         self,
@@ -56,6 +64,7 @@ class Commander:
         *,
         stream_id: str | None = None,
         key: str | None = None,
+        end_to: str = "",
     ) -> Answer:
         """Ask the owner of one partition; otherwise as `send`."""
         command = Command(
@@ -65,6 +74,7 @@ class Commander:
             stream_id=stream_id,
             key=key,
             traceparent=caller.traceparent,
+            end_to=end_to,
         )
         data = self._keys.pack(COMMANDS, codec.encode(command))
         if len(data) > MESSAGE_BYTES_MAX - SEAL_ROOM_BYTES:

@@ -19,6 +19,7 @@ from headrace.vocabulary import LOG_CATALOGUE
 from headrace.wire import Line
 from headrace_api.admission import Tokens
 from headrace_api.commands import Commander
+from headrace_api.endings import Endings
 from headrace_api.feed import Feed, lines_of
 from headrace_api.presence import Presence
 
@@ -50,6 +51,7 @@ class Desk:
         self.tokens = Tokens(log, clock)
         self.presence = Presence(clock, keys)
         self.feed = Feed()
+        self.endings = Endings(clock)
         self.feed.each(lambda event: self.tokens.forget(event) if event.log == LOG_CATALOGUE else None)
         self._plans: dict[str, model.Plan] = {}
         self.ending = False
@@ -66,10 +68,13 @@ class Desk:
         self.commander.partitions.update(counts)
         ways: list[Callable[[], Awaitable[Subscription]]] = [
             *self.feed.ways(self.bus),
+            partial(self.bus.open_ends, self.endings.place, self.endings.deliver),
             partial(self.bus.open_presence, self.presence.deliver),
             partial(self.bus.open_lines, self._keep_lines),
         ]
-        return [await until_open(way, self.clock) for way in ways]
+        opened = [await until_open(way, self.clock) for way in ways]
+        self.endings.listening = True
+        return opened
 
     def end(self) -> None:
         """Let everybody go who waits or follows: this api ends."""

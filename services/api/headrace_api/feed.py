@@ -54,6 +54,10 @@ class Watcher:
         if self._only is None or kind in self._only:
             self._woken.set()
 
+    def rouse(self) -> None:
+        """Wake the waiter, whatever it waits for."""
+        self._woken.set()
+
     async def wait(self, seconds: float) -> bool:
         """Wait until woken, at most `seconds`; tells whether it was."""
         try:
@@ -114,9 +118,14 @@ class Feed:
                 watcher.wake(next(iter(ENDS)))
 
     @contextmanager
-    def watch(self, *subjects: str, only: frozenset[str] | None = None) -> Iterator[Watcher]:
-        """Wait for subjects, or `only` for events of some types: watch before reading, so that nothing falls between."""
-        watcher = Watcher(only)
+    def watch(
+        self, *subjects: str, only: frozenset[str] | None = None, watcher: Watcher | None = None
+    ) -> Iterator[Watcher]:
+        """Wait for subjects, or `only` for events of some types: watch before reading, so that nothing falls between.
+
+        A `watcher` that there is already is woken as well.
+        """
+        watcher = watcher or Watcher(only)
         for subject in subjects:
             self._watchers.setdefault(subject, set()).add(watcher)
         try:

@@ -14,7 +14,8 @@ from headrace.vocabulary import LOG_CATALOGUE, LOG_RUNS, RUN_FINAL, RunStatus
 from headrace_api import views
 from headrace_api.asking import Asking
 from headrace_api.bodies import RunBody
-from headrace_api.feed import ENDS, REPAIR_S
+from headrace_api.endings import Ending
+from headrace_api.feed import REPAIR_S
 
 WORKFLOW: Final = "wfl"
 PLAN: Final = "pln"
@@ -113,9 +114,9 @@ def command(body: RunBody, found: Source) -> CreateRun:
     )
 
 
-async def create(asking: Asking, command: CreateRun) -> dict[str, Any]:
-    """Create a run and give its id, status and whether workers live."""
-    reply = await asking.send(LOG_RUNS, command)
+async def create(asking: Asking, command: CreateRun, *, end_to: str = "") -> dict[str, Any]:
+    """Create a run and give its id, status and whether workers live. `end_to` is where its owner tells how it ended."""
+    reply = await asking.send(LOG_RUNS, command, end_to=end_to)
     body: dict[str, Any] = codec.loads(reply.body)
     body.setdefault("workers_active", asking.desk.presence.active())
     return body
@@ -161,21 +162,31 @@ def is_new(asking: Asking, told: dict[str, Any]) -> bool:
     return created_at is not None and 0 <= asking.desk.clock.now_ms() - created_at <= NEW_MS
 
 
-async def until_final(
-    asking: Asking, run_id: str, wait_s: float, *, new: bool = False
+async def create_and_wait(
+    asking: Asking, command: CreateRun, wait_s: float
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Wait until a run is over, woken by the feed, at most `wait_s`; gives its row and its steps as they then stand.
+    """Create a run and wait for its end as `until_final` does; its owner is asked to tell how it ended."""
+    with asking.desk.endings.expect() as ending:
+        told = await create(asking, command, end_to=ending.to)
+        return await until_final(asking, told["id"], wait_s, ending, new=is_new(asking, told))
 
-    That of a `new` one is not looked at before there is something to see.
+
+async def until_final(
+    asking: Asking, run_id: str, wait_s: float, ending: Ending, *, new: bool = False
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Wait until a run is over, at most `wait_s`; gives its row and its steps as they then stand.
+
+    It is woken by its owner, who tells how they stand, or by the feed, and then reads them. Those of a `new` one are not
+    looked at before there is something to see.
     """
     clock, feed = asking.desk.clock, asking.desk.feed
     began = clock.monotonic()
-    with feed.watch(run_id, asking.caller.actor.id, only=ENDS) as watcher:
-        if new and not feed.ended(run_id):
+    with feed.watch(run_id, asking.caller.actor.id, watcher=ending.watcher) as watcher:
+        if new and not ending.told and not feed.ended(run_id):
             await watcher.wait(min(wait_s, REPAIR_S))
         while True:
             await asking.check_stands()
-            row, steps = await _whole(asking, run_id)
+            row, steps = ending.rows(run_id, asking.workspace) or await _whole(asking, run_id)
             left = wait_s - (clock.monotonic() - began)
             if row["status"] in RUN_FINAL or left <= 0:
                 return row, steps

@@ -150,6 +150,10 @@ class JetStreamBus:
         self.guardian.writes.said(subjects.FEED_STREAM)
         self.connection.send(subjects.feed(log), data)
 
+    def publish_end(self, place: str, data: bytes) -> None:
+        """Tell a process of an end that it waits for, without waiting."""
+        self.connection.send(self.names.ends(place), data)
+
     async def tell(self, log: str, partition: int, data: bytes) -> None:
         """Put a message into a partition's inbox and wait for the ack; raises UnavailableError."""
         subject, stream = self.names.inbox(log, partition), self.names.inbox_stream(log, partition)
@@ -167,6 +171,10 @@ class JetStreamBus:
     async def open_feed(self, log: str, deliver: Callable[[bytes], None]) -> Listening:
         """Receive the feed from now on."""
         return await self._hear(subjects.feed(log), deliver)
+
+    async def open_ends(self, place: str, deliver: Callable[[bytes], None]) -> Listening:
+        """Receive what this process is told of ends."""
+        return await self._hear(self.names.ends(place), deliver)
 
     def publish_control(self, data: bytes) -> None:
         """Tell every process something, without waiting."""

@@ -151,6 +151,10 @@ class MemoryBus:
         """Publish committed events."""
         self._tell_all(subjects.feed(log), data)
 
+    def publish_end(self, place: str, data: bytes) -> None:
+        """Tell a process of an end."""
+        self._tell_all(self._names.ends(place), data)
+
     async def tell(self, log: str, partition: int, data: bytes) -> None:
         """Put a message into an inbox; raises UnavailableError when it is lost on the way or the inbox is full."""
         _check_size(data)
@@ -177,6 +181,10 @@ class MemoryBus:
     async def open_feed(self, log: str, deliver: Callable[[bytes], None]) -> MemorySubscription:
         """Receive the feed from now on."""
         return self._listen(subjects.feed(log), lambda data, _: deliver(data))
+
+    async def open_ends(self, place: str, deliver: Callable[[bytes], None]) -> MemorySubscription:
+        """Receive what this process is told of ends."""
+        return self._listen(self._names.ends(place), lambda data, _: deliver(data))
 
     def publish_control(self, data: bytes) -> None:
         """Tell every process something."""

@@ -126,6 +126,10 @@ class Bus(Protocol):
         """Publish committed events without waiting for anything."""
         ...
 
+    def publish_end(self, place: str, data: bytes) -> None:
+        """Tell a process of an end that it waits for, without waiting for anything."""
+        ...
+
     # anyone
 
     async def tell(self, log: str, partition: int, data: bytes) -> None:
@@ -146,6 +150,10 @@ class Bus(Protocol):
 
     async def open_feed(self, log: str, deliver: Callable[[bytes], None]) -> Subscription:
         """Receive the feed from now on; gaps are the reader's to fill from the log."""
+        ...
+
+    async def open_ends(self, place: str, deliver: Callable[[bytes], None]) -> Subscription:
+        """Receive what this process is told of ends at a place of its own; what is lost is to be read."""
         ...
 
     def publish_control(self, data: bytes) -> None:

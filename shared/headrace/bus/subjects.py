@@ -111,6 +111,10 @@ class Names:
         """Give the subject on which a partition's owner is asked for permission to act."""
         return f"{self._root}.claim.{log}.{partition}"
 
+    def ends(self, place: str) -> str:
+        """Give the subject on which one process is told of ends that it waits for."""
+        return f"{self._root}.ends.{_name(place)}"
+
     def work(self, pool: str) -> str:
         """Give the subject of a pool's work."""
         return f"{self._root}.work.{_name(pool)}"

@@ -112,6 +112,7 @@ class Intake:
             key=None if known.key is None else f"{known.workspace}/{known.key}",
             request_digest=digest,
             traceparent=_trace(known.traceparent),
+            end_to=known.end_to,
             reply=reply,
         )
 

@@ -37,7 +37,8 @@ class Item:
     `workspace` None means: the stream's own. `refusal` is set by a preparer that refused it. `minted`: its stream
     is new, so that nothing need be read. `decided` says that the
     command's events stand in the open draft, so that after fetching a blob only the advance is left to do; `part` how many
-    of its `commands` do. `ended` are those whose attempt is not under way any more.
+    of its `commands` do. `ended` are those whose attempt is not under way any more. `end_to` is who wants to be told how
+    the stream that it creates ended.
     """
 
     held: Held
@@ -60,6 +61,7 @@ class Item:
     ended: list[Any] = field(default_factory=list)
     part: int = 0
     created: bool = False
+    end_to: str = ""
     outcome: bytes | None = None
 
     @property

@@ -11,6 +11,7 @@ from headrace.host import feed, metrics
 from headrace.host.chores import Chores
 from headrace.host.dispatch import Dispatcher
 from headrace.host.draft import Draft, Part, Sent
+from headrace.host.endings import Endings
 from headrace.host.items import Item
 from headrace.host.loading import States, is_due, snapshot
 from headrace.host.measuring import measure
@@ -50,6 +51,7 @@ class Publisher:
         self._states = states
         self._tells = tells
         self._chores = chores
+        self._endings = Endings(bus)
 
     def let_out(self, draft: Draft, part: Part, after: int) -> None:
         """Let one partition's part out: its events stand after position `after`."""
@@ -57,6 +59,11 @@ class Publisher:
             self._send(part, sent)
         for item in part.items:  # after the orders: an attempt whose result came with its repair is over at once
             self._finish(item)
+            if item.end_to and item.created:
+                self._endings.expect(item.stream_id, item.end_to)
+        for end in part.ends.values():
+            if end.finished:
+                self._endings.over(end.stream, exact=end.stream.touched == draft.number)
         for message in feed.messages(self._log.incarnation, part.held, after, part.events):
             self._bus.publish_feed(part.held.log, message)
         measure(part)

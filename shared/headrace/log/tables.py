@@ -5,6 +5,7 @@ belongs to one partition. Times are milliseconds since 1970. `json` columns hold
 log carries `wake_at` and `busy`, which make timers, repeats and a new owner's start bounded, indexed queries.
 """
 
+from hashlib import sha256
 from typing import Final
 
 import msgspec
@@ -284,6 +285,8 @@ TABLES: Final[dict[str, Table]] = {
     ),
 }
 
+LAYOUT: Final = sha256(repr([(name, [*table.columns.items()]) for name, table in TABLES.items()]).encode()).hexdigest()
+"""Names the tables, their columns and the order of these: who names another one has rows of another shape."""
 MAIN: Final = {LOG_RUNS: "runs", LOG_APPROVALS: "approvals", LOG_CATALOGUE: "plans", LOG_FLOW: "flows"}
 """The table of each log that carries `partition`, `wake_at` and `busy`."""
 PURGED: Final = "run.purged"

@@ -30,15 +30,15 @@ async def create_run(asked: Asked, body: RunBody) -> Response:
 
 async def created(asked: Asking, command: CreateRun) -> Response:
     """Create a run and answer with it, waiting for its end when the caller prefers to."""
-    told = await starting.create(asked, command)
-    headers = {"Location": f"/api/runs/{told['id']}"}
     if not asked.wait_s:
+        told = await starting.create(asked, command)
+        headers = {"Location": f"/api/runs/{told['id']}"}
         # What was asked for was queued, whatever has happened since (row 1); a repeat under the key says the same.
         row = starting.begun(command, told) or await run_row(asked, told["id"])
         fresh = {"status": told["status"], "waiting_for": None, "workers_active": told["workers_active"]}
         return answer({**views.run_whole({**row, "started_at": None}, []), **fresh}, 202, headers)
-    row, steps = await starting.until_final(asked, told["id"], asked.wait_s, new=starting.is_new(asked, told))
-    headers["Preference-Applied"] = f"wait={asked.wait_s:g}"
+    row, steps = await starting.create_and_wait(asked, command, asked.wait_s)
+    headers = {"Location": f"/api/runs/{row['id']}", "Preference-Applied": f"wait={asked.wait_s:g}"}
     return answer(views.run_whole(row, steps), 200 if row["status"] in RUN_FINAL else 202, headers)
 
 

@@ -19,6 +19,7 @@ from headrace.health import Health, routes
 from headrace.keys import Keys
 from headrace.serving import LAST_GRACE_S
 from headrace.telemetry import REGISTRY
+from headrace.testing.prediction.alone import NEEDED
 from headrace.vocabulary import DRAIN_S
 
 ROOT = Path(__file__).parents[2]
@@ -77,6 +78,17 @@ def test_everything_that_the_dockerfile_copies_exists_and_is_let_into_the_build(
         pins = (ROOT / path.replace("${SERVICE}", service)).read_text()
         assert pins.count("==") <= pins.count("--hash=sha256:")
         assert "://" not in pins
+
+
+def test_the_image_of_the_api_holds_what_a_simulation_needs_and_pins_what_that_needs() -> None:
+    (line,) = re.findall(r"^RUN set -- (.*)\\$", DOCKERFILE, re.MULTILINE)
+    assert set(re.findall(r"\./services/([a-z]+)", line)) == NEEDED
+    pins = {service: _pinned(ROOT / f"requirements/{service}.txt") for service in ("api", *NEEDED)}
+    assert all(pins[service] <= pins["api"] for service in NEEDED)
+
+
+def _pinned(file: Path) -> set[str]:
+    return set(re.findall(r"^[\w.-]+==\S+", file.read_text(), re.MULTILINE))
 
 
 def test_the_image_is_small_unprivileged_and_stops_in_order() -> None:

@@ -33,6 +33,7 @@ MAY: Final[dict[str, frozenset[Role]]] = {
     "act_on_run": DECIDERS,
     "act_on_runs": OPERATORS,
     "record_plan": OPERATORS,
+    "simulate": OPERATORS,
     "request_authorization": OPERATORS,
     "decide_approval": DECIDERS,
     "decide_approvals": DECIDERS,

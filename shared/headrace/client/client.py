@@ -22,6 +22,9 @@ from headrace.client.transport import PATIENCE_S, Transport
 from headrace.codec import digest
 from headrace.vocabulary import PAGE_MAX
 
+SIMULATED_S_MAX = 60.0
+"""How much longer than anything else a simulation may take to be answered."""
+
 
 class Client:
     """A caller of one api, for one token. Use it as an async context manager, or `close` it."""
@@ -194,6 +197,31 @@ class Client:
         """Compile a document and keep its plan: digest, plan, authorisation."""
         body: dict[str, Any] = await self.post("/plans", {"spec": spec})
         return body
+
+    async def simulate(
+        self,
+        spec: Mapping[str, Any] | str,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        stubs: Mapping[str, Any] | None = None,
+        fail: Mapping[str, str | None] | None = None,
+        approve: Sequence[str] | None = None,
+        reject: Sequence[str] = (),
+        signals: Mapping[str, Sequence[Any]] | None = None,
+        also: Sequence[Mapping[str, Any] | str] = (),
+    ) -> dict[str, Any]:
+        """Tell what a document's run would do, as `headrace simulate -o json` does; nothing is performed or kept.
+
+        `fail` gives the error type with which a step's tool fails (None: `tool_error`); `approve` None: people agree to
+        all that is not in `reject`; `signals` gives by name what comes each time that it is waited for.
+        """
+        body: dict[str, Any] = {"spec": spec, "inputs": dict(inputs or {}), "stubs": dict(stubs or {})}
+        body |= {"fail": dict(fail or {}), "reject": list(reject), "also": list(also)}
+        body |= {"signals": {name: list(payloads) for name, payloads in (signals or {}).items()}}
+        if approve is not None:
+            body["approve"] = list(approve)
+        told: dict[str, Any] = await self.post("/simulate", body, wait_s=SIMULATED_S_MAX)
+        return told
 
     async def plan(self, plan_digest: str) -> dict[str, Any]:
         """Read a recorded plan."""

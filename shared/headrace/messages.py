@@ -228,13 +228,16 @@ class DecideApproval(Message, frozen=True, kw_only=True, tag="decide"):
 class SupersedeApproval(Message, frozen=True, kw_only=True, tag="supersede"):
     """The asker needs no answer any more (its run ended). Again: the outcome again, to `reply_to`.
 
-    `step` and `digest` let one that nobody ever opened be answered too.
+    `asked` is the question, from an asker without a receipt of it: one that was not opened yet is opened and closed at
+    once, so that it is open to nobody should it arrive after this. Without it, `step` and `digest` let what nobody ever
+    opened be answered too.
     """
 
     reason: str = ""
     reply_to: str = ""
     step: str = ""
     digest: str = ""
+    asked: OpenApproval | None = None
 
 
 class NoteOutcomeReceived(Message, frozen=True, kw_only=True, tag="outcome_received"):

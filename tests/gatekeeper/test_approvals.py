@@ -6,7 +6,7 @@ import pytest
 
 from headrace import codec, errors, ids
 from headrace.decider import Context, Effect, Rejection, Tell
-from headrace.events.approvals import ApprovalClosed, ApprovalEvent, DecisionMade, OutcomeReceived
+from headrace.events.approvals import ApprovalClosed, ApprovalEvent, ApprovalOpened, DecisionMade, OutcomeReceived
 from headrace.events.base import SYSTEM, Actor
 from headrace.messages import (
     Advance,
@@ -290,6 +290,29 @@ def test_what_nobody_ever_opened_is_taken_back_as_well() -> None:
     assert outcomes(desk) == [(RUN, "sign_off", "superseded")]
     with pytest.raises(errors.NotFoundError):
         desk.send(SupersedeApproval())
+
+
+def test_what_is_taken_back_before_it_arrives_is_open_to_nobody_when_it_does() -> None:
+    desk = Desk()
+    superseding = SupersedeApproval(reason="the run cancelled", reply_to=RUN, digest=DIGEST, asked=opening())
+    opened, closed = desk.send(superseding)
+    assert isinstance(opened, ApprovalOpened)
+    assert closed == ApprovalClosed(status="superseded", reason="the run cancelled")
+    assert outcomes(desk) == [(RUN, "sign_off", "superseded")]
+    assert desk.send(opening()) == [], "the question itself, late"
+    assert desk.row()["status"] == "superseded"
+    with pytest.raises(errors.ConflictError, match="already superseded"):
+        desk.decide(BEN)
+    desk.told.clear()
+    assert desk.send(superseding) == []
+    assert outcomes(desk) == [(RUN, "sign_off", "superseded")], "as often as its asker takes it back"
+    assert desk.room.finished(desk.state)
+
+
+def test_what_is_taken_back_with_another_question_than_its_digest_names_opens_nothing() -> None:
+    desk = Desk()
+    assert desk.send(SupersedeApproval(reply_to=RUN, digest=DIGEST, asked=opening(digest="sha256:other"))) == []
+    assert outcomes(desk) == [(RUN, "", "superseded")]
 
 
 def test_supersede_delivered_twice_changes_nothing() -> None:

@@ -96,6 +96,19 @@ def test_a_run_that_ends_takes_its_questions_back() -> None:
     assert [tell for tell in sim.told if isinstance(tell.command, SupersedeApproval)]
 
 
+def test_a_question_without_a_receipt_goes_with_what_takes_it_back_until_that_is_confirmed() -> None:
+    sim = Sim(plan(call("a"), step("ask", ApprovalStep()))).create()
+    (asked,) = [tell.command for tell in sim.told if isinstance(tell.command, OpenApproval)]
+    sim.fail("a")
+    (ask,) = sim.run.data.asks.values()
+    sim.later(3).do(Wake())
+    taken = [tell.command for tell in sim.told if isinstance(tell.command, SupersedeApproval)]
+    assert [each.asked for each in taken] == [asked, asked]
+    assert not sim.room.finished(sim.run)
+    sim.do(ResolveApproval(approval_id=ask.approval_id, step="ask", status="superseded", digest=ask.digest))
+    assert sim.room.finished(sim.run)
+
+
 def test_a_question_that_arrives_after_the_run_ended_is_taken_back_again() -> None:
     sim = Sim(plan(call("a"), step("ask", ApprovalStep()))).create()
     sim.fail("a")

@@ -37,10 +37,8 @@ def decide(state: Approval, command: ApprovalCommand, context: Context) -> Decid
             return _open(state, command)
         case DecideApproval():
             return _decide(state, command, context)
-        case SupersedeApproval(reason=reason, reply_to=reply_to):
-            if state.opened is None:
-                return () if reply_to else _unknown(context)
-            return () if state.closed else (_closed(ApprovalStatus.SUPERSEDED, reason),)
+        case SupersedeApproval():
+            return _supersede(state, command, context)
         case NoteOutcomeReceived():
             if state.opened is None:
                 return _unknown(context)
@@ -79,6 +77,17 @@ def _open(state: Approval, command: OpenApproval) -> Decided:
         expires_at=command.expires_at,
     )
     return (opened,)
+
+
+def _supersede(state: Approval, command: SupersedeApproval, context: Context) -> Decided:
+    """Close a question, also one that has not arrived yet: it comes with what takes it back, and finds itself closed."""
+    closed = _closed(ApprovalStatus.SUPERSEDED, command.reason)
+    if state.opened is not None:
+        return () if state.closed else (closed,)
+    opened = None if command.asked is None else _open(state, command.asked)
+    if opened is None or isinstance(opened, Rejection):
+        return () if command.reply_to else _unknown(context)
+    return (*opened, closed)
 
 
 def _decide(state: Approval, command: DecideApproval, context: Context) -> Decided:

@@ -131,7 +131,8 @@ def unheard(run: Run) -> Iterator[Ask]:
 def take_back(run: Run, ask: Ask) -> SupersedeApproval:
     """Give the message that says that no answer is needed any more."""
     reason = f"the run {run.data.status}" if run.final else "the run is being cancelled"
-    return SupersedeApproval(reason=reason, reply_to=run.data.id, step=ask.step, digest=ask.digest)
+    asked = None if ask.received else open_command(run, ask)
+    return SupersedeApproval(reason=reason, reply_to=run.data.id, step=ask.step, digest=ask.digest, asked=asked)
 
 
 def approved(run: Run, ask: Ask, command: ResolveApproval) -> Sequence[RunEvent]:

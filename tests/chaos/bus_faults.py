@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final
 
 import nats
@@ -88,9 +89,7 @@ class BusFaults:
         chance, heard = Chance(str(fault.number)), list(self._heard)
         if not heard:
             return False
-        for subject, data in chance.choices(heard, k=AGAIN):
-            await self.nats.publish(subject, data)
-        return True
+        return await self._say(chance.choices(heard, k=AGAIN))
 
     async def poison(self, fault: Fault) -> bool:
         """Say what nobody can read, or what is sealed well and means nothing."""
@@ -119,27 +118,33 @@ class BusFaults:
             TRIGGER_PREFIX + "chaos",
             FEED_PREFIX + "runs",
         ]
-        for subject in subjects:
-            for body in bodies:
-                await self.nats.publish(subject, body)
-        return True
+        return await self._say([(subject, body) for subject in subjects for body in bodies])
 
     async def oversized(self, fault: Fault) -> bool:
         """Say more than anybody may: to the api, which refuses with 413, and to owners, on the bus."""
         large = b"x" * (NATS_PAYLOAD_BYTES_MAX - 4096)
-        for place in range(3):
-            await self.nats.publish(f"{self._root}.inbox.runs.{(fault.number + place) % 8}", large)
-        await self.nats.publish(f"{self._root}.work.runner", large)
-        await self.nats.publish(TRIGGER_PREFIX + "chaos", large)
+        inboxes = [f"{self._root}.inbox.runs.{(fault.number + place) % 8}" for place in range(3)]
+        said = await self._say(
+            [(to, large) for to in (*inboxes, f"{self._root}.work.runner", TRIGGER_PREFIX + "chaos")]
+        )
         async with self._stand.client() as client:
             body: dict[str, Any] = {"spec": "x" * (REQUEST_BYTES_MAX + 1)}
             try:
                 await client.post("/runs", body)
             except TooLargeError:
-                return True
+                return said
             except HeadraceError:
                 return False
         return False
+
+    async def _say(self, messages: Sequence[tuple[str, bytes]]) -> bool:
+        """Publish; False when no server is there and the client, which keeps what it cannot send, is full."""
+        try:
+            for subject, data in messages:
+                await self.nats.publish(subject, data)
+        except NatsError:
+            return False
+        return True
 
 
 async def _never_mind(_: Exception) -> None:

@@ -8,8 +8,11 @@ import msgspec
 from headrace import codec, ids
 from headrace.envelope import Message
 from headrace.errors import UnavailableError
+from headrace.events.approvals import ApprovalOpened
 from headrace.events.base import Actor
+from headrace.events.steering import OutcomeLost
 from headrace.keys import COMMANDS
+from headrace.log.port import Recorded
 from headrace.messages import (
     Answer,
     ApplyWorkflow,
@@ -35,6 +38,8 @@ LOOK_S: Final = 0.8
 PAUSED_S: Final = 2.5
 ANN: Final = Actor(id="tok_ann", name="ann", roles=(str(Role.OPERATOR),))
 APPROVERS: Final = tuple(Actor(id=f"tok_{name}", name=name, roles=(str(Role.APPROVER),)) for name in ("bob", "cleo"))
+APPROVAL_OPENED: Final = ApprovalOpened.type_name()
+OUTCOME_LOST: Final = OutcomeLost.type_name()
 _answers = msgspec.json.Decoder(Answer)
 
 
@@ -50,6 +55,8 @@ class Clients:
         self.runs: dict[int, str] = {}
         """The run of each job, as far as it was acknowledged."""
         self.unanswered: set[str] = set()
+        self._asked = self._lost = False
+        """Whether approvals, and writes that were lost, may wait for somebody."""
         self.triggers: dict[int, str] = {}
 
     async def live(self, jobs: tuple[Job, ...]) -> None:
@@ -111,18 +118,33 @@ class Clients:
             else:
                 return
 
+    def heard(self, recorded: Recorded) -> None:
+        """Note what people are asked for, so that they need not look when nobody asks."""
+        self._asked = self._asked or recorded.type == APPROVAL_OPENED
+        self._lost = self._lost or recorded.type == OUTCOME_LOST
+
     async def _decide_for_ever(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            asked = await self._world.log.rows("approvals", {"status": "pending"}, descending=False, limit=100)
-            for row in asked:
-                if row["subject"] not in self.unanswered:
-                    await self._decide(row)
-            where = {"status": "waiting", "waiting_for": "input"}
-            for row in await self._world.log.rows("runs", where, descending=False, limit=100):
-                for waits in (row["detail"] or {}).get("waiting", ()):
-                    if waits["for"] == "input":
-                        await self._settle(row["id"], waits["evidence"])
+            if self._asked:
+                await self._decide_all()
+            if self._lost:
+                await self._settle_all()
+
+    async def _decide_all(self) -> None:
+        asked = await self._world.log.rows("approvals", {"status": "pending"}, descending=False, limit=100)
+        wanted = [row for row in asked if row["subject"] not in self.unanswered]
+        self._asked = bool(wanted)
+        for row in wanted:
+            await self._decide(row)
+
+    async def _settle_all(self) -> None:
+        where = {"status": "waiting", "waiting_for": "input"}
+        asked = await self._world.log.rows("runs", where, descending=False, limit=100)
+        for row in asked:
+            for waits in (row["detail"] or {}).get("waiting", ()):
+                if waits["for"] == "input":
+                    await self._settle(row["id"], waits["evidence"])
 
     async def _settle(self, run_id: str, known: dict[str, Any]) -> None:
         """Say what became of a write whose worker was lost, as one who looked at the outside."""

@@ -94,9 +94,11 @@ class Process:
             self.loop.runnable.append(self)
         self.ready.append((callback, args, self.context, None))
 
-    def post_later(self, delay: float, callback: Callable[..., object], *args: Any) -> None:
+    def post_later(self, delay: float, callback: Callable[..., object], *args: Any) -> Call:
         """Let the process do something after so many virtual seconds, as soon as it comes to it."""
-        self.loop.after(delay, self, Call(self.loop, callback, args, self.context))
+        call = Call(self.loop, callback, args, self.context)
+        self.loop.after(delay, self, call)
+        return call
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Begin the process."""
@@ -147,7 +149,8 @@ class SimLoop(asyncio.BaseEventLoop):
         self.problems: list[str] = []
         """What callbacks and tasks raised that nobody caught: each is a defect."""
         self._draw = chance.random
-        self._now = 0.0
+        self.now = 0.0
+        """The virtual time, in seconds since the schedule began."""
         self._timers: list[tuple[float, int, Process, Call]] = []
         self._timers_made = 0
         self._stale = 0
@@ -162,7 +165,7 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def time(self) -> float:
         """Give the virtual time, in seconds since the schedule began."""
-        return self._now
+        return self.now
 
     def call_soon(  # type: ignore[override]  # a leaner handle, which answers to the same calls
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
@@ -189,7 +192,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> Call:
         """Let a callback run after so many virtual seconds."""
-        return self.call_at(self._now + delay, callback, *args, context=context)
+        return self.call_at(self.now + delay, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]  # as above
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
@@ -247,7 +250,7 @@ class SimLoop(asyncio.BaseEventLoop):
                 continue
             self.callbacks += 1
             if self.callbacks > self._limit:
-                message = f"more than {CALLBACKS_MAX} callbacks, at {self._now:.1f} virtual seconds"
+                message = f"more than {CALLBACKS_MAX} callbacks, at {self.now:.1f} virtual seconds"
                 raise RunawayError(message)
             try:
                 if context is None:
@@ -266,9 +269,9 @@ class SimLoop(asyncio.BaseEventLoop):
             heapq.heappop(timers)
             self._stale -= 1
         if not timers:
-            message = f"nothing will ever happen again, at {self._now:.1f} virtual seconds"
+            message = f"nothing will ever happen again, at {self.now:.1f} virtual seconds"
             raise RunawayError(message)
-        now = self._now = max(self._now, timers[0][0])
+        now = self.now = max(self.now, timers[0][0])
         while timers and timers[0][0] <= now:
             _, _, process, call = heapq.heappop(timers)
             if call.dead:
@@ -296,7 +299,7 @@ class SimLoop(asyncio.BaseEventLoop):
     def after(self, delay: float, process: Process, call: Call) -> None:
         """Let a process do something after so many virtual seconds."""
         if delay > 0:
-            call.timer = self._now + delay
+            call.timer = self.now + delay
             self._timers_made += 1
             heapq.heappush(self._timers, (call.timer, self._timers_made, process, call))
         else:

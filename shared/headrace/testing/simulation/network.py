@@ -6,6 +6,7 @@ is paused. Requests, answers and acknowledgements can each get lost by themselve
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from headrace.bus.limits import ACK_WAIT_S, TELL_TIMEOUT_S
 from headrace.bus.memory import MemoryBus, MemoryInbox, MemorySubscription, MemoryWork
@@ -70,12 +71,8 @@ class SimBus(MemoryBus):
         else:
             arrival = lambda: self._keep(stream, data, acked)  # noqa: E731  (two ways to arrive)
         self.broker.arrive("", data, arrival)
-        try:
-            async with asyncio.timeout(TELL_TIMEOUT_S):
-                await acked
-        except TimeoutError:
-            message = f"the inbox of {log}/{partition} did not acknowledge within {TELL_TIMEOUT_S:.0f} s"
-            raise UnavailableError(message) from None
+        late = f"the inbox of {log}/{partition} did not acknowledge within {TELL_TIMEOUT_S:.0f} s"
+        await self._within(acked, TELL_TIMEOUT_S, late)
 
     def _keep(self, stream: InboxStream, data: bytes, acked: asyncio.Future[None] | None = None) -> None:
         stream.add(data, self._clock.now_ms())
@@ -98,12 +95,15 @@ class SimBus(MemoryBus):
                 self.broker.arrive(subject, body, lambda: self._process.post(_answer, answer, body))
 
         self.broker.arrive(subject, data, lambda: self.broker.hear(subject, data, respond, everybody=False))
+        return await self._within(answer, timeout_s, f"no answer on {subject} within {timeout_s:g} s")
+
+    async def _within[T](self, answer: asyncio.Future[T], seconds: float, late: str) -> T:
+        """Wait for what belongs to this call alone; raises UnavailableError. It costs a third of `asyncio.timeout`."""
+        limit = self._process.post_later(seconds, _fail, answer, late)
         try:
-            async with asyncio.timeout(timeout_s):
-                return await answer
-        except TimeoutError:
-            message = f"no answer on {subject} within {timeout_s:g} s"
-            raise UnavailableError(message) from None
+            return await answer
+        finally:
+            limit.cancel()
 
     async def _handle(
         self,
@@ -120,6 +120,11 @@ class SimBus(MemoryBus):
 def _acknowledge(acked: asyncio.Future[None]) -> None:
     if not acked.done():
         acked.set_result(None)
+
+
+def _fail(answer: asyncio.Future[Any], late: str) -> None:
+    if not answer.done():
+        answer.set_exception(UnavailableError(late))
 
 
 def _answer(answer: asyncio.Future[bytes], body: bytes) -> None:

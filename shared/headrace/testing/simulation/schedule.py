@@ -149,6 +149,7 @@ class Schedule:
         return any(at_once(self.log.busy(name, part)) for name in ASKED for part in range(PARTITIONS[name]))
 
     def _committed(self, recorded: Recorded) -> None:
+        self.clients.heard(recorded)
         self.found += self.watch.see(recorded)
         self.found += self.rolls.see(recorded)
 

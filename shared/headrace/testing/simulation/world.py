@@ -54,11 +54,11 @@ class SimClock:
 
     def now_ms(self) -> int:
         """Give milliseconds since 1970."""
-        return BEGINNING_MS + int(self._loop.time() * 1000) + self.skew_ms
+        return BEGINNING_MS + int(self._loop.now * 1000) + self.skew_ms
 
     def steer(self, database_now_ms: int) -> None:
         """Take over the database's time."""
-        self.skew_ms = database_now_ms - BEGINNING_MS - int(self._loop.time() * 1000)
+        self.skew_ms = database_now_ms - BEGINNING_MS - int(self._loop.now * 1000)
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""

@@ -11,8 +11,10 @@ from headrace.cli.db_url import url
 from headrace.cli.exits import FAILED
 from headrace.cli.options import Out, Output, awaited, show
 
-app = typer.Typer(no_args_is_help=True, help="The database: migrate, verify, rebuild, adopt, months, archive, restore.")
-for _command in (db_months.months, db_months.archive, db_months.restore):
+app = typer.Typer(
+    no_args_is_help=True, help="The database: migrate, verify, rebuild, adopt, months, archive, restore, collect."
+)
+for _command in (db_months.months, db_months.archive, db_months.restore, db_months.collect):
     app.command()(_command)
 
 

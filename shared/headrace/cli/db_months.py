@@ -82,6 +82,22 @@ def archive(
     raise typer.Exit(FAILED if held else 0)
 
 
+def collect(output: Output = Out.TEXT) -> None:
+    """Collect the bodies (large outputs, artifacts) of purged runs that nothing else names: once last put a day ago.
+
+    Reads the whole log. Without this they go when the months up to theirs are archived.
+    """
+    from headrace.log.months import Months
+
+    async def go() -> tuple[int, int]:
+        async with Months.keeping(url()) as kept:
+            return await kept.collect_purged()
+
+    count, size = awaited(go())
+    said = f"{count} bodies of purged runs were collected ({size} bytes)" if count else "nothing to collect"
+    show(output, {"bodies": count, "bytes": size}, lambda: print(said))
+
+
 def restore(
     what: Annotated[
         str, typer.Argument(metavar="FILE", help="An archive; or YYYY-MM, a month detached and not yet archived.")

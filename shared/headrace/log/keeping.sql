@@ -119,6 +119,22 @@ insert into headrace.blob_workspaces (workspace, digest) select unnest($2::text[
 -- suspect_blobs --
 insert into headrace.blob_suspects select digest from headrace.blobs where at < $1
 
+-- purged_of_month --
+select stream_id from headrace.events_{month} where month = {month} and type = 'run.purged' order by stream_id
+
+-- suspect_purged --
+-- Bodies that purged runs name and that nobody put lately; never their plans, by which their events are read.
+insert into headrace.blob_suspects
+  select distinct b.digest from headrace.events_{month} e,
+         regexp_matches(convert_from(e.data, 'UTF8'), 'sha256:[0-9a-f]{{64}}', 'g') m, headrace.blobs b
+    where e.month = {month} and e.stream_id = any($1::text[]) and b.digest = m[1] and b.at < $2
+  on conflict do nothing
+
+-- acquit_plans --
+delete from headrace.blob_suspects s using headrace.events_{month} e
+  where e.month = {month} and e.stream_id = any($1::text[]) and e.version = 1
+    and s.digest = convert_from(e.data, 'UTF8')::jsonb ->> 'plan_digest'
+
 -- clear_suspects --
 truncate headrace.blob_suspects
 
@@ -129,7 +145,8 @@ select log, partition, min(position) as first, max(position) as last from headra
 with named as (
   select distinct m[1] as digest from headrace.events_{month} e,
          regexp_matches(convert_from(e.data, 'UTF8'), 'sha256:[0-9a-f]{{64}}', 'g') m
-    where e.month = {month} and e.log = $1 and e.partition = $2 and e.position between $3 and $4)
+    where e.month = {month} and e.log = $1 and e.partition = $2 and e.position between $3 and $4
+      and e.stream_id <> all($5::text[]))
 delete from headrace.blob_suspects s using named where s.digest = named.digest
 
 -- collect_blobs --

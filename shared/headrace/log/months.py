@@ -9,6 +9,7 @@ and that only for a moment: appends to other months never wait.
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from itertools import batched
 from typing import Any, Final, Literal, Self
 
 import asyncpg
@@ -32,6 +33,8 @@ PATIENCE_S: Final = 20.0
 """How long a person's command waits for another that moves months."""
 STRAGGLERS_MAX: Final = 20
 ROWS_A_STEP: Final = 2_000
+COLLECTED_AFTER_S: Final = 86_400
+"""How long after it was last put a purged run's body may go: by then whoever put it again has said so in an event."""
 OVER: Final[dict[str, tuple[str, frozenset[str]]]] = {
     LOG_RUNS: (ids.RUN, frozenset(map(str, RUN_FINAL))),
     LOG_APPROVALS: (ids.APPROVAL, frozenset(str(one) for one in ApprovalStatus) - {str(ApprovalStatus.PENDING)}),
@@ -275,19 +278,45 @@ class Months:
         await self.connection.execute(QUERIES["suspect_blobs"], cutoff)
         for one in standing:
             await self._acquit(one.month)
+        return await self._collect_suspects(cutoff)
+
+    async def collect_purged(self) -> tuple[int, int]:
+        """Collect bodies that purged runs name and that no event of anything else names; gives count and bytes.
+
+        Not their plans, nor what was put within COLLECTED_AFTER_S: somebody may have put it again and not said so yet.
+        """
+        standing = [one.month for one in await self.all() if one.stands]
+        cutoff = await self.now() - COLLECTED_AFTER_S * 1_000
+        purged = {month: await self._purged(month) for month in standing}
+        await self.connection.execute(QUERIES["clear_suspects"])
+        for month, streams in purged.items():
+            for some in batched(streams, ROWS_A_STEP):
+                await self.connection.execute(QUERIES["suspect_purged"].format(month=month), some, cutoff)
+        for month, streams in purged.items():
+            for some in batched(streams, ROWS_A_STEP):
+                await self.connection.execute(QUERIES["acquit_plans"].format(month=month), some)
+            if await self.connection.fetchval(QUERIES["suspects_left"]):
+                await self._acquit(month, streams)
+        return await self._collect_suspects(cutoff)
+
+    async def _purged(self, month: int) -> list[str]:
+        rows = await self.connection.fetch(QUERIES["purged_of_month"].format(month=month))
+        return [str(row["stream_id"]) for row in rows]
+
+    async def _collect_suspects(self, cutoff: int) -> tuple[int, int]:
         count = size = 0
         while await self.connection.fetchval(QUERIES["suspects_left"]):
             gone = await self.connection.fetch(QUERIES["collect_blobs"], cutoff, ROWS_A_STEP)
             count, size = count + len(gone), size + sum(row["size"] for row in gone)
         return count, size
 
-    async def _acquit(self, month: int) -> None:
-        """Take the bodies that a month's events name off the list, some events at a time."""
+    async def _acquit(self, month: int, without: Sequence[str] = ()) -> None:
+        """Take the bodies that a month's events name off the list, some events at a time; `without` those of streams."""
         for reach in await self.connection.fetch(QUERIES["reach_of_month"].format(month=month)):
             for first in range(reach["first"], reach["last"] + 1, ROWS_A_STEP):
                 last = first + ROWS_A_STEP - 1
                 sql = QUERIES["acquit_blobs"].format(month=month)
-                await self.connection.execute(sql, reach["log"], reach["partition"], first, last)
+                await self.connection.execute(sql, reach["log"], reach["partition"], first, last, list(without))
 
 
 def named(stragglers: Sequence[Straggler]) -> str:

@@ -3,7 +3,7 @@
 from headrace import codec
 from headrace.clock import SystemClock
 from headrace.events.base import SYSTEM, ErrorInfo
-from headrace.events.runs import RunCancelled, RunEvent, StepFailed, StepSucceeded, WriteClaimed
+from headrace.events.runs import RunCancelled, RunEvent, StepFailed, StepsSucceeded, StepSucceeded, WriteClaimed
 from headrace.keys import Keys
 from headrace.messages import CancelRun, Wake
 from headrace.plans.model import CallStep, Plan, PlanStep, ToolPin
@@ -37,6 +37,19 @@ def test_of_a_page_of_effects_that_are_done_no_more_is_read() -> None:
     assert (len(effects.listed), effects.complete) == (2, False)
     effects.read([(4, 0, StepSucceeded(step="w", index=0, attempt_id="att_0"))])
     assert effects.complete
+
+
+def test_effects_whose_results_came_together_are_done_each() -> None:
+    effects = Effects("run_1", Plan(name="d", kind="Workflow", steps=STEPS, tools={"w": ACTS}), 9)
+    names = [f"att_{place}" for place in range(3)]
+    claims = [
+        WriteClaimed(step="w", index=place, attempt=1, attempt_id=name, nonce="n", arguments_digest="d", worker="w")
+        for place, name in enumerate(names)
+    ]
+    effects.read([(place + 1, 0, claim) for place, claim in enumerate(claims)])
+    results = tuple(StepSucceeded(step="w", index=place, attempt_id=names[place]) for place in range(2))
+    effects.read([(4, 0, StepsSucceeded(results=results))])
+    assert [each["outcome"] for each in effects.listed] == ["done", "done", "under_way"]
 
 
 def test_the_effect_of_a_run_that_ended_while_it_acted_is_unknown() -> None:

@@ -77,6 +77,13 @@ async def mapped(engine: Engine) -> None:
     await (await engine.run(document, {"names": ["Ada", "Bob"]})).until("failed")
 
 
+async def together(engine: Engine) -> None:
+    step = {"id": "each", "map": "{{ inputs.names }}", "tool": "greet", "with": {"name": "{{ item }}"}}
+    names = [f"Ada {number}" for number in range(12)]
+    document = workflow("together", {**step, "on_item_error": "collect"}, inputs={"names": {"type": "array"}})
+    await (await engine.run(document, {"names": [*names[:6], "Bob", *names[6:]]})).until("succeeded")
+
+
 async def gated(engine: Engine) -> None:
     gate = {"type": "expression", "expression": "inputs.size > 3", "failure_message": "too small"}
     document = workflow("gated", {"id": "check", "gate": gate}, inputs={"size": {"type": "integer"}})
@@ -205,6 +212,7 @@ async def family(engine: Engine) -> None:
 STORIES: dict[Callable[[Engine], Awaitable[None]], tuple[str, ...]] = {
     chain: ("run", "pln", "wfl", "tol"),
     mapped: ("run",),
+    together: ("run",),
     gated: ("run",),
     approved: ("run", "apr"),
     rejected: ("run", "apr"),

@@ -159,22 +159,32 @@ class Sim:
         return self
 
     def report(self, instance: str, output: Any = None, **more: Any) -> "Sim":
+        return self.do(self.word(instance, output, **more))
+
+    def word(self, instance: str, output: Any = None, **more: Any) -> ReportAttempt:
+        """Give what a worker says of an attempt."""
         order = self.orders[instance]
-        return self.do(
-            ReportAttempt(
-                run_id=self.id,
-                step=order.step,
-                index=order.index,
-                attempt=order.attempt,
-                attempt_id=order.attempt_id,
-                status=more.pop("status", "succeeded"),
-                worker=more.pop("worker", "wrk_1"),
-                output=codec.raw(output),
-                started_at=self.now,
-                finished_at=self.now,
-                **more,
-            )
+        return ReportAttempt(
+            run_id=self.id,
+            step=order.step,
+            index=order.index,
+            attempt=order.attempt,
+            attempt_id=order.attempt_id,
+            status=more.pop("status", "succeeded"),
+            worker=more.pop("worker", "wrk_1"),
+            output=codec.raw(output),
+            started_at=self.now,
+            finished_at=self.now,
+            **more,
         )
+
+    def together(self, *words: ReportAttempt) -> int:
+        """Let results come together, as the owner host does; gives how many of them became one event."""
+        context = Context(now=self.now, stream_id=self.id, workspace=self.workspace)
+        events, count = self.room.together(self.run, words, context)
+        self._take(events)
+        self.do(Advance())
+        return count
 
     def fail(self, instance: str, message: str = "broken", type: str = "tool_error", **more: Any) -> "Sim":
         return self.report(

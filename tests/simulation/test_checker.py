@@ -165,6 +165,10 @@ def event(version: int, type: str, **data: object) -> Recorded:
         ("it follows run.failed", [("run.failed", {}), ("step.succeeded", {"step": "a"})]),
         ("ended before", [("step.succeeded", {"step": "a"}), ("step.failed", {"step": "a"})]),
         (
+            "ended before",
+            [("steps.succeeded", {"results": [{"step": "a", "index": 1}, {"step": "a", "index": 1}]})],
+        ),
+        (
             "but the current one is 2",
             [
                 ("attempt.failed", {"step": "a", "attempt": 1, "attempt_id": "x", "status": "failed"}),

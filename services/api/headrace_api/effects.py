@@ -62,7 +62,8 @@ class Effects:
 
     def read(self, events: Iterable[tuple[int, int, RunEvent]]) -> None:
         """Take in events with their versions and times (milliseconds since 1970)."""
-        for version, at, event in events:
+        parts = ((version, at, part) for version, at, whole in events for part in whole.parts)
+        for version, at, event in parts:
             if isinstance(event, WriteClaimed):
                 if len(self._entries) <= self._limit:
                     self._claimed(version, at, event)

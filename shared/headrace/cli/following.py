@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from headrace.cli.exits import FAILED, WAITING
 from headrace.cli.narrating import line, sentence
 from headrace.errors import ConflictError
+from headrace.events.parts import parts_of
 from headrace.vocabulary import ApprovalStatus, RunStatus
 
 if TYPE_CHECKING:
@@ -204,11 +205,11 @@ class Live(Screen):
 
     def happened(self, event: Mapping[str, Any]) -> None:
         """Show an event."""
-        kind, data = str(event["type"]), event["data"]
-        self._note = sentence(kind, data)
-        step = self._steps.get(str(data.get("step") or ""))
-        if step is not None:
-            self._change(step, kind, data)
+        for kind, data in parts_of(str(event["type"]), event["data"]):
+            self._note = sentence(kind, data)
+            step = self._steps.get(str(data.get("step") or ""))
+            if step is not None:
+                self._change(step, kind, data)
         self._region.update(self._table())
 
     def _change(self, step: dict[str, Any], kind: str, data: Mapping[str, Any]) -> None:

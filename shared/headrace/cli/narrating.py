@@ -3,16 +3,22 @@
 from collections.abc import Mapping
 from typing import Any
 
+from headrace.events.parts import parts_of
 from headrace.ids import instance
 
 
 def line(event: Mapping[str, Any]) -> str:
-    """Write an event of the log as one line with its time."""
-    return f"{event['at']} {sentence(str(event['type']), event['data'])}"
+    """Write an event of the log as one line with its time; one that stands for several as a line each."""
+    parts = parts_of(str(event["type"]), event["data"])
+    return "\n".join(f"{event['at']} {sentence(kind, data)}" for kind, data in parts)
 
 
 def sentence(kind: str, data: Mapping[str, Any]) -> str:
     """Write an event as a short sentence."""
+    several = parts_of(kind, data)
+    if len(several) > 1:
+        return f"{sentence(*several[0])}, and so on to {sentence(*several[-1])}"
+    kind, data = several[0]
     step = instance(str(data.get("step") or ""), data.get("index"), data.get("iteration") or 0)
     error = data.get("error") or {}
     why = f": {error.get('type')}: {error.get('message')}" if error else ""

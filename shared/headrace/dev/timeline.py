@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headrace.client.streams import COMPLETE, Event
+from headrace.events.parts import parts_of
 from headrace.vocabulary import StepStatus
 
 MAP_TOLD_AT: Final = 4
@@ -44,15 +45,16 @@ class Timeline:
         self._started: datetime | None = None
 
     def see(self, event: Event) -> str | None:
-        """Remember an event; gives a line to print, or None."""
+        """Remember an event; gives a line to print (of one that stands for several perhaps more), or None."""
         if event.event == COMPLETE:
             self.status = event.data["status"]
             return None
         at = datetime.fromisoformat(event.data["at"])
         self._started = self._started or at
         self.seconds = (at - self._started).total_seconds()
-        told = self._tell(event.event, event.data["data"])
-        return f"{self.seconds:7.2f} s  {told}" if told else None
+        parts = parts_of(event.event, event.data["data"])
+        told = [said for kind, data in parts if (said := self._tell(kind, data)) is not None]
+        return "\n".join(f"{self.seconds:7.2f} s  {said}" for said in told) or None
 
     def table(self) -> Table:
         """Show where every step stands."""

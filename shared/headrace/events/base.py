@@ -5,6 +5,7 @@ log, on the feed and in `docs/events.md`. Defaults are left out of the bytes. A 
 new `SCHEMA` and an upcast, never an edit: golden files freeze with the first tag.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -21,6 +22,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def type_name(cls) -> str:
         """Give the event's name in the log, such as `run.queued`."""
         return str(cls.__struct_config__.tag)
+
+    @property
+    def parts(self) -> "Sequence[Event]":
+        """Give the events that it stands for, in order: those that came together in it, of any other itself."""
+        return (self,)
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,5 +1,7 @@
 """Events of a run (log `runs`, written by the planner) (pure)."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from headrace.codec import NULL, Raw
@@ -96,6 +98,17 @@ class StepSucceeded(Event, frozen=True, kw_only=True, tag="step.succeeded"):
     child_id: str | None = None
     event_id: str | None = None
     item: Raw = NULL  # in a loop's map whose work may have to be undone: the list differs from round to round
+
+
+class StepsSucceeded(Event, frozen=True, kw_only=True, tag="steps.succeeded"):
+    """Written when results came together, of items of a map or of steps of a chain: each counts as its `step.succeeded`."""
+
+    results: tuple[StepSucceeded, ...]
+
+    @property
+    def parts(self) -> Sequence[Event]:
+        """Give the results, each as the event that it would be by itself."""
+        return self.results
 
 
 class StepFailed(Event, frozen=True, kw_only=True, tag="step.failed"):
@@ -261,6 +274,7 @@ RunEvent = (
     RunQueued
     | RunStarted
     | StepSucceeded
+    | StepsSucceeded
     | StepFailed
     | StepSkipped
     | StepReady

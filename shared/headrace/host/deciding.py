@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -10,18 +11,19 @@ import msgspec
 from headrace import codec
 from headrace.clock import Clock
 from headrace.decider import Context, Dispatch, Effect, Keep, MissingError, Rejection, Tell
-from headrace.errors import HeadraceError, NotFoundError, UnavailableError, UnprocessableError
+from headrace.errors import HeadraceError, UnavailableError, UnprocessableError
 from headrace.events.base import Event
 from headrace.host import metrics
+from headrace.host.bundles import gathered, released, said
 from headrace.host.cadence import READ_TIMEOUT_S
 from headrace.host.calling import decision, guarded, outstanding, receipts
 from headrace.host.closing import end_of, light
-from headrace.host.draft import Draft, Part, Sent, meta_of, name_of, printable, refused
+from headrace.host.draft import Draft, Part, Sent, meta_of, name_of, parked, refusal_of, refused
 from headrace.host.failures import AbsentError, PoisonError, SpoiltError
 from headrace.host.items import ADVANCE, Item, Origin, advance
 from headrace.host.loading import States
 from headrace.host.tenure import Held, Stream
-from headrace.log.port import KeptAnswer, Log, NewEvent, Parked
+from headrace.log.port import KeptAnswer, Log, NewEvent
 from headrace.messages import Answer, LoseAttempt, ReportAttempt, Wake
 
 _logger = logging.getLogger(__name__)
@@ -110,31 +112,38 @@ class Deciding:
         """Decide what can be decided; gives the items whose streams must wait for bodies, in order."""
         blocked: set[str] = set()
         waiting: list[Item] = []
-        for item in items:
+        queue = deque(gathered(items))
+        while queue:
+            item = queue.popleft()
             if item.held.over:
                 continue
             if item.stream_id in blocked:
                 waiting.append(item)
                 continue
             if not item.decided and draft.exhausted(item.stream_id):
-                draft.later.append(item)
+                draft.later.extend(released(item))
                 continue
             try:
-                self._one(draft, item)
+                self._one(draft, item, queue)
             except MissingError as problem:
                 if absent.isdisjoint(problem.digests):
                     wanted.update(problem.digests)
                     blocked.add(item.stream_id)
                     waiting.append(item)
+                elif item.others and not item.decided:
+                    queue.extendleft(reversed(released(item)))
                 else:
                     self.poison(draft, item, AbsentError(f"no store holds {', '.join(problem.digests)}"))
             except PoisonError as problem:
+                if item.others and not item.decided:
+                    queue.extendleft(reversed(released(item)))
+                    continue
                 self.poison(draft, item, problem)
                 if item.part > 0 and not item.decided:  # the first results of a chain stand, and must lead somewhere
                     draft.later.append(advance(item.held, item.stream_id))
         return waiting
 
-    def _one(self, draft: Draft, item: Item) -> None:
+    def _one(self, draft: Draft, item: Item, queue: deque[Item]) -> None:
         part = draft.part(item.held)
         stream = self._stream(item)
         part.touched[stream.stream_id] = stream
@@ -144,7 +153,7 @@ class Deciding:
             metrics.decided(item.held.log, "repeated")
             self._finish(part, item, kept.answer)
             return
-        if not item.decided and (refusal := self._refusal(stream, item)) is not None:
+        if not item.decided and (refusal := refusal_of(stream, item)) is not None:
             self._refuse(part, item, refusal)
             return
         if kept is not None:
@@ -152,6 +161,8 @@ class Deciding:
             self._refuse(part, item, UnprocessableError(message))
             return
         context, part.trace = self._context(stream, item), item.traceparent
+        if item.others and not item.decided:
+            self._together(draft, part, stream, item, context, queue)
         if not item.decided and not self._decided(draft, part, stream, item, context):
             return
         self._advance(draft, part, stream, item, context)
@@ -165,15 +176,6 @@ class Deciding:
         except Exception as problem:
             message = f"the state of {item.stream_id} cannot be made from its history: {problem!r}"
             raise PoisonError(message) from problem
-
-    def _refusal(self, stream: Stream, item: Item) -> HeadraceError | None:
-        if isinstance(item.refusal, PoisonError):
-            raise item.refusal
-        if item.refusal is not None:
-            return item.refusal
-        if item.workspace is not None and item.workspace != stream.workspace and stream.version > 0:
-            return NotFoundError(f"there is no {item.stream_id}")
-        return None
 
     def _answered(self, item: Item) -> KeptAnswer | None:
         if item.key is None:
@@ -205,17 +207,41 @@ class Deciding:
                     break  # what follows in a chain rests on what is refused
                 self._refuse(part, item, events.error)
                 return False
-            if suspect and not item.restarted:
-                found = guarded(outstanding, room, stream, context.now)
-                stream.held.unproven.discard(stream.stream_id)
-                item.restarted = True
-                self._emit(draft, part, stream, found, suspect=True)
+            self._repair(draft, part, stream, item, context)
             self._record(draft, part, stream, item, events, context)
             item.part += 1
             self._decided_one(draft, part, stream, item, command, events, context)
         item.decided, item.created = True, new and stream.version > 0
         part.accepted += item.origin is not Origin.HOST
         return True
+
+    def _together(
+        self, draft: Draft, part: Part, stream: Stream, item: Item, context: Context, queue: deque[Item]
+    ) -> None:
+        """Decide results that came together as one, as far as the room says; the others follow by themselves."""
+        room, others = stream.held.room, item.others
+        decide = getattr(room, "together", None)
+        events, count = ((), 0) if decide is None else guarded(decide, stream.state, said(item), context)
+        queue.extendleft(reversed(gathered(others[max(count - 1, 0) :])))
+        item.others = others[: max(count - 1, 0)]
+        if not count:
+            return
+        self._repair(draft, part, stream, item, context)
+        self._record(draft, part, stream, item, events, context)
+        for member in (item, *item.others):
+            member.decided = True
+            if not guarded(room.awaits, stream.state, member.command):
+                member.ended.append(member.command)
+        self._receipts(draft, part, stream, item.command, context, suspect=item.restarted)
+        part.accepted += count
+
+    def _repair(self, draft: Draft, part: Part, stream: Stream, item: Item, context: Context) -> None:
+        """Set going again what should be under way of a stream that a new tenure meets, before anything happens in it."""
+        if stream.stream_id in stream.held.unproven and not item.restarted:
+            found = guarded(outstanding, stream.held.room, stream, context.now)
+            stream.held.unproven.discard(stream.stream_id)
+            item.restarted = True
+            self._emit(draft, part, stream, found, suspect=True)
 
     def _decided_one(
         self,
@@ -269,7 +295,7 @@ class Deciding:
             return
         room, held = stream.held.room, stream.held
         meta = meta_of(item)
-        weight = 0
+        weight = parts = 0
         for event in events:
             try:
                 stream.state = room.evolve(stream.state, event, context.now)
@@ -280,6 +306,7 @@ class Deciding:
                 raise SpoiltError(problem) from problem
             stream.version += 1
             weight += len(data)
+            parts += len(event.parts)
             part.events.append(
                 NewEvent(
                     stream.stream_id,
@@ -299,7 +326,7 @@ class Deciding:
         draft.events += len(events)
         draft.emit(stream.stream_id, len(events))
         part.changed.setdefault(stream.stream_id, (stream, []))[1].extend(events)
-        self._states.grown(stream, weight)
+        self._states.grown(stream, weight, parts)
 
     def _emit(self, draft: Draft, part: Part, stream: Stream, effects: Iterable[Effect], *, suspect: bool) -> None:
         count = 0
@@ -347,6 +374,7 @@ class Deciding:
     def _finish(self, part: Part, item: Item, outcome: bytes | None) -> None:
         item.outcome = outcome
         part.items.append(item)
+        part.items.extend(item.others)
 
     def poison(self, draft: Draft, item: Item, problem: HeadraceError) -> None:
         """Take a message out that cannot be processed: parked once, answered with an error, in nobody's way."""
@@ -367,14 +395,3 @@ class Deciding:
             else:
                 return
         self._finish(part, item, refused(item, problem))
-
-
-def parked(item: Item, problem: BaseException, now_ms: int) -> Parked:
-    """Write down a message that cannot be processed."""
-    return Parked(
-        source=f"{item.held.log}/{item.held.partition}/{item.origin.name.lower()}/{item.cause}",
-        error=printable(str(problem)),
-        body=item.body or codec.dumps(item.command),
-        at=now_ms,
-        stream_id=item.stream_id,
-    )

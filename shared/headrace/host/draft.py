@@ -8,8 +8,9 @@ import msgspec
 
 from headrace import codec
 from headrace.decider import AnyRow, Effect
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, NotFoundError
 from headrace.events.base import ErrorInfo, Event
+from headrace.host.failures import PoisonError
 from headrace.host.items import Item, Origin
 from headrace.host.tenure import Held, Stream
 from headrace.log.port import Batch, KeptAnswer, NewEvent, Parked
@@ -138,6 +139,17 @@ def _plain_meta(actor_id: str, name: str, cause: str) -> bytes:
     return codec.encode(Meta({"id": actor_id, "name": name}, cause))
 
 
+def refusal_of(stream: Stream, item: Item) -> HeadraceError | None:
+    """Give what keeps an item from being decided; raises PoisonError for one that cannot be."""
+    if isinstance(item.refusal, PoisonError):
+        raise item.refusal
+    if item.refusal is not None:
+        return item.refusal
+    if item.workspace is not None and item.workspace != stream.workspace and stream.version > 0:
+        return NotFoundError(f"there is no {item.stream_id}")
+    return None
+
+
 def refused(item: Item, error: HeadraceError) -> bytes:
     """Make the answer that refuses an item."""
     if item.origin is Origin.CLAIM:
@@ -159,3 +171,14 @@ def error_answer(error: HeadraceError, stream_id: str | None = None) -> bytes:
 def printable(text: str) -> str:
     """Write a text so that every store keeps it."""
     return text.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()
+
+
+def parked(item: Item, problem: BaseException, now_ms: int) -> Parked:
+    """Write down a message that cannot be processed."""
+    return Parked(
+        source=f"{item.held.log}/{item.held.partition}/{item.origin.name.lower()}/{item.cause}",
+        error=printable(str(problem)),
+        body=item.body or codec.dumps(item.command),
+        at=now_ms,
+        stream_id=item.stream_id,
+    )

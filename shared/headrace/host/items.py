@@ -37,8 +37,8 @@ class Item:
     `workspace` None means: the stream's own. `refusal` is set by a preparer that refused it. `minted`: its stream
     is new, so that nothing need be read. `decided` says that the
     command's events stand in the open draft, so that after fetching a blob only the advance is left to do; `part` how many
-    of its `commands` do. `ended` are those whose attempt is not under way any more. `end_to` is who wants to be told how
-    the stream that it creates ended.
+    of its `commands` do. `ended` are those whose attempt is not under way any more. `others` are decided with it.
+    `end_to` is who wants to be told how the stream that it creates ended.
     """
 
     held: Held
@@ -60,6 +60,7 @@ class Item:
     decided: bool = False
     ended: list[Any] = field(default_factory=list)
     part: int = 0
+    others: list[Item] = field(default_factory=list)
     created: bool = False
     end_to: str = ""
     outcome: bytes | None = None
@@ -81,6 +82,7 @@ class Item:
             self.held.unproven.add(self.stream_id)
         self.decided, self.created, self.restarted, self.outcome, self.part = False, False, False, None, 0
         self.ended.clear()
+        self.others = []
 
 
 @cache

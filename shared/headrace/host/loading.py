@@ -73,14 +73,15 @@ class States:
         self._cache.put(stream_id, made, made.weight)
         return made
 
-    def grown(self, stream: Stream, weight: int) -> None:
-        """Note that a state weighs more now."""
+    def grown(self, stream: Stream, weight: int, parts: int) -> None:
+        """Note that a state weighs more now, by so many events."""
         stream.weight += weight
+        stream.since += parts
         self._cache.put(stream.stream_id, stream, stream.weight)
 
     def measured(self, stream: Stream, body: int) -> None:
         """Note what a state weighs that was just written: all that it has forgotten counts no more."""
-        stream.kept_version, stream.kept_bytes = stream.version, body
+        stream.kept_version, stream.kept_bytes, stream.since = stream.version, body, 0
         stream.weight = STREAM_BYTES_MIN + body
         self._cache.put(stream.stream_id, stream, stream.weight)
 
@@ -126,7 +127,7 @@ class States:
 def is_due(stream: Stream) -> bool:
     """Tell whether a state is to be kept again: a large one less often, so that it costs no more than its events do."""
     events = min(max(SNAPSHOT_EVENTS, stream.kept_bytes // EVENT_BYTES), SNAPSHOT_EVENTS_MAX)
-    return stream.version - stream.kept_version >= events
+    return stream.since >= events
 
 
 def snapshot(stream: Stream) -> tuple[int, bytes]:
@@ -145,10 +146,12 @@ def _folded(held: Held, stream_id: str, workspace: str, history: History | None)
     else:
         workspace, weight = history.events[0].workspace, 0
         state = room.initial(stream_id, workspace)
-    version = history.snapshot_version
+    version, since = history.snapshot_version, 0
     for recorded in history.events:
-        state = room.evolve(state, registry.read(recorded), recorded.at)
+        event = registry.read(recorded)
+        state = room.evolve(state, event, recorded.at)
+        since += len(event.parts)
         weight, version = weight + len(recorded.data), recorded.version
     kept, size = history.snapshot_version, len(history.snapshot or b"")
     weight += STREAM_BYTES_MIN
-    return Stream(held, stream_id, state, version, workspace, weight, kept_version=kept, kept_bytes=size)
+    return Stream(held, stream_id, state, version, workspace, weight, 0, kept, size, since)

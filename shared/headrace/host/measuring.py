@@ -1,6 +1,7 @@
 """How long runs and steps took, counted once their ends are committed: from the events and the rows made of them."""
 
 from collections.abc import Callable
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -34,7 +35,7 @@ def measure(part: Part) -> None:
     over: set[str] = set()
     ends: dict[tuple[str, str], StepSucceeded | StepFailed] = {}
     for stream_id, (_, events) in part.changed.items():
-        for event in events:
+        for event in chain.from_iterable(event.parts for event in events):
             if isinstance(event, STEP_ENDS):
                 ends[stream_id, event.step] = event
             elif isinstance(event, RUN_ENDS):

@@ -95,7 +95,7 @@ class Publisher:
     def _let_go(self, gone: Sequence[Stream]) -> None:
         by_room: dict[tuple[str, str], dict[str, tuple[int, bytes]]] = {}
         for stream in gone:
-            if stream.version - stream.kept_version >= SNAPSHOT_EVENTS_MIN and not stream.held.over:
+            if stream.since >= SNAPSHOT_EVENTS_MIN and not stream.held.over:
                 place = (stream.held.log, stream.held.room.fingerprint)
                 by_room.setdefault(place, {})[stream.stream_id] = snapshot(stream)
         for (log, fingerprint), kept in by_room.items():

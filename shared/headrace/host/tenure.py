@@ -111,7 +111,8 @@ class Held:
 class Stream:
     """A stream's state in memory. `touched` is the number of the last draft that changed it; `weight` its bytes.
 
-    `kept_version` is that of its last snapshot, of `kept_bytes`.
+    `kept_version` is that of its last snapshot, of `kept_bytes`; `since` counts what has happened after it, of events
+    that stand for several each of those.
     """
 
     held: Held
@@ -123,3 +124,4 @@ class Stream:
     touched: int = 0
     kept_version: int = 0
     kept_bytes: int = 0
+    since: int = 0

@@ -1,7 +1,7 @@
 """The whole output of a step, whatever its size: put together from the run's events, a map's item by item."""
 
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 from headrace import errors
 from headrace.codec import NULL, Raw
 from headrace.events import registry
-from headrace.events.runs import StepSucceeded
+from headrace.events.runs import StepsSucceeded, StepSucceeded
 from headrace.events.steering import StepReused
 from headrace.vocabulary import LOG_RUNS, StepStatus
 from headrace_api.asking import Asked, Asking, raw_answers
@@ -18,7 +18,7 @@ from headrace_api.routes.runs import run_row
 router = APIRouter(tags=["runs"])
 JSON: Final = "application/json"
 EVENTS_READ: Final = 1_000
-GIVES: Final = frozenset({StepSucceeded.type_name(), StepReused.type_name()})
+GIVES: Final = frozenset(kind.type_name() for kind in (StepSucceeded, StepsSucceeded, StepReused))
 Part = Raw | str
 """An output as it was recorded, or the digest of the body that holds it."""
 
@@ -45,10 +45,10 @@ async def _parts(asked: Asking, run_id: str, step: str) -> dict[int | None, Part
     after = 0
     while read := await asked.desk.log.stream(LOG_RUNS, run_id, after, EVENTS_READ):
         for each in read:
-            event: Any = registry.read(each) if each.type in GIVES else None
-            if isinstance(event, StepSucceeded | StepReused) and event.step == step:
-                index = event.index if isinstance(event, StepSucceeded) else None
-                found[index] = event.blob.digest if event.blob else event.output
+            for event in registry.read(each).parts if each.type in GIVES else ():
+                if isinstance(event, StepSucceeded | StepReused) and event.step == step:
+                    index = event.index if isinstance(event, StepSucceeded) else None
+                    found[index] = event.blob.digest if event.blob else event.output
         after = read[-1].version
     return found
 

@@ -1,7 +1,7 @@
 """What can go on by itself: steps that become ready, maps that are complete, the end of the run (pure)."""
 
 from collections.abc import Iterator, Sequence
-from typing import assert_never
+from typing import Final, assert_never
 
 from headrace import codec
 from headrace.codec import NULL
@@ -39,9 +39,12 @@ from headrace_planner.runs.dashboard import dashboard_result
 from headrace_planner.runs.items import recorded
 from headrace_planner.runs.loops import next_round, rounds_over
 from headrace_planner.runs.orders import order_for, scope_of
-from headrace_planner.runs.pieces import next_piece
+from headrace_planner.runs.pieces import LOOKED_AT_EVERY, is_due, next_piece
 from headrace_planner.runs.scope import RunScope, items_of, told, truth
 from headrace_planner.runs.state import Instance, Run
+
+LOOKED: Final = "looked"
+"""Where a run keeps how many items of a map were over when it was looked last whether they make a piece."""
 
 
 def advance(run: Run, context: Context, library: Library) -> Sequence[RunEvent]:
@@ -123,6 +126,10 @@ def _pieces(run: Run) -> Iterator[RunEvent]:
         known = run.data.steps.get(step_id)
         if known is None or known.map is None or known.status != StepStatus.RUNNING:
             continue
+        looked = run.decoded.get((LOOKED, step_id), -LOOKED_AT_EVERY)
+        if not is_due(known.map, looked):
+            continue
+        run.decoded[LOOKED, step_id] = known.map.done
         found = next_piece(known.map)
         if found is not None:
             piece, body = found

@@ -13,6 +13,7 @@ from headrace.events.runs import (
     RunEvent,
     RunFailed,
     RunStarted,
+    StepsSucceeded,
 )
 from headrace.messages import (
     Advance,
@@ -58,6 +59,7 @@ from headrace.vocabulary import (
 from headrace_planner.runs import (
     asks,
     attempts,
+    batches,
     begin,
     children,
     creating,
@@ -79,7 +81,8 @@ from headrace_planner.runs.results import maps_ended
 from headrace_planner.runs.state import Run
 
 Decision = Sequence[RunEvent] | Rejection
-NOTHING: Final[Decision] = ()
+NOTHING: Final[Sequence[RunEvent]] = ()
+TOGETHER_MIN: Final = 2
 AnsweredAnyway = NoteChildStarted | ReportChild | HoldChild | NoteChildHeld | watches.BetweenRuns
 Said = AnsweredAnyway | NoteChildOutcomeReceived
 
@@ -151,6 +154,18 @@ def _decide(run: Run, command: RunCommand, context: Context, library: Library, g
             return _hear(run, command, context, library)
         case _:
             assert_never(command)
+
+
+def together(
+    run: Run, commands: Sequence[ReportAttempt], context: Context, library: Library
+) -> tuple[Sequence[RunEvent], int]:
+    """Say what results of items do that came together, and of how many of them, the first ones, that is all."""
+    found = batches.results(run, commands, context, library)
+    if len(found) < TOGETHER_MIN:
+        return NOTHING, 0
+    decided = rounds_named(run, _started(run, (StepsSucceeded(results=found),)))
+    assert not isinstance(decided, Rejection), "successes are not refused"
+    return decided, len(found)
 
 
 def _hear(run: Run, command: Said, context: Context, library: Library) -> Decision:

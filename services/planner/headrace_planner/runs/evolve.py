@@ -22,6 +22,7 @@ from headrace.events.runs import (
     StepReady,
     StepRetried,
     StepSkipped,
+    StepsSucceeded,
     StepSucceeded,
     TimerStarted,
     WriteClaimed,
@@ -97,9 +98,10 @@ def _apply(run: Run, event: RunEvent, at: int, graph: Graph | None) -> None:  # 
         case RunQueued():
             _queued(run, event, at, graph)
         case RunStarted():
-            run.data.status, run.data.started_at = RunStatus.RUNNING, at
-            _begin(run)
-        case StepSucceeded() | StepFailed() | StepRetried() | AttemptFailed() | WriteClaimed() | ItemsKept():
+            _started(run, at)
+        case StepSucceeded() | StepsSucceeded() | StepFailed() | StepRetried() | AttemptFailed() | WriteClaimed():
+            outcomes.remember(run, event, at)
+        case ItemsKept():
             outcomes.remember(run, event, at)
         case StepSkipped(step=step, reason=reason):
             run.step(step).reason = reason
@@ -118,8 +120,7 @@ def _apply(run: Run, event: RunEvent, at: int, graph: Graph | None) -> None:  # 
         case ApprovalResolved():
             _resolved(run, event)
         case CancelRequested():
-            run.data.cancel, run.data.cancel_at = event, at
-            stop_all(run)
+            _cancelling(run, event, at)
         case LoopIterated():
             loops.iterated(run, event, at)
         case CompensationStarted():
@@ -167,6 +168,16 @@ def _queued(run: Run, event: RunQueued, at: int, graph: Graph | None) -> None:
         run.data.status = RunStatus.WAITING
     elif not event.reused and not event.refused:
         _begin(run)
+
+
+def _started(run: Run, at: int) -> None:
+    run.data.status, run.data.started_at = RunStatus.RUNNING, at
+    _begin(run)
+
+
+def _cancelling(run: Run, event: CancelRequested, at: int) -> None:
+    run.data.cancel, run.data.cancel_at = event, at
+    stop_all(run)
 
 
 def _begin(run: Run) -> None:

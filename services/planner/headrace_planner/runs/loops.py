@@ -8,7 +8,7 @@ from headrace import codec
 from headrace.decider import Library, Rejection
 from headrace.errors import StepError, ValidationError
 from headrace.events.base import ErrorInfo
-from headrace.events.runs import RunEvent, StepFailed, StepSucceeded
+from headrace.events.runs import RunEvent, StepFailed, StepsSucceeded, StepSucceeded
 from headrace.events.steering import LoopIterated
 from headrace.plans.model import LoopStep, PlanStep
 from headrace.vocabulary import STEP_FINAL, StepStatus
@@ -89,6 +89,12 @@ def rounds_named(run: Run, decision: Sequence[RunEvent] | Rejection) -> Sequence
 
 
 def _named(run: Run, event: RunEvent) -> RunEvent:
+    if isinstance(event, StepsSucceeded):
+        return StepsSucceeded(results=tuple(_round_named(run, each) for each in event.results))
+    return _round_named(run, event)
+
+
+def _round_named[Kind: RunEvent](run: Run, event: Kind) -> Kind:
     step_id = getattr(event, "step", "")
     if not step_id or getattr(event, "iteration", None) != 0:
         return event  # it has none, or knows its own: a child's is that in which the child was asked for

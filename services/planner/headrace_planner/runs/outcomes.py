@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from headrace.events.runs import AttemptFailed, StepFailed, StepRetried, StepSucceeded, WriteClaimed
+from headrace.events.runs import AttemptFailed, StepFailed, StepRetried, StepsSucceeded, StepSucceeded, WriteClaimed
 from headrace.events.steering import ItemsKept
 from headrace.vocabulary import ATTEMPTS_KEPT_MAX, AttemptStatus, StepStatus
 from headrace_planner.runs import pieces, settling, undo, waits
@@ -11,7 +11,7 @@ from headrace_planner.runs.kept import Tried, Try
 from headrace_planner.runs.state import Instance, Run
 from headrace_planner.runs.times import will_retry
 
-Outcome = StepSucceeded | StepFailed | StepRetried | AttemptFailed | WriteClaimed | ItemsKept
+Outcome = StepSucceeded | StepsSucceeded | StepFailed | StepRetried | AttemptFailed | WriteClaimed | ItemsKept
 
 
 def remember(run: Run, event: Outcome, at: int) -> None:
@@ -21,6 +21,9 @@ def remember(run: Run, event: Outcome, at: int) -> None:
     match event:
         case StepSucceeded():
             _succeeded(run, event, at)
+        case StepsSucceeded(results=results):
+            for each in results:
+                remember(run, each, at)
         case StepFailed():
             _failed(run, event, at)
         case StepRetried(step=step, index=index, attempt=attempt):

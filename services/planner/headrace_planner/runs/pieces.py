@@ -122,6 +122,13 @@ def indexes(piece: ItemsPiece) -> Iterator[int]:
     return chain.from_iterable(range(each.first, each.last + 1) for each in piece.ranges)
 
 
+def is_due(state: MapState, looked: int) -> bool:
+    """Tell whether there may be enough for a piece; `looked` is how many items were over when it was looked last."""
+    if state.done == state.count or 0 <= state.done - looked < LOOKED_AT_EVERY:
+        return False
+    return len(state.settled) >= ITEMS_A_PIECE + len(state.open) or state.weight >= PIECE_BYTES_MAX
+
+
 def next_piece(state: MapState) -> tuple[ItemsPiece, bytes] | None:
     """Give a piece of what is settled, with its body, when that is enough to make one."""
     chosen = _chosen(state)
@@ -131,9 +138,6 @@ def next_piece(state: MapState) -> tuple[ItemsPiece, bytes] | None:
 def _chosen(state: MapState) -> list[int]:
     """Choose what lies before everything that is under way; or all, when something has been under way for long."""
     count = len(state.settled)
-    many = count >= ITEMS_A_PIECE + len(state.open) and count % LOOKED_AT_EVERY == 0
-    if state.done == state.count or not (many or state.weight >= PIECE_BYTES_MAX):
-        return []
     lowest = min(state.open, default=state.next)
     before = sorted(index for index in state.settled if index < lowest)
     weight = sum(_weight(state.settled[index]) for index in before)

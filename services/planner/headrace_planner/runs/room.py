@@ -38,7 +38,7 @@ class RunRoom:
     """Runs. Keeps no state but plans by digest, which never change."""
 
     log: ClassVar[str] = LOG_RUNS
-    format: ClassVar[int] = 1
+    format: ClassVar[int] = 2
 
     def __init__(self, library: Library) -> None:
         self.fingerprint = fingerprint(evolving, remembering)
@@ -64,6 +64,12 @@ class RunRoom:
         """Say what happens; raises MissingError while a body must be fetched."""
         graph = self._graph(command.plan_digest) if isinstance(command, CreateRun) and command.plan_digest else None
         return deciding.decide(state, command, context, self._library, graph)
+
+    def together(
+        self, state: Run, commands: Sequence[ReportAttempt], context: Context
+    ) -> tuple[Sequence[RunEvent], int]:
+        """Say what results of items of one map do that came together, and of how many of them, the first ones."""
+        return deciding.together(state, commands, context, self._library)
 
     def evolve(self, state: Run, event: RunEvent, at: int) -> Run:
         """Remember an event; raises MissingError, before it changes anything, while the plan must be fetched."""

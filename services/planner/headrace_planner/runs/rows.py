@@ -53,7 +53,7 @@ def _untouched(run: Run, step_id: str, known: StepState) -> bool:
 
 def _first(step_id: str, known: StepState, events: Sequence[RunEvent]) -> int:
     """Give the number of the first artifact that events brought a step: they are its last, the only ones without a row."""
-    mine = (event for event in events if getattr(event, "step", None) == step_id)
+    mine = (part for event in events for part in event.parts if getattr(part, "step", None) == step_id)
     return len(known.artifacts) - sum(len(getattr(event, "artifacts", ())) for event in mine)
 
 

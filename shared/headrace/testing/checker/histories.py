@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from headrace.events.parts import parts_of
 from headrace.log.port import Recorded
 from headrace.testing.checker import flows
 from headrace.testing.checker.history import Finding
@@ -141,7 +142,7 @@ class Watch:
         run.version += 1
         if run.ended is not None and recorded.type not in AFTER_THE_END:
             return [f"it follows {run.ended}"]
-        return list(self._event(run, recorded.type, data))
+        return [said for kind, part in parts_of(recorded.type, data) for said in self._event(run, kind, part)]
 
     def _event(self, run: Watched, kind: str, data: dict[str, Any]) -> Iterator[str]:
         if kind == "run.queued":

@@ -120,10 +120,10 @@ class Walk:
                 self._versions[run_id] = found[-1].version
                 new.extend(found)
         for recorded in sorted(new, key=lambda each: each.at):
-            event = registry.read(recorded)
             at_s = self._hours.at(recorded.at)
-            self._note(event, recorded.at)
-            self.happened.append(Happening(recorded.stream_id, at_s, recorded.at, event))
+            for event in registry.read(recorded).parts:
+                self._note(event, recorded.at)
+                self.happened.append(Happening(recorded.stream_id, at_s, recorded.at, event))
         return bool(new)
 
     def _note(self, event: Event, at: int) -> None:

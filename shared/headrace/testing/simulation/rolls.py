@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from headrace.events.parts import parts_of
 from headrace.log.port import Recorded
 from headrace.testing.checker.history import Finding
 from headrace.testing.simulation.chance import Chance
@@ -46,9 +47,10 @@ class Rolls:
 
     def see(self, recorded: Recorded) -> list[Finding]:
         """Take an event in; gives what is wrong with it."""
-        if recorded.type != "step.succeeded":
-            return []
-        event = msgspec.json.decode(recorded.data)
+        parts = parts_of(recorded.type, msgspec.json.decode(recorded.data))
+        return [said for kind, event in parts if kind == "step.succeeded" for said in self._result(recorded, event)]
+
+    def _result(self, recorded: Recorded, event: dict[str, Any]) -> list[Finding]:
         step = str(event["step"])
         if not step.startswith(STEM) or not step[len(STEM) :].isdigit():
             return []

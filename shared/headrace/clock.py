@@ -7,9 +7,12 @@ whose clocks differ agree on deadlines. Tests bring a clock of their own.
 import asyncio
 import os
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
 from headrace import ids
+
+TICK_PARTS_MIN: Final = 8
+"""A tick that is nearer than this part of the period is the one that was just waited for, woken a little early."""
 
 
 class Clock(Protocol):
@@ -57,6 +60,17 @@ class SystemClock:
     def entropy(self) -> bytes:
         """Give 16 bytes from the operating system."""
         return os.urandom(16)
+
+
+def until_tick(now_s: float, period_s: float) -> float:
+    """Give the seconds from `now_s` of the monotonic clock to its next multiple of a period; never a small part of it.
+
+    For what is done now and then: the monotonic clock is one for all processes of a machine, so that timers of the same
+    period fire together there. A process then wakes once for all of its own, and once for what several others send,
+    while processes of different machines keep apart.
+    """
+    left = period_s - now_s % period_s
+    return left if left * TICK_PARTS_MIN >= period_s else left + period_s
 
 
 def mint(clock: Clock, prefix: str, partition: int = 0) -> str:

@@ -173,6 +173,17 @@ async def test_a_stream_that_somebody_deleted_is_made_again(world: JetStreamWorl
     await until(lambda: [each.data for each in got] == [b"after"])
 
 
+async def test_a_deleted_stream_that_nobody_here_reads_is_made_again_at_once(world: JetStreamWorld) -> None:
+    """The server tells of it; the look at all streams comes much later than this waits."""
+    bus, other = await world.client(), await world.client()
+    await until(lambda: not bus.guardian.dirty and not other.guardian.dirty)
+    made = bus.guardian.declared + other.guardian.declared
+    await bus.connection.api(subjects.api("STREAM.DELETE", subjects.FEED_STREAM))
+    await until(lambda: bus.guardian.declared + other.guardian.declared > made)
+    await until(lambda: not bus.guardian.dirty and not other.guardian.dirty)
+    await bus.connection.api(subjects.api("STREAM.INFO", subjects.FEED_STREAM))
+
+
 async def test_a_missing_consumer_is_not_asked_for_again_and_again(world: JetStreamWorld) -> None:
     """Requests are counted, not time: FastStream's own pull subscriber spins here (FACTS A3)."""
     bus = await world.client()

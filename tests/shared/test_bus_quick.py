@@ -1,6 +1,7 @@
 """The short way of the NATS client: what is published in one turn goes in one piece, and hearers are called at once."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -100,3 +101,58 @@ async def test_nothing_is_heard_after_unsubscribing(client: QuickClient) -> None
     client.post("quick.last", b"last")
     await last.enough()
     assert ears.heard == []
+
+
+@contextlib.asynccontextmanager
+async def server_that(says: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """Run a server that greets, answers the first PING, and from then on says one thing again and again, or nothing."""
+    heard: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id":"x","version":"2.12.0","max_payload":1048576,"headers":true}\r\n')
+        while b"PING" not in (line := await reader.readline()):
+            assert line
+        writer.write(b"PONG\r\n")
+
+        async def listen() -> None:
+            while line := await reader.readline():
+                heard.append(line.strip())
+
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(listen())
+                while says and not writer.is_closing():
+                    writer.write(says)
+                    await asyncio.sleep(0.01)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}", heard
+    finally:
+        server.close()
+
+
+async def test_a_server_that_says_nothing_any_more_is_given_up() -> None:
+    ended = asyncio.Event()
+
+    async def closed() -> None:
+        ended.set()
+
+    async with server_that(b"") as (url, heard):
+        await connect(
+            servers=[url], ping_interval=0.05, max_outstanding_pings=2, allow_reconnect=False, closed_cb=closed
+        )
+        async with asyncio.timeout(WAIT_S):
+            await ended.wait()
+        assert heard.count(b"PING") == 2
+
+
+async def test_a_server_that_is_heard_is_not_asked_whether_it_is_there() -> None:
+    async with server_that(b"MSG news 1 2\r\nhi\r\n") as (url, heard):
+        made = await connect(servers=[url], ping_interval=0.1, max_outstanding_pings=1)
+        ears = Ears(50)
+        await made.hear("news", ears)
+        await ears.enough()
+        assert made.is_connected
+        assert b"PING" not in heard
+        await made.close()

@@ -199,6 +199,34 @@ async def test_the_attempts_of_a_dead_worker_are_lost() -> None:
 
 
 @on_virtual_time
+async def test_an_owner_at_rest_probes_half_as_often_and_a_worker_that_dies_right_after_is_lost_as_soon_as_ever() -> (
+    None
+):
+    async with World() as world:
+        await world.host()
+        worker = await Worker(world).begin()
+        probes: list[bytes] = []
+
+        def hear(data: bytes) -> None:
+            if data.startswith(b"owners"):
+                probes.append(data)
+
+        await world.bus.open_presence(hear)
+        await asyncio.sleep(20)
+        assert 9 <= len(probes) <= 11
+        stream = world.stream(0)
+        await world.ask(Add(orders=1), stream=stream)
+        await until(lambda: len(worker.orders) == 1)
+        await asyncio.sleep(2.5)  # a beat says who holds it
+        worker.silent = True
+        probes.clear()
+        await asyncio.sleep(12)
+        assert len(probes) >= 10
+        (lost,) = (await world.log.stream("runs", stream))[1:]
+        assert worker.orders[0].attempt_id in lost.data.decode()
+
+
+@on_virtual_time
 async def test_a_cut_path_does_not_look_like_dead_workers() -> None:
     async with World() as world:
         await world.host()

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import httpx2
@@ -83,6 +84,24 @@ async def test_every_process_tells_its_health_metrics_and_contract(nats: str) ->
         async with httpx2.AsyncClient(trust_env=False) as client:
             refused = await client.post(f"http://127.0.0.1:{running.port}/healthz", timeout=DEADLINE_S)
         assert refused.status_code == 405
+
+    await serving(Config(nats_url=nats), check)
+
+
+async def test_answers_say_when_they_were_given(nats: str) -> None:
+    """The Date header is made when an answer wants it: nobody ticks for it while the process rests."""
+
+    async def check(running: Running) -> None:
+        async def dated() -> float:
+            return parsedate_to_datetime((await get(running.port, "/healthz")).headers["date"]).timestamp()
+
+        first = await dated()
+        assert abs(first - running.clock.now_ms() / 1_000) < DEADLINE_S
+
+        async def later() -> bool:
+            return await dated() > first
+
+        await until_async(later)
 
     await serving(Config(nats_url=nats), check)
 

@@ -91,6 +91,7 @@ async def test_an_order_is_performed_reported_and_its_lines_published(tmp_path: 
 async def test_tools_are_announced_under_the_pools_key(tmp_path: Path) -> None:
     async with working(tmp_path, note, change) as (owner, _):
         await until(lambda: len(owner.announced) == 2)
+    assert owner.announcements == 1, "both go in one message"
     assert owner.announced["change"].manifest.access == "gated"
     assert owner.announced["note"].manifest.effect == "read"
 

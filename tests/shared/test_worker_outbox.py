@@ -9,13 +9,14 @@ import msgspec
 import pytest
 
 from headrace import ids
+from headrace.bundles import BUNDLE_BYTES_MAX
 from headrace.clock import SystemClock
 from headrace.errors import UnavailableError
 from headrace.keys import POOL
 from headrace.messages import ReportAttempt, Told
 from headrace.vocabulary import AttemptStatus
 from headrace.wire import WorkOrder
-from headrace.worker.outbox import BUNDLE_BYTES_MAX, LANE_MESSAGES_MAX, Outbox
+from headrace.worker.outbox import LANE_MESSAGES_MAX, Outbox
 from headrace.worker.results import report
 from tests.shared.worker_kit import KEYS, until
 

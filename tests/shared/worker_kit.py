@@ -41,6 +41,7 @@ class Owner:
         self.bus: Any = bus
         self.registry = registry
         self.reports: list[ReportAttempt] = []
+        self.announcements = 0
         self.announced: dict[str, AnnounceTool] = {}
         self.claims: list[ClaimWrite] = []
         self.beats: list[Beat] = []
@@ -120,11 +121,16 @@ class Owner:
 
     def _announced(self, delivery: Delivery) -> None:
         label, body = KEYS.unpack(delivery.data)
-        told = msgspec.json.decode(body, type=Told)
-        message = msgspec.json.decode(told.body, type=AnnounceTool)
-        assert label == POOL + message.manifest.pool
-        assert told.stream_id == ids.definition("tol", "default", message.manifest.name)
-        self.announced[message.manifest.name] = message
+        self.announcements += 1
+        for told in (
+            msgspec.json.decode(body, type=list[Told])
+            if body.startswith(b"[")
+            else [msgspec.json.decode(body, type=Told)]
+        ):
+            message = msgspec.json.decode(told.body, type=AnnounceTool)
+            assert label == POOL + message.manifest.pool
+            assert told.stream_id == ids.definition("tol", "default", message.manifest.name)
+            self.announced[message.manifest.name] = message
 
     def _claimed(self, data: bytes, answer: Callable[[bytes], None]) -> None:
         label, body = KEYS.unpack(data)

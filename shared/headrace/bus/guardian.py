@@ -1,7 +1,8 @@
 """The topology guardian: declares streams and consumers until they stand, and again whenever they do not.
 
-It works on start, on each reconnect, every few seconds (one request that lists the names of all streams) and at once
-when somebody reports that a stream or consumer is missing. So a NATS that lost its disk heals without a restart.
+It works on start, on each reconnect, and at once when the server says that a stream was deleted or somebody reports that
+a stream or consumer is missing. So a NATS that lost its disk heals without a restart. Twice a minute one request lists
+the names of all streams, for what nobody is told of: a server of a cluster, not ours, that came back without its disk.
 What stands and takes no writes is found by `writes`, and made anew here.
 """
 
@@ -10,16 +11,19 @@ import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from nats.aio.msg import Msg
+
 from headrace import telemetry
 from headrace.bus import subjects, topology
 from headrace.bus.background import Background
 from headrace.bus.connection import ApiError, Connection
+from headrace.bus.opening import until_open
 from headrace.bus.writes import Writes
-from headrace.clock import Clock, within
+from headrace.clock import Clock, until_tick, within
 from headrace.errors import HeadraceError, UnavailableError
 
 logger = logging.getLogger(__name__)
-CHECK_EVERY_S: Final = 5.0
+CHECK_EVERY_S: Final = 30.0
 RETRY_WAIT_S: Final = 0.5
 """How long after a check that failed, or after the last report, it is tried again."""
 
@@ -43,6 +47,7 @@ class Guardian:
         self.on_made: list[Callable[[str], None]] = []
         """Told the name of each stream that was made anew."""
         self._connection = connection
+        self._clock = clock
         self._streams: dict[str, topology.Body] = {}
         self._kept: list[Kept] = []
         self._missing: set[str] = set()
@@ -62,6 +67,7 @@ class Guardian:
         await self._background.open()
         self._connection.on_connect.append(self.check_all)
         self._background.start(self._watch(), "topology guardian")
+        self._background.start(self._hear_of_deleted(), "deleted streams")
         self._background.start(self.writes.watch(), "writes of streams")
 
     async def close(self) -> None:
@@ -145,7 +151,7 @@ class Guardian:
 
     async def _watch(self) -> None:
         while True:
-            await within(self._wake, CHECK_EVERY_S)
+            await within(self._wake, until_tick(self._clock.monotonic(), CHECK_EVERY_S))
             self._wake.clear()
             if not self._connection.connected:
                 continue
@@ -157,6 +163,14 @@ class Guardian:
             except HeadraceError as problem:
                 logger.error("the topology on NATS cannot be declared: %s", problem)  # noqa: TRY400  (no traceback)
             await asyncio.sleep(RETRY_WAIT_S)
+
+    async def _hear_of_deleted(self) -> None:
+        def hear(message: Msg) -> None:
+            name = message.subject.removeprefix(subjects.STREAM_DELETED)
+            if name in self._streams:
+                self.missing(name)
+
+        await until_open(lambda: self._connection.listen(subjects.STREAMS_DELETED, hear), self._clock)
 
     async def _stream_names(self) -> set[str]:
         names: set[str] = set()

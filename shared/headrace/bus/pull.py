@@ -18,10 +18,11 @@ from headrace.bus.background import Background
 from headrace.bus.connection import STATUS, Connection, Listening
 from headrace.bus.guardian import Guardian
 from headrace.bus.port import Delivery
-from headrace.clock import Clock
+from headrace.clock import Clock, until_tick
 
 logger = logging.getLogger(__name__)
-EXPIRES_S: Final = 60
+EXPIRES_S: Final = 60.0
+"""Requests end at multiples of this, all at once, so that what the server says of them comes together."""
 HEARTBEAT_S: Final = 15
 SILENT_S: Final = HEARTBEAT_S * 2.5
 BACK_OFF_FIRST_S: Final = 0.25
@@ -29,7 +30,8 @@ BACK_OFF_MAX_S: Final = 15.0
 BATCH_MAX: Final = 1_024
 SHORT_ACK_TOKENS: Final = 9
 PENDING: Final = "Nats-Pending-Messages"
-_ASK_TAIL: Final = f'"expires":{EXPIRES_S}000000000,"idle_heartbeat":{HEARTBEAT_S}000000000}}'.encode()
+EXPIRES_S_MIN: Final = 2 * HEARTBEAT_S
+"""The server's own bound."""
 
 
 class Lane:
@@ -193,11 +195,18 @@ class PullHub:
         lane.outstanding = lane.credit
         lane.session = self.session
         reply = f"{self._prefix}.{lane.number}_{lane.generation}"
+        tail = self._tail()
         while lacking > 0:
             batch = min(lacking, BATCH_MAX)
             lacking -= batch
             self.requests += 1
-            self._connection.send(lane.subject, b'{"batch":%d,' % batch + _ASK_TAIL, reply)
+            self._connection.send(lane.subject, b'{"batch":%d,%s' % (batch, tail), reply)
+
+    def _tail(self) -> bytes:
+        """Write the end of a request that is made now."""
+        left = EXPIRES_S - self._clock.monotonic() % EXPIRES_S
+        until_s = left if left >= EXPIRES_S_MIN else left + EXPIRES_S
+        return b'"expires":%d,"idle_heartbeat":%d000000000}' % (int(until_s * 1_000_000_000), HEARTBEAT_S)
 
     def _on_message(self, message: Msg) -> None:
         parts = message.reply.split(".")
@@ -264,7 +273,7 @@ class PullHub:
     async def _watch_silence(self) -> None:
         """Mend what no status tells of: a request that the server has forgotten."""
         while True:
-            await asyncio.sleep(HEARTBEAT_S)
+            await asyncio.sleep(until_tick(self._clock.monotonic(), HEARTBEAT_S))
             now = self._clock.monotonic()
             for lane in list(self._lanes.values()):
                 if not lane.paused and lane.outstanding > 0 and now - lane.seen > SILENT_S:

@@ -13,7 +13,10 @@ from typing import Any, Final
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.errors import StaleConnectionError
 from nats.protocol.command import pub_cmd
+
+from headrace.clock import until_tick
 
 logger = logging.getLogger(__name__)
 UNDRAINED_BYTES_MAX: Final = 256 * 1024
@@ -90,6 +93,24 @@ class QuickClient(Client):
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
         self._write()  # so that its answer tells that all before it was handled
         await super()._send_ping(future)
+
+    async def _ping_interval(self) -> None:
+        """Ping when nothing was heard for an interval, as the server does too; nats-py pings in any case."""
+        interval_s = self.options["ping_interval"]
+        heard = -1
+        while True:
+            await asyncio.sleep(until_tick(asyncio.get_running_loop().time(), interval_s))
+            if not self.is_connected:
+                continue
+            before, heard = heard, self.stats["in_msgs"]
+            if heard != before:
+                self._pings_outstanding = 0
+                continue
+            self._pings_outstanding += 1
+            if self._pings_outstanding > self.options["max_outstanding_pings"]:
+                await self._process_op_err(StaleConnectionError())
+                return
+            await self._send_ping()
 
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
         super()._remove_sub(sid, max_msgs)

@@ -33,6 +33,9 @@ TRIGGER_CHARS_MAX: Final = 200
 EPOCH_PREFIX: Final = "epoch_"
 
 API: Final = "$JS.API."
+STREAM_DELETED: Final = "$JS.EVENT.ADVISORY.STREAM.DELETED."
+"""How the subject begins on which JetStream says that somebody deleted a stream; the stream's name ends it."""
+STREAMS_DELETED: Final = f"{STREAM_DELETED}*"
 
 
 def token(incarnation: str) -> str:

@@ -19,7 +19,7 @@ import msgspec
 from headrace import telemetry
 from headrace.bus import subjects, topology
 from headrace.bus.connection import ApiError, Connection
-from headrace.clock import Clock, within
+from headrace.clock import Clock, until_tick
 from headrace.errors import UnavailableError
 
 logger = logging.getLogger(__name__)
@@ -66,6 +66,8 @@ class Writes:
         self._suspects: dict[str, Suspicion | None] = {}
         self._refusing: set[str] = set()
         self._wake = asyncio.Event()
+        self._looks = False
+        """Whether a look at what was published is planned."""
 
     @property
     def refusing(self) -> tuple[str, ...]:
@@ -75,6 +77,9 @@ class Writes:
     def said(self, stream: str) -> None:
         """Take note that something was published to a stream without waiting for its ack."""
         self._said.add(stream)
+        if not self._looks:
+            self._looks = True
+            asyncio.get_running_loop().call_later(until_tick(self._clock.monotonic(), LOOK_EVERY_S), self._wake.set)
 
     def suspect(self, stream: str) -> None:
         """Take note that something published to a stream was not answered."""
@@ -83,18 +88,22 @@ class Writes:
             self._wake.set()
 
     async def watch(self) -> None:
-        """Look every few seconds at the streams of which there is any sign; without one nothing is asked."""
+        """Look every few seconds at the streams of which there is any sign; without one it sleeps."""
         while True:
-            await within(self._wake, LOOK_EVERY_S)
+            await self._wake.wait()
             self._wake.clear()
+            self._looks = False
             if not self._connection.connected:
+                await self._clock.sleep(LOOK_EVERY_S)
+                self._wake.set()
                 continue
             await self._compare()
             async with asyncio.TaskGroup() as group:
                 for stream in list(self._suspects):
                     group.create_task(self._look(stream), name=f"look at {stream}")
             if self._suspects:
-                await asyncio.sleep(LOOK_EVERY_S)
+                await self._clock.sleep(LOOK_EVERY_S)
+                self._wake.set()
 
     async def _compare(self) -> None:
         """Suspect the streams to which something was published that does not show in their last sequence."""

@@ -30,6 +30,7 @@ RESTARTS_MAX: Final = 5
 PIDFILE_STATUS_LINE: Final = 8
 NATS_PAYLOAD_BYTES_MAX: Final = 2 * 1024 * 1024
 TAKEN_SAID: Final = "address already in use"
+# Every commit here waits for the disk itself, so that the WAL writer has nothing to look for five times a second.
 SETTINGS: Final = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
@@ -43,6 +44,7 @@ SETTINGS: Final = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_checkpoints": "off",
+    "wal_writer_delay": "10s",
 }
 
 

@@ -75,6 +75,11 @@ class Dispatcher:
         self._stops = Stops(clock)
         self._deadlines = Deadlines(clock, presence)
 
+    @property
+    def busy(self) -> bool:
+        """Tell whether any order is looked after, or anybody is still to heed that it must stop."""
+        return bool(self._orders or self._stops)
+
     def knows(self, attempt_id: str) -> bool:
         """Tell whether an attempt is looked after already."""
         return attempt_id in self._orders

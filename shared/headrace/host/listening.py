@@ -8,7 +8,7 @@ import msgspec
 
 from headrace import codec
 from headrace.bus.port import Bus, Subscription
-from headrace.clock import Clock
+from headrace.clock import Clock, until_tick
 from headrace.errors import HeadraceError, UnavailableError
 from headrace.host import metrics
 from headrace.host.cadence import BUS_TIMEOUT_S, Cadence
@@ -20,6 +20,8 @@ from headrace.wire import Beat, ForgetWorkers, Probe
 
 PROBE: Final = OWNERS.encode() + b"\n"
 """How a probe begins as it is packed."""
+IDLE_FACTOR: Final = 2
+"""How much rarer it is probed and judged while nothing is out: still often enough for silence to be proven on."""
 
 _logger = logging.getLogger(__name__)
 _beats = msgspec.json.Decoder(Beat)
@@ -96,11 +98,17 @@ class Listening:
             self._presence.probe(nonce)
             probe = Probe(owner=self._owner_id, nonce=nonce)
             self._bus.publish_presence(self._keys.pack(OWNERS, codec.encode(probe)))
-            await self._clock.sleep(self._cadence.probe_s)
+            await self._pause(self._cadence.probe_s)
+
+    async def _pause(self, period_s: float) -> None:
+        """Wait for the next tick; while no order is looked after only every second one is taken."""
+        if not self._dispatcher.busy:
+            period_s *= IDLE_FACTOR
+        await self._clock.sleep(until_tick(self._clock.monotonic(), period_s))
 
     async def _judge(self) -> None:
         while True:
-            await self._clock.sleep(self._cadence.judge_s)
+            await self._pause(self._cadence.judge_s)
             self._dispatcher.tick()
             for pool in self._dispatcher.watched_pools():
                 try:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from headrace.bus.port import Bus
-from headrace.clock import Clock
+from headrace.clock import Clock, until_tick
 from headrace.decider import MissingError
 from headrace.errors import HeadraceError, UnavailableError
 from headrace.host import metrics
@@ -254,7 +254,7 @@ class OwnerHost:
 
     async def _rest_for_ever(self) -> None:
         while True:
-            await self._clock.sleep(self.cadence.rest_s)
+            await self._clock.sleep(until_tick(self._clock.monotonic(), self.cadence.rest_s))
             open_draft = self._committing or self._draft
             self._publisher.rest(open_draft.number - 1)
 

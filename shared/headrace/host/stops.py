@@ -32,6 +32,9 @@ class Stops:
         self._clock = clock
         self._stopped: OrderedDict[str, Stopped] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._stopped)
+
     def told(self, pool: str, interrupt: Interrupt) -> None:
         """Note an interrupt that was sent."""
         now = self._clock.monotonic()

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 from headrace.bus.port import Bus, Subscription
-from headrace.clock import Clock
+from headrace.clock import Clock, until_tick
 from headrace.errors import HeadraceError, UnavailableError
 from headrace.host import metrics
 from headrace.host.cadence import BUS_TIMEOUT_S, READ_TIMEOUT_S, Cadence
@@ -91,7 +91,7 @@ class Tenures:
                 complained = True
             self._lapse()
             try:
-                async with asyncio.timeout(self._cadence.renew_s):
+                async with asyncio.timeout(until_tick(self._clock.monotonic(), self._cadence.renew_s)):
                     await self._nudged.wait()
             except TimeoutError:
                 continue

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from headrace import ids
-from headrace.clock import Clock
+from headrace.clock import Clock, until_tick
 from headrace.errors import UnavailableError
 from headrace.host.cadence import READ_TIMEOUT_S, Cadence
 from headrace.host.tenure import Held
@@ -75,7 +75,8 @@ class Waking:
         return pause
 
     async def _refill(self) -> None:
-        self._refill_at = self._clock.monotonic() + self._cadence.refill_s
+        now = self._clock.monotonic()
+        self._refill_at = now + until_tick(now, self._cadence.refill_s)
         until = self._clock.now_ms() + int(self._cadence.wake_window_s * 1000)
         by_log: dict[str, dict[int, Held]] = {}
         for held in self._held():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from headrace import ids
+from headrace.bundles import bundles
 from headrace.bus.port import Bus
 from headrace.clock import within
 from headrace.codec import encode
@@ -15,7 +16,8 @@ from headrace.vocabulary import LOG_CATALOGUE
 from headrace.worker.manifests import announcement
 from headrace.worker.registry import Registry
 
-ANNOUNCE_INTERVAL_S: Final = 30.0
+ANNOUNCE_INTERVAL_S: Final = 300.0
+"""For what the bus forgot without anybody noticing: an inbox that had to be made anew."""
 ANNOUNCE_RETRY_S: Final = 1.0
 
 log = logging.getLogger(__name__)
@@ -55,9 +57,12 @@ class Announcer:
             await within(self._now, pause_s)
 
     async def _announce(self) -> None:
+        places: dict[tuple[str, int], list[bytes]] = {}
         for record in self._registry.records():
-            if record.manifest.pool not in self._pools:
-                continue
-            told = announcement(record.manifest, self._worker, self._workspace)
-            packed = self._keys.pack(POOL + record.manifest.pool, encode(told))
-            await self._bus.tell(LOG_CATALOGUE, ids.partition_of(told.stream_id), packed)
+            if record.manifest.pool in self._pools:
+                told = announcement(record.manifest, self._worker, self._workspace)
+                place = record.manifest.pool, ids.partition_of(told.stream_id)
+                places.setdefault(place, []).append(encode(told))
+        for (pool, partition), parts in places.items():
+            for body in bundles(parts):
+                await self._bus.tell(LOG_CATALOGUE, partition, self._keys.pack(POOL + pool, body))

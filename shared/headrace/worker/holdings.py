@@ -46,6 +46,9 @@ class Holdings:
         self._held: dict[str, Entry] = {}
         self._lock = threading.Lock()
 
+    def __len__(self) -> int:
+        return len(self._held)
+
     def taken(self, order: WorkOrder, now_ms: int, *, begun: bool = False) -> None:
         """Note an order that was delivered, or (`begun`) that the one before it in its chain has led to."""
         entry = Entry(order, now_ms)

@@ -13,7 +13,7 @@ import msgspec
 
 from headrace import telemetry
 from headrace.bus.port import Bus
-from headrace.clock import Clock, within
+from headrace.clock import Clock, until_tick, within
 from headrace.errors import TooLargeError
 from headrace.keys import POOL, Keys
 from headrace.messages import ReportAttempt
@@ -393,5 +393,5 @@ class WorkerLoop:
 
     async def _rest(self) -> None:
         while True:
-            await self._clock.sleep(REST_INTERVAL_S)
+            await self._clock.sleep(until_tick(self._clock.monotonic(), REST_INTERVAL_S))
             await self._outbox.rest()

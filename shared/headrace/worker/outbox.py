@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from headrace import ids
+from headrace.bundles import BUNDLE_BYTES_MAX, BUNDLE_MAX, bundle
 from headrace.bus.port import Bus, Subscription
 from headrace.clock import Clock, within
 from headrace.codec import Raw, encode
@@ -28,8 +29,6 @@ from headrace.wire import FeedEvent, WorkOrder
 
 LANE_MESSAGES_MAX: Final = 2
 """Messages of one pool to one partition that are under way at once."""
-BUNDLE_MAX: Final = 256
-BUNDLE_BYTES_MAX: Final = 256 * 1024
 BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_MAX_S: Final = 5.0
 CONFIRM_FIRST_S: Final = 2.0
@@ -141,8 +140,7 @@ class Outbox:
     async def deliver(self, lane: Lane, parcels: Sequence[Parcel]) -> None:
         """Send one message until the bus has it."""
         told = [parcel.told for parcel in parcels]
-        body = told[0] if len(told) == 1 else b"[" + b",".join(told) + b"]"
-        packed = self._keys.pack(lane.label, body)
+        packed = self._keys.pack(lane.label, bundle(told))
         backoff_s = BACKOFF_FIRST_S
         while True:
             try:

@@ -10,7 +10,7 @@ import msgspec
 
 from headrace import telemetry
 from headrace.bus.port import Subscription
-from headrace.clock import Clock, within
+from headrace.clock import Clock, until_tick, within
 from headrace.codec import encode
 from headrace.errors import ForbiddenError, UnauthorizedError, UnavailableError
 from headrace.keys import OWNERS, POOL, Keys
@@ -106,7 +106,7 @@ class Presence:
                 if self._way.connected and not connected:
                     self._listener.reconnected()
                 connected = self._way.connected
-                await within(self._beat_now, PRESENCE_INTERVAL_S)
+                await within(self._beat_now, until_tick(self._clock.monotonic(), PRESENCE_INTERVAL_S))
         finally:
             await subscription.close()
 

@@ -1,8 +1,9 @@
 """The watchdog: notices from another thread that a worker's event loop does not answer, and says what holds it up.
 
 An asynchronous tool that blocks (a `time.sleep`, a long computation without an `await`) stops everything else its
-worker does, and from outside looks like one that is busy. The loop is asked to answer every LOOK_INTERVAL_S; if it has
-not after BLOCKED_AFTER_S, the tool and the stack of the loop's thread are logged, and beats carry the blockage.
+worker does, and from outside looks like one that is busy. The loop is asked to answer every LOOK_INTERVAL_S while the
+worker holds anything, now and then while it does not; if it has not answered after BLOCKED_AFTER_S, the tool and the
+stack of the loop's thread are logged, and beats carry the blockage.
 """
 
 import asyncio
@@ -14,12 +15,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from headrace.clock import Clock, within
+from headrace.clock import Clock, until_tick, within
+from headrace.vocabulary import PRESENCE_INTERVAL_S
 from headrace.wire import Blocked
 from headrace.worker.current import attempt_on
 from headrace.worker.holdings import Holdings
 
 LOOK_INTERVAL_S: Final = 1.0
+IDLE_INTERVAL_S: Final = PRESENCE_INTERVAL_S
+"""How often it is looked whether anything is held: with each beat, for which the thread wakes anyway."""
+IDLE_ASKED_S: Final = 10.0
+"""How often a loop is asked to answer whose worker holds nothing."""
 BLOCKED_AFTER_S: Final = 3.0
 SAY_AGAIN_S: Final = 60.0
 """How often the stack of a loop that stays blocked is logged."""
@@ -59,7 +65,18 @@ class Watchdog:
                 self.blocked = None
                 log.warning("the worker's event loop answers again after %.1f s", self._clock.monotonic() - asked_s)
                 self._changed()
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Wait until the loop is to be asked again: while nothing is held, until something is, or for long."""
+        if len(self._holdings):
             await self._clock.sleep(LOOK_INTERVAL_S)
+            return
+        now = self._clock.monotonic()
+        until = now + IDLE_ASKED_S
+        while now < until and not len(self._holdings):
+            await self._clock.sleep(until_tick(now, IDLE_INTERVAL_S))
+            now = self._clock.monotonic()
 
     def _ask(self, answered: asyncio.Event) -> None:
         own = asyncio.get_running_loop()

@@ -17,6 +17,7 @@ POSTGRES_READY: Final = b"Z\x00\x00\x00\x05I"
 APPEND_MARKS: Final = (
     b"run.queued",
     b"step.succeeded",
+    b"steps.succeeded",
     b"write.claimed",
     b"attempt.failed",
     b"approval.",

@@ -85,17 +85,19 @@ class Sim:
 
     def do(self, command: RunCommand, *, by: Actor = ANN) -> "Sim":
         context = Context(now=self.now, stream_id=self.id, workspace=self.workspace, actor=by)
-        self.last = self.room.decide(self.run, command, context)
         made: list[RunEvent] = []
-        if not isinstance(self.last, Rejection):
-            made.extend(self._take(self.last))
-            self._keep(self.room.receipts(self.run, command, context))
-            for result in command.then if isinstance(command, ReportAttempt) else ():
-                follows = self.room.decide(self.run, result, context)
-                if isinstance(follows, Rejection):
-                    break
-                made.extend(self._take(follows))
-                self._keep(self.room.receipts(self.run, result, context))
+        left: list[RunCommand] = [command, *command.then] if isinstance(command, ReportAttempt) else [command]
+        first = True
+        while left:
+            decided, count = self._decide(left, context)
+            if isinstance(decided, Rejection):
+                if first:
+                    self.last = decided
+                break
+            made.extend(self._take(decided))
+            self._keep(self.room.receipts(self.run, left[count - 1], context))
+            left, first = left[count:], False
+        if not first:
             while self.room.exists(self.run):
                 more = self.room.decide(self.run, Advance(), context)
                 assert not isinstance(more, Rejection)
@@ -108,6 +110,12 @@ class Sim:
         if not isinstance(command, ReportAttempt) or new >= len(self.history) // CHECKS_A_FOLD:
             self.check()
         return self
+
+    def _decide(self, left: list[RunCommand], context: Context) -> tuple[Sequence[RunEvent] | Rejection, int]:
+        """Decide as the host does: of the results of a chain as many together as the room can."""
+        reports = [command for command in left if isinstance(command, ReportAttempt)]
+        events, count = self.room.together(self.run, reports, context) if len(reports) > 1 else ((), 0)
+        return (events, count) if count else (self.room.decide(self.run, left[0], context), 1)
 
     def _take(self, events: Sequence[RunEvent]) -> Sequence[RunEvent]:
         for event in events:

@@ -1,84 +1,18 @@
 """Chains in a run: what an order brings, how the results of a chain are judged, and what steering does to it."""
 
-from typing import Any
-
 import msgspec
 import pytest
 
 from headrace import codec
 from headrace.codec import Raw
-from headrace.decider import Dispatch, Rejection
+from headrace.decider import Rejection
 from headrace.errors import ConflictError
 from headrace.events.base import BlobRef, ErrorInfo
-from headrace.events.runs import StepSucceeded
-from headrace.expressions.scope import Values
-from headrace.expressions.template import template
 from headrace.messages import CancelRun, ReportAttempt, Wake
-from headrace.plans.model import ConditionStep, InputField, LoopStep, Retry
+from headrace.plans.model import ConditionStep, LoopStep, Retry
 from headrace.steering import PauseRun, ResumeRun
-from headrace.wire import WorkOrder
+from tests.planner.fusion_kit import chain, orders, results
 from tests.planner.runs_kit import Sim, call, plan, step
-
-
-def chain(**settings: Any) -> Sim:
-    """A run of three steps, each of which takes what the one before gave."""
-    return Sim(
-        plan(
-            call("a", arguments={"n": "{{ inputs.n }}"}),
-            call("b", "a", arguments={"n": "{{ steps.a.output.n }}"}),
-            call("c", "b", arguments={"n": "{{ steps.b.output.n + inputs.n }}"}),
-            inputs={"n": InputField(type="integer"), "more": InputField(type="string", required=False)},
-            **settings,
-        )
-    )
-
-
-def results(sim: Sim, order: WorkOrder, *outputs: Any, goes_on: str = "", skip: int = 0) -> ReportAttempt:
-    """What a worker says that has performed a chain as far as there are outputs; an ErrorInfo is a failure."""
-    given: dict[str, Any] = codec.loads(order.scope) or {}
-    made: dict[str, Any] = dict(given.get("steps", {}))
-    told: list[ReportAttempt] = []
-    before = ""
-    links = [None, *order.chain]
-    for link, output in zip(links, outputs, strict=False):
-        arguments = order.arguments
-        if link is not None:
-            arguments = codec.raw(template(codec.loads(link.arguments)).resolve(Values(given.get("roots"), made)))
-        failed = isinstance(output, ErrorInfo)
-        who = order if link is None else link
-        told.append(
-            ReportAttempt(
-                run_id=sim.id,
-                step=who.step,
-                attempt=1 if link else order.attempt,
-                attempt_id=who.attempt_id,
-                status="failed" if failed else "succeeded",
-                worker="wrk_1",
-                output=codec.NULL if failed else codec.raw(output),
-                error=output if failed else None,
-                after=before,
-                arguments_digest=codec.sha256(arguments) if link else "",
-                started_at=sim.now,
-                finished_at=sim.now,
-            )
-        )
-        made[who.step], before = {"output": output, "status": "succeeded", "error": None}, who.step
-    return joined(told[skip:], goes_on)
-
-
-def joined(told: list[ReportAttempt], goes_on: str = "") -> ReportAttempt:
-    told[-1] = msgspec.structs.replace(told[-1], goes_on=goes_on)
-    return told[0] if len(told) == 1 else msgspec.structs.replace(told[0], then=tuple(told[1:]))
-
-
-def kept(sim: Sim) -> list[Any]:
-    done = [event for event, _ in sim.history if isinstance(event, StepSucceeded)]
-    return [(event.step, event.attempt, event.arguments_digest, event.output) for event in done]
-
-
-def orders(sim: Sim) -> list[WorkOrder]:
-    """What a new owner orders."""
-    return [effect.order for effect in sim.room.outstanding(sim.run, sim.now) if isinstance(effect, Dispatch)]
 
 
 def test_an_order_brings_the_steps_of_its_chain_and_what_they_read_besides() -> None:
@@ -86,18 +20,6 @@ def test_an_order_brings_the_steps_of_its_chain_and_what_they_read_besides() -> 
     assert [each.step for each in sim.orders["a"].chain] == ["b", "c"]
     assert codec.loads(sim.orders["a"].scope) == {"roots": {"inputs": {"n": 7, "more": "x"}}, "steps": {}}
     assert len(sim.dispatched) == 1
-
-
-def test_a_chains_results_make_the_events_that_its_steps_make_one_by_one() -> None:
-    sim = chain().create({"n": 1})
-    sim.do(results(sim, sim.orders["a"], {"n": 2}, {"n": 3}, {"n": 4}))
-    single = chain(fuse=False).create({"n": 1})
-    assert single.orders["a"].chain == ()
-    single.report("a", {"n": 2}).report("b", {"n": 3}).report("c", {"n": 4})
-    assert sim.names == single.names
-    assert kept(sim) == kept(single)
-    assert len(sim.dispatched) == 1
-    assert sim.status == "succeeded"
 
 
 def test_a_worker_that_knows_no_chains_reports_the_head_and_the_run_goes_on_from_there() -> None:

@@ -101,4 +101,4 @@ async def test_the_trace_of_a_request_reaches_what_follows_from_it_over_the_work
         run = await engine.wait(str(codec.loads(answer.body)["id"]), "succeeded")
         found = await engine.log.stream(LOG_RUNS, run.id)
         traces = {event.type: codec.loads(event.meta).get("traceparent") for event in found}
-    assert traces["run.queued"] == traces["step.succeeded"] == traces["run.succeeded"] == given
+    assert traces["run.queued"] == traces["steps.succeeded"] == traces["run.succeeded"] == given

@@ -18,6 +18,7 @@ import psutil
 from headrace.client.client import Client
 from headrace.client.streams import Event
 from headrace.dev.embedded import EmbeddedNats, EmbeddedPostgres, free_port
+from headrace.events.parts import parts_of
 from headrace.keys import Keys
 
 ROOT = Path(__file__).parents[2]
@@ -159,9 +160,10 @@ class Site:
         assert complete.data["status"] == "succeeded", complete.data
         assert [int(event.id or 0) for event in events] == list(range(1, len(events) + 1))
         done = [
-            (event.data["data"]["step"], event.data["data"].get("index"))
+            (data["step"], data.get("index"))
             for event in events
-            if event.event == "step.succeeded"
+            for kind, data in parts_of(event.event, event.data["data"])
+            if kind == "step.succeeded"
         ]
         assert len(done) == len(set(done))
         return events

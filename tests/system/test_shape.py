@@ -39,6 +39,8 @@ SUCCEEDED = "select count(*) from headrace.runs where status = 'succeeded'"
 TRANSACTIONS = "select xact_commit from pg_stat_database where datname = current_database()"
 EVENTS = "select count(*) from headrace.events where log = 'runs'"
 APPENDS = "select count(*) from headrace.chain where log = 'runs'"
+FUSED_EVENTS_A_RUN_MAX = 6.0
+"""Four, and few more where a machine was so slow that the results of a chain came in several messages."""
 FUSED_STATEMENTS_A_RUN_MAX = 6.0
 """Its creation reads the plan and writes; all results of its chain come with one message and are one append."""
 FUSED_APPENDS_A_RUN_MAX = 2.5
@@ -88,9 +90,9 @@ async def test_a_step_costs_a_bounded_number_of_statements_appends_events_and_me
     assert messages <= steps * MESSAGES_A_STEP_MAX + RUNS * MESSAGES_A_RUN_MAX
 
 
-async def test_a_chain_of_steps_costs_what_one_step_does_but_for_its_events(site: Site) -> None:
+async def test_a_chain_of_steps_costs_what_one_step_does(site: Site) -> None:
     statements, events, appends, messages = await _cost(site, FUSED)
-    assert events <= RUNS * (STEPS * EVENTS_A_STEP_MAX + EVENTS_A_RUN_MAX)
+    assert events <= RUNS * FUSED_EVENTS_A_RUN_MAX
     assert appends <= RUNS * FUSED_APPENDS_A_RUN_MAX
     assert statements <= RUNS * FUSED_STATEMENTS_A_RUN_MAX
     assert messages <= RUNS * FUSED_MESSAGES_A_RUN_MAX

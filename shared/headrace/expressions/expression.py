@@ -124,7 +124,8 @@ class Expression:
         else:
             value, begin = self._root(str(path[0]), scope), 1
         for number in range(begin, len(path)):
-            value = self._key(value, path, number)
+            key = path[number]
+            value = value[key] if type(value) is dict and key in value else self._key(value, path, number)
         return values.given(value)
 
     def _key(self, value: Any, path: Path, number: int) -> Any:

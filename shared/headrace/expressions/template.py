@@ -116,15 +116,12 @@ def _literal(body: Any) -> Any:
 
 
 def _resolved(body: Any, scope: Scope) -> Any:
-    match body:
-        case _Text(pieces=pieces):
-            return _filled(pieces, scope)
-        case list():
-            return [_resolved(item, scope) for item in body]
-        case dict():
-            return {key: _resolved(item, scope) for key, item in body.items()}
-        case _:
-            return body
+    kind = type(body)  # `_read` has made it of these alone
+    if kind is _Text:
+        return _filled(body.pieces, scope)
+    if kind is dict:
+        return {key: _resolved(item, scope) for key, item in body.items()}
+    return [_resolved(item, scope) for item in body] if kind is list else body
 
 
 def _filled(pieces: Pieces, scope: Scope) -> Any:

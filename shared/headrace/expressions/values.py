@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from headrace import codec
 from headrace.expressions import library
 from headrace.expressions.functions import type_name
 from headrace.expressions.series import whole
@@ -54,6 +55,6 @@ def _key(key: Any) -> str:
 
 def given(value: Any) -> Any:
     """Give a recorded value in the form CEL takes: mappings of other make become dicts, series become lists."""
-    if isinstance(value, dict):
+    if type(value) in codec.HARMLESS or isinstance(value, dict):
         return value
     return dict(value) if isinstance(value, Mapping) else whole(value)

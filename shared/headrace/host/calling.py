@@ -21,6 +21,15 @@ def decision(room: Any, stream: Stream, command: Any, context: Context) -> Seque
     return decided
 
 
+def next_decision(
+    room: Any, stream: Stream, commands: Sequence[Any], context: Context
+) -> tuple[Sequence[Event] | Rejection, int]:
+    """Decide the next of several commands, or as many of a chain's results as the room can at once; tells how many."""
+    together = getattr(room, "together", None) if len(commands) > 1 else None
+    events, count = ((), 0) if together is None else guarded(together, stream.state, commands, context)
+    return (events, count) if count else (decision(room, stream, commands[0], context), 1)
+
+
 def outstanding(room: Any, stream: Stream, now: int) -> list[Effect]:
     """Give everything that should be under way."""
     return list(room.outstanding(stream.state, now))

@@ -16,7 +16,7 @@ from headrace.events.base import Event
 from headrace.host import metrics
 from headrace.host.bundles import gathered, released, said
 from headrace.host.cadence import READ_TIMEOUT_S
-from headrace.host.calling import decision, guarded, outstanding, receipts
+from headrace.host.calling import guarded, next_decision, outstanding, receipts
 from headrace.host.closing import end_of, light
 from headrace.host.draft import Draft, Part, Sent, meta_of, name_of, parked, refusal_of, refused
 from headrace.host.failures import AbsentError, PoisonError, SpoiltError
@@ -200,8 +200,7 @@ class Deciding:
         new = stream.version == 0
         commands = item.commands
         while item.part < len(commands):
-            command = commands[item.part]
-            events = decision(room, stream, command, context)
+            events, count = next_decision(room, stream, commands[item.part :], context)
             if isinstance(events, Rejection):
                 if item.part > 0:
                     break  # what follows in a chain rests on what is refused
@@ -209,8 +208,9 @@ class Deciding:
                 return False
             self._repair(draft, part, stream, item, context)
             self._record(draft, part, stream, item, events, context)
-            item.part += 1
-            self._decided_one(draft, part, stream, item, command, events, context)
+            item.ended += commands[item.part : item.part + count - 1]
+            item.part += count
+            self._decided_one(draft, part, stream, item, commands[item.part - 1], events, context)
         item.decided, item.created = True, new and stream.version > 0
         part.accepted += item.origin is not Origin.HOST
         return True

@@ -282,4 +282,15 @@ MUTANTS = (
         ),
         tests=("tests/planner/test_runs_fusion.py",),
     ),
+    Mutant(
+        "results of a chain are recorded together that were not made of each other",
+        (
+            Edit(
+                f"{RUNS}/chains.py",
+                '    return digest if digest == report.arguments_digest else ""\n',
+                "    return digest\n",
+            ),
+        ),
+        tests=("tests/planner/test_runs_chains.py",),
+    ),
 )

@@ -61,6 +61,7 @@ from headrace_planner.runs import (
     attempts,
     batches,
     begin,
+    chains,
     children,
     creating,
     holding,
@@ -159,8 +160,9 @@ def _decide(run: Run, command: RunCommand, context: Context, library: Library, g
 def together(
     run: Run, commands: Sequence[ReportAttempt], context: Context, library: Library
 ) -> tuple[Sequence[RunEvent], int]:
-    """Say what results of items do that came together, and of how many of them, the first ones, that is all."""
-    found = batches.results(run, commands, context, library)
+    """Say what results of a map's items, or of a chain, do that came together, and of how many, the first ones, that is all."""
+    alone = commands[0].index is None
+    found = chains.results(run, commands, library) if alone else batches.results(run, commands, context, library)
     if len(found) < TOGETHER_MIN:
         return NOTHING, 0
     decided = rounds_named(run, _started(run, (StepsSucceeded(results=found),)))

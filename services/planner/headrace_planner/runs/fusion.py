@@ -100,19 +100,14 @@ def chained(run: Run, library: Library, instance: Instance, order: WorkOrder) ->
     outside = Outside(run, scope_for(run, library, step_id))
     members, chain = {step_id}, list[FusedStep]()
     found = run.graph.follows.get(step_id)
-    while found is not None and len(chain) < FUSE_STEPS_MAX - 1 and _may_follow(run, found, members):
+    while found is not None and len(chain) < FUSE_STEPS_MAX - 1 and may_follow(run, found, members):
         link = _link(run, found)
         try:
             if not outside.bring(link, members):
                 break
         except (StepError, ValidationError, KeyError, MissingError):
             break  # the planner meets it too when it comes to the step, and says so
-        own = (found, None)
-        chain.append(
-            msgspec.structs.replace(
-                link.step, attempt_id=run.attempt_id(own, 1), idempotency_key=f"{run.data.id}:{run.label(own)}"
-            )
-        )
+        chain.append(_named(run, link.step))
         members.add(found)
         found = run.graph.follows.get(found)
     if not chain:
@@ -120,12 +115,29 @@ def chained(run: Run, library: Library, instance: Instance, order: WorkOrder) ->
     return msgspec.structs.replace(order, chain=tuple(chain), scope=outside.written())
 
 
-def _may_follow(run: Run, step_id: str, members: set[str]) -> bool:
+def may_follow(run: Run, step_id: str, members: set[str]) -> bool:
     """Tell whether nothing but the chain itself stands before a step: needs, a branch not taken, a rate limit."""
-    needs = run.graph.index[step_id].needs
-    if run.status_of(step_id) != StepStatus.PENDING or quota_of(run, step_id) is not None:
+    known = run.data.steps.get(step_id)
+    if (known is not None and known.status != StepStatus.PENDING) or quota_of(run, step_id) is not None:
         return False
-    return run.data.left.get(step_id) == sum(need in members for need in needs)
+    left = run.data.left.get(step_id)
+    return left == 1 or left == sum(map(members.__contains__, run.graph.index[step_id].needs))
+
+
+def _named(run: Run, step: FusedStep) -> FusedStep:
+    """Give what every run's chain says of a step as this run's says it."""
+    own = (step.step, None)
+    return FusedStep(
+        step=step.step,
+        attempt_id=run.attempt_id(own, 1),
+        kind=step.kind,
+        tool=step.tool,
+        arguments=step.arguments,
+        manifest_digest=step.manifest_digest,
+        effect=step.effect,
+        idempotency_key=f"{run.data.id}:{run.label(own)}",
+        timeout_s=step.timeout_s,
+    )
 
 
 def _link(run: Run, step_id: str) -> Link:

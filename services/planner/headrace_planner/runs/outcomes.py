@@ -1,12 +1,13 @@
 """What a run remembers of its attempts: results, failures, tries, claims (pure; for `evolve` alone)."""
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from headrace.events.runs import AttemptFailed, StepFailed, StepRetried, StepsSucceeded, StepSucceeded, WriteClaimed
 from headrace.events.steering import ItemsKept
 from headrace.vocabulary import ATTEMPTS_KEPT_MAX, AttemptStatus, StepStatus
 from headrace_planner.runs import pieces, settling, undo, waits
-from headrace_planner.runs.instances import close, cut, end, open_instance, open_next_item
+from headrace_planner.runs.instances import close, cut, end, make_ready, open_instance, open_next_item
 from headrace_planner.runs.kept import Tried, Try
 from headrace_planner.runs.state import Instance, Run
 from headrace_planner.runs.times import will_retry
@@ -21,6 +22,8 @@ def remember(run: Run, event: Outcome, at: int) -> None:
     match event:
         case StepSucceeded():
             _succeeded(run, event, at)
+        case StepsSucceeded(results=results) if results[0].index is None:
+            _chain(run, results, at)
         case StepsSucceeded(results=results):
             for each in results:
                 remember(run, each, at)
@@ -56,6 +59,24 @@ def _succeeded(run: Run, event: StepSucceeded, at: int) -> None:
     if known.map is None:
         known.output, known.blob = event.output, event.blob
     end(run, event.step, StepStatus.SUCCEEDED, event.finished_at or at)
+
+
+def _chain(run: Run, results: Sequence[StepSucceeded], at: int) -> None:
+    """Remember the results of a chain: what only the next of them waits for is never under way in between."""
+    close(run, (results[0].step, None))
+    for one, following in zip(results, (*results[1:], None), strict=True):
+        step_id, known = one.step, run.step(one.step)
+        known.attempt, known.attempt_id, known.worker = one.attempt, one.attempt_id, one.worker
+        known.evidence, known.arguments_digest, known.output = one.evidence, one.arguments_digest, one.output
+        known.started_at = one.started_at or known.started_at or at
+        known.status, known.finished_at = StepStatus.SUCCEEDED, one.finished_at or at
+        known.due_at = known.timed_since = known.wait = None
+        run.data.steps_done += 1
+        run.decoded.pop(("step", step_id), None)
+        for follower in run.graph.successors[step_id]:
+            run.data.left[follower] -= 1
+            if run.data.left[follower] == 0 and (following is None or follower != following.step):
+                make_ready(run, follower)
 
 
 def _item_over(run: Run, event: StepSucceeded | StepFailed, at: int) -> None:

@@ -68,7 +68,10 @@ class RunRoom:
     def together(
         self, state: Run, commands: Sequence[ReportAttempt], context: Context
     ) -> tuple[Sequence[RunEvent], int]:
-        """Say what results of items of one map do that came together, and of how many of them, the first ones."""
+        """Say what results of items of one map, or of a chain, do that came together, and of how many, the first ones.
+
+        None where they are to be decided one by one. Raises MissingError while a body must be fetched.
+        """
         return deciding.together(state, commands, context, self._library)
 
     def evolve(self, state: Run, event: RunEvent, at: int) -> Run:

@@ -1,11 +1,13 @@
 """The projection rows of a run, from its state alone (pure)."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from headrace import codec, ids
 from headrace.codec import NULL, storable
 from headrace.decider import AnyRow, Laid, Row
+from headrace.events.base import Evidence
 from headrace.events.runs import RunEvent, RunQueued
 from headrace.log.tables import TABLES
 from headrace.vocabulary import INLINE_BYTES_MAX, PREVIEW_CHARS, StepStatus
@@ -16,9 +18,10 @@ from headrace_planner.runs.run_row import run_row
 from headrace_planner.runs.state import Run, StepState
 
 STEP_KINDS: Final = TABLES["steps"].columns
-BEGIN: Final = '{"evidence":null,"arguments_digest":'
+NULL_TEXT: Final = "null"
+NAMES_MAX: Final = 4_096
 END: Final = ',"approval_id":null,"due_at":null,"reason":null,"error_details":null,"failed_items":{}}'
-"""The `detail` of a step of which there is nothing to say but the digest of its arguments."""
+"""How the `detail` of a step ends of which there is nothing more to say than its evidence and its arguments' digest."""
 
 
 def rows(run: Run, events: Sequence[RunEvent] | None) -> Iterator[AnyRow]:
@@ -123,10 +126,10 @@ def _step(run: Run, step_id: str, known: StepState) -> tuple[Any, ...]:
 
 
 def _step_detail(known: StepState) -> str:
-    unusual = known.evidence or known.approval_id or known.reason or known.error or known.tried or known.reused_from
-    if not unusual and known.due_at is None and known.map is None:
-        return BEGIN + codec.written(known.arguments_digest) + END
+    unusual = known.approval_id or known.reason or known.error or known.tried or known.reused_from
     evidence = known.evidence
+    if not unusual and known.due_at is None and known.map is None:
+        return f'{{"evidence":{_evidence(evidence)},"arguments_digest":{_digest(known.arguments_digest)}{END}'
     detail = {
         "evidence": None
         if evidence is None
@@ -146,6 +149,26 @@ def _step_detail(known: StepState) -> str:
         "failed_items": {str(index): said for index, said in (known.map.failed_first if known.map else {}).items()},
     }
     return codec.written(detail)
+
+
+def _evidence(evidence: Evidence | None) -> str:
+    """Write what a step's row says of where its result came from."""
+    if evidence is None:
+        return NULL_TEXT
+    complete = "true" if evidence.complete else "false"
+    source = f'"source":{_named(evidence.source)},"fetched_at":{evidence.fetched_at}'
+    return f'{{{source},"complete":{complete},"calls":{evidence.calls}}}'
+
+
+def _digest(digest: str | None) -> str:
+    """Write a digest of ours, in which nothing has to be escaped."""
+    return NULL_TEXT if digest is None else f'"{digest}"'
+
+
+@lru_cache(maxsize=NAMES_MAX)
+def _named(name: str) -> str:
+    """Write a name that many rows say."""
+    return codec.written(name)
 
 
 def _shown_output(known: StepState) -> tuple[str | None, int | None]:

@@ -7,6 +7,7 @@ import pytest
 
 from headrace import codec
 from headrace.events.base import BlobRef, ErrorInfo
+from headrace.events.runs import StepsSucceeded
 from headrace.steering import WatchRun
 from tests.planner.fusion_kit import OTHER, chain, kept, results
 from tests.planner.runs_kit import Sim, call, plan
@@ -30,7 +31,7 @@ def test_a_run_remembers_of_a_chain_what_it_remembers_of_its_steps_one_by_one() 
     sim.do(results(sim, sim.orders["a"], {"n": 2}, {"n": 3}, {"n": 4}))
     single = sim.room.initial(sim.id, sim.workspace)
     for event, at in sim.history:
-        for one in event.parts:
+        for one in event.results if isinstance(event, StepsSucceeded) else (event,):
             single = sim.room.evolve(single, one, at)
     together = codec.loads(sim.room.snapshot(sim.run))
     one_by_one = codec.loads(sim.room.snapshot(single))

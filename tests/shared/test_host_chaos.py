@@ -53,7 +53,8 @@ async def _story(chance: random.Random) -> None:
         done = await engine.wait(run, "succeeded", seconds=3_600)
         assert {step.status for step in done.steps.values()} == {"succeeded"}
         events = await engine.events(run)
-        ended = Counter((one.step, one.index) for one in events if isinstance(one, StepSucceeded))
+        parts = [part for one in events for part in one.parts]
+        ended = Counter((one.step, one.index) for one in parts if isinstance(one, StepSucceeded))
         assert sum(1 for step, index in ended if step == "hello" and index is not None) == GUESTS
         assert set(ended.values()) == {1}
         assert not [found async for found in engine.log.verify() if isinstance(found, Break)]

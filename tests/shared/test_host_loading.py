@@ -1,10 +1,28 @@
-"""What states weigh in memory, and how often they are kept."""
+"""How states are made of long histories, what they weigh in memory, and how often they are kept."""
 
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from headrace import codec, ids
 from headrace.clock import SystemClock
+from headrace.events.runs import StepSucceeded
+from headrace.host.items import Item, Origin
 from headrace.host.library import CachedLibrary
-from headrace.host.loading import EVENT_BYTES, SNAPSHOT_EVENTS, SNAPSHOT_EVENTS_MAX, States, is_due
+from headrace.host.loading import (
+    EVENT_BYTES,
+    FOLDED_BYTES_MAX,
+    SNAPSHOT_EVENTS,
+    SNAPSHOT_EVENTS_MAX,
+    States,
+    is_due,
+)
 from headrace.host.tenure import Held, Stream
 from headrace.log.memory import MemoryLog
+from headrace.log.port import Batch, NewEvent
+from headrace.vocabulary import LOG_RUNS
+from tests.shared.host_toy import Add, Toy
 
 HELD = Held("runs", 0, 1, 0, 1.0, None)
 
@@ -30,3 +48,64 @@ def test_a_state_that_forgot_what_it_was_told_weighs_what_it_still_holds() -> No
     assert states.trim(0) == []
     states.grown(long, 9_000, 90)
     assert [gone.stream_id for gone in states.trim(0)] == ["other", "long"]
+
+
+LONG = ids.derive(ids.RUN, 0, 0, "toy", "long")
+LENGTHS = 5
+"""How many times FOLDED_BYTES_MAX a long history takes."""
+
+
+async def _long_history(states: States, log: MemoryLog, *, boom_at: int = 0) -> tuple[Held, int]:
+    """Give a tenure whose partition holds one long stream, and the number of its events."""
+    (tenure,) = (await log.heartbeat("a", {LOG_RUNS: 1}, lease_s=60)).tenures
+    held = Held.begin(tenure, 60.0, Toy(), None)
+    number, size, events = 0, 0, list[NewEvent]()
+    while size <= LENGTHS * FOLDED_BYTES_MAX:
+        number += 1
+        added = {"amount": 1, "boom": "evolve" if number == boom_at else "", "tell": "x" * 1_000}
+        data = codec.encode(StepSucceeded(step="added", output=codec.raw(added)))
+        events.append(NewEvent(LONG, number, StepSucceeded.type_name(), 1, "default", 1, data, b"{}"))
+        size += len(data)
+    await log.append_events([Batch(log=LOG_RUNS, partition=0, epoch=held.epoch, expected_position=0, events=events)])
+    return held, number
+
+
+async def _loading(states: States, held: Held, seen: Callable[[], None]) -> None:
+    """Load the stream, and let `seen` be called in every turn that others have meanwhile."""
+    async with asyncio.TaskGroup() as group:
+        load = group.create_task(states.load([Item(held, Origin.HOST, LONG, Add())]))
+        while not load.done():
+            await asyncio.sleep(0)
+            seen()
+
+
+async def test_a_long_history_is_folded_in_pieces_so_that_leases_are_renewed_meanwhile() -> None:
+    log = MemoryLog(SystemClock(), partitions={LOG_RUNS: 1})
+    states, turns = States(log, CachedLibrary()), list[int]()
+    held, events = await _long_history(states, log)
+    await _loading(states, held, lambda: turns.append(len(states)))
+    assert turns.count(0) >= LENGTHS - 1
+    made = states.stream(held, LONG, "default")
+    assert (made.version, made.state.total, made.since) == (events, events, events)
+
+
+async def test_a_tenure_that_ends_while_its_history_is_folded_leaves_nothing_in_memory() -> None:
+    log = MemoryLog(SystemClock(), partitions={LOG_RUNS: 1})
+    states = States(log, CachedLibrary())
+    held, _ = await _long_history(states, log)
+
+    def end() -> None:
+        held.over = True
+
+    await _loading(states, held, end)
+    assert len(states) == 0
+
+
+async def test_a_mistake_in_a_long_history_spoils_the_message_that_needs_it_not_those_beside_it() -> None:
+    log = MemoryLog(SystemClock(), partitions={LOG_RUNS: 1})
+    states = States(log, CachedLibrary())
+    held, events = await _long_history(states, log, boom_at=3)
+    assert events > 3
+    await _loading(states, held, lambda: None)
+    with pytest.raises(RuntimeError, match="a mistake in evolve"):
+        states.stream(held, LONG, "default")

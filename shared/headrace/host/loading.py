@@ -4,14 +4,16 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from headrace.decider import MissingError
 from headrace.events import registry
 from headrace.host.cache import STATES_BYTES_MAX, STATES_MAX, WeightedCache
 from headrace.host.cadence import READ_TIMEOUT_S
-from headrace.host.failures import SpoiltError
+from headrace.host.calling import guarded
+from headrace.host.failures import PoisonError, SpoiltError
 from headrace.host.items import Item
 from headrace.host.library import CachedLibrary
 from headrace.host.tenure import Held, Stream
-from headrace.log.port import History, Log
+from headrace.log.port import History, Log, Recorded
 
 STREAM_BYTES_MIN = 2_048
 """What a state without history is taken to weigh."""
@@ -23,6 +25,8 @@ SNAPSHOT_EVENTS_MAX = 5_000
 """Events that a takeover folds at most behind a snapshot: a tenth of a second."""
 EVENT_BYTES = 400
 """What an event takes in the log, about."""
+FOLDED_BYTES_MAX = 256 * 1024
+"""Events of one stream that are folded in one go: about 20 ms. Leases are renewed, and beats heard, in between."""
 SNAPSHOT_SEPARATOR = b"\n"
 
 
@@ -43,7 +47,7 @@ class States:
         return len(self._cache)
 
     async def load(self, items: Sequence[Item]) -> None:
-        """Read the histories of all streams that are not in memory; raises UnavailableError.
+        """Read the histories of all streams that are not in memory, and fold the long ones; raises UnavailableError.
 
         Until the next call the streams of these items stay in memory.
         """
@@ -58,6 +62,10 @@ class States:
             async with asyncio.timeout(READ_TIMEOUT_S):
                 self._histories.update(await self._log.histories(log, room.fingerprint, sorted(stream_ids)))
             self._read |= stream_ids
+        for item in items:
+            history = self._histories.get(item.stream_id)
+            if history is not None and item.stream_id not in self._cache and _bytes(history) > FOLDED_BYTES_MAX:
+                await self._fold(item.held, item.stream_id, history)
 
     def stream(self, held: Held, stream_id: str, workspace: str) -> Stream:
         """Give a stream's state; raises MissingError while folding it needs a body.
@@ -69,9 +77,39 @@ class States:
             return known
         if stream_id not in self._read:
             raise SpoiltError(RuntimeError(f"the history of {stream_id} was not read"))
-        made = _folded(held, stream_id, workspace, self._histories.get(stream_id))
-        self._cache.put(stream_id, made, made.weight)
+        fold = _Fold(held, stream_id, workspace, self._histories.get(stream_id))
+        for recorded in fold.events:
+            fold.add(recorded)
+        return self._made(fold)
+
+    def _made(self, fold: "_Fold") -> Stream:
+        made = fold.stream()
+        self._cache.put(made.stream_id, made, made.weight)
         return made
+
+    async def _fold(self, held: Held, stream_id: str, history: History) -> None:
+        """Fold a long history, and let others have the loop now and then; what is amiss with it `stream` says again."""
+        try:
+            fold = guarded(_Fold, held, stream_id, "", history)
+            size = 0
+            for recorded in fold.events:
+                size += len(recorded.data)
+                if size > FOLDED_BYTES_MAX:
+                    size = 0
+                    await asyncio.sleep(0)
+                    if held.over:
+                        return
+                while True:
+                    try:
+                        guarded(fold.add, recorded)
+                    except MissingError as missing:
+                        if await self.fetch(missing.digests):
+                            return
+                    else:
+                        break
+        except (PoisonError, SpoiltError):
+            return
+        self._made(fold)
 
     def grown(self, stream: Stream, weight: int, parts: int) -> None:
         """Note that a state weighs more now, by so many events."""
@@ -136,22 +174,44 @@ def snapshot(stream: Stream) -> tuple[int, bytes]:
     return stream.version, stream.workspace.encode() + SNAPSHOT_SEPARATOR + body
 
 
-def _folded(held: Held, stream_id: str, workspace: str, history: History | None) -> Stream:
-    room = held.room
-    if history is None or (not history.events and history.snapshot is None):
-        return Stream(held, stream_id, room.initial(stream_id, workspace), 0, workspace, STREAM_BYTES_MIN)
-    if history.snapshot is not None:
-        owner, _, body = history.snapshot.partition(SNAPSHOT_SEPARATOR)
-        workspace, state, weight = owner.decode(), room.restore(body), len(body)
-    else:
-        workspace, weight = history.events[0].workspace, 0
-        state = room.initial(stream_id, workspace)
-    version, since = history.snapshot_version, 0
-    for recorded in history.events:
+class _Fold:
+    """A state that is made of its snapshot and the events after it, which stand in `events`."""
+
+    def __init__(self, held: Held, stream_id: str, workspace: str, history: History | None) -> None:
+        self.held, self.stream_id, self.workspace = held, stream_id, workspace
+        self.events = history.events if history is not None else ()
+        self._version = self._kept_version = self._kept_bytes = self._bytes = self._since = 0
+        if history is not None and history.snapshot is not None:
+            owner, _, body = history.snapshot.partition(SNAPSHOT_SEPARATOR)
+            self.workspace, self._state = owner.decode(), held.room.restore(body)
+            self._version = self._kept_version = history.snapshot_version
+            self._kept_bytes, self._bytes = len(history.snapshot), len(body)
+            return
+        if self.events:
+            self.workspace = self.events[0].workspace
+        self._state = held.room.initial(stream_id, self.workspace)
+
+    def add(self, recorded: Recorded) -> None:
+        """Fold an event; what it raises leaves the state as it was."""
         event = registry.read(recorded)
-        state = room.evolve(state, event, recorded.at)
-        since += len(event.parts)
-        weight, version = weight + len(recorded.data), recorded.version
-    kept, size = history.snapshot_version, len(history.snapshot or b"")
-    weight += STREAM_BYTES_MIN
-    return Stream(held, stream_id, state, version, workspace, weight, 0, kept, size, since)
+        self._state = self.held.room.evolve(self._state, event, recorded.at)
+        self._since += len(event.parts)
+        self._bytes, self._version = self._bytes + len(recorded.data), recorded.version
+
+    def stream(self) -> Stream:
+        """Give what is folded."""
+        return Stream(
+            self.held,
+            self.stream_id,
+            self._state,
+            self._version,
+            self.workspace,
+            STREAM_BYTES_MIN + self._bytes,
+            kept_version=self._kept_version,
+            kept_bytes=self._kept_bytes,
+            since=self._since,
+        )
+
+
+def _bytes(history: History) -> int:
+    return sum(len(recorded.data) for recorded in history.events)

@@ -15,7 +15,7 @@ from headrace.ports.tool import ToolContext
 from headrace.testing.engine import Engine
 from headrace.testing.virtual import in_virtual_time
 from headrace.vocabulary import LOG_RUNS
-from headrace_planner.runs.pieces import ITEMS_A_PIECE
+from headrace_planner.runs.bounds import ITEMS_A_PIECE
 from tests.planner.runs_kit import Sim, call, plan
 from tests.tour.kit import workflow
 

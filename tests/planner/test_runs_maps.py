@@ -13,7 +13,8 @@ from headrace.events.runs import LateResultKept, StepFailed, StepSucceeded
 from headrace.events.steering import ItemsKept
 from headrace.messages import ReportAttempt
 from headrace.plans.model import GateStep, InputField, PlanStep, TransformStep
-from headrace_planner.runs.pieces import ITEMS_A_PIECE, PIECE_BYTES_MAX, Results
+from headrace_planner.runs.bounds import ITEMS_A_PIECE
+from headrace_planner.runs.pieces import PIECE_BYTES_MAX, Results
 from headrace_planner.runs.state import Run
 from tests.planner.runs_kit import Sim, call, plan, step
 

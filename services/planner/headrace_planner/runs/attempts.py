@@ -11,7 +11,7 @@ from headrace.events.base import ErrorInfo
 from headrace.events.runs import LateResultKept, RunEvent, WriteClaimed
 from headrace.messages import ClaimWrite, LoseAttempt, ReportAttempt
 from headrace.steering import DropAttempt, OverdueAttempt
-from headrace.vocabulary import HANDED_BACK_AT_ONCE_MAX, HANDED_BACK_WAIT_S_MAX, LOST_ATTEMPTS_MAX, AttemptStatus
+from headrace.vocabulary import HANDED_BACK_WAIT_S_MAX, LOST_ATTEMPTS_MAX, AttemptStatus
 from headrace_planner.runs import fusion, limits, results, settling
 from headrace_planner.runs.fusion import Standing
 from headrace_planner.runs.kept import Try
@@ -151,12 +151,18 @@ def _handed_back(run: Run, command: ReportAttempt, trial: Try, context: Context)
     message = f"worker {command.worker} left and handed {run.label(instance)} back"
     error = command.error or ErrorInfo(type="worker_lost", message=message)
     error = msgspec.structs.replace(error, details={**error.details, "handed_back": times})
-    return (results.tried(command, error, AttemptStatus.CANCELLED, context.now + _handed_back_wait_ms(times)),)
+    return (
+        results.tried(
+            command,
+            error,
+            AttemptStatus.CANCELLED,
+            context.now + _handed_back_wait_ms(times - run.bounds.handed_back_at_once),
+        ),
+    )
 
 
-def _handed_back_wait_ms(times: int) -> int:
-    """Give how long an attempt waits that was handed back so many times: workers that come and go must not spin it."""
-    beyond = times - HANDED_BACK_AT_ONCE_MAX
+def _handed_back_wait_ms(beyond: int) -> int:
+    """Give how long an attempt waits that was handed back so often beyond the first: workers that come and go must not spin it."""
     return 0 if beyond <= 0 else int(min(2.0 ** min(beyond - 1, 16), HANDED_BACK_WAIT_S_MAX) * 1000)
 
 

@@ -127,10 +127,10 @@ def _pieces(run: Run) -> Iterator[RunEvent]:
         if known is None or known.map is None or known.status != StepStatus.RUNNING:
             continue
         looked = run.decoded.get((LOOKED, step_id), -LOOKED_AT_EVERY)
-        if not is_due(known.map, looked):
+        if not is_due(known.map, looked, run.bounds.items_a_piece):
             continue
         run.decoded[LOOKED, step_id] = known.map.done
-        found = next_piece(known.map)
+        found = next_piece(known.map, run.bounds.items_a_piece)
         if found is not None:
             piece, body = found
             run.bodies[piece.digest] = body

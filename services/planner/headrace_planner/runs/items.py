@@ -12,7 +12,7 @@ from headrace.expressions.references import Path
 from headrace.expressions.scope import STEPS
 from headrace.expressions.series import Series
 from headrace.expressions.template import Template
-from headrace_planner.runs.pieces import ITEMS_A_PIECE, Results
+from headrace_planner.runs.pieces import Results
 from headrace_planner.runs.state import Run
 
 CHUNKS_DECODED_MAX: Final = 2
@@ -25,19 +25,20 @@ _members: Final[msgspec.json.Decoder[list[Raw]]] = msgspec.json.Decoder(list[Raw
 class Chunks:
     """A long list as it is written, in chunks of which the last used are decoded."""
 
-    __slots__ = ("_chunks", "_decoded", "size")
+    __slots__ = ("_chunk", "_chunks", "_decoded", "size")
 
-    def __init__(self, items: Sequence[Any]) -> None:
+    def __init__(self, items: Sequence[Any], chunk: int) -> None:
         self.size = len(items)
+        self._chunk = chunk
         self._decoded: dict[int, list[Any]] = {}
         self._chunks = [
-            b"[" + b",".join(bytes(codec.raw(item)) for item in items[first : first + ITEMS_A_PIECE]) + b"]"
-            for first in range(0, len(items), ITEMS_A_PIECE)
+            b"[" + b",".join(bytes(codec.raw(item)) for item in items[first : first + chunk]) + b"]"
+            for first in range(0, len(items), chunk)
         ]
 
     def at(self, index: int) -> Any:
         """Give an item."""
-        number, place = divmod(index, ITEMS_A_PIECE)
+        number, place = divmod(index, self._chunk)
         chunk = self._decoded.get(number)
         if chunk is None:
             while len(self._decoded) >= CHUNKS_DECODED_MAX:
@@ -51,9 +52,9 @@ class Chunks:
             yield from codec.loads(chunk)
 
 
-def long_list(items: Sequence[Any]) -> Series:
-    """Give a list that is held as it is written."""
-    chunks = Chunks(items)
+def long_list(items: Sequence[Any], chunk: int) -> Series:
+    """Give a list that is held as it is written, in chunks of so many."""
+    chunks = Chunks(items, chunk)
     return Series(chunks.size, chunks.at, chunks.every)
 
 
@@ -67,7 +68,8 @@ def listed(run: Run, library: Library, template: Template) -> Series | None:
         return results.series
     body = _body(run, library, path)
     found = None if body is None else _members_of(body)
-    return long_list(found) if found is not None and len(found) > ITEMS_A_PIECE else None
+    chunk = run.bounds.items_a_piece
+    return long_list(found, chunk) if found is not None and len(found) > chunk else None
 
 
 def recorded(run: Run, library: Library, template: Template) -> Raw | None:

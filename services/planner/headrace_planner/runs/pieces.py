@@ -22,9 +22,8 @@ from headrace.expressions.series import Series
 from headrace.vocabulary import PREVIEW_CHARS
 from headrace_planner.runs.kept import MapState, Settled
 
-ITEMS_A_PIECE: Final = 1_000
 PIECE_BYTES_MAX: Final = 1024 * 1024
-"""Results that make a piece: so many, or of so many bytes."""
+"""Bytes of results that make a piece, however few they are (else Bounds.items_a_piece)."""
 LOOKED_AT_EVERY: Final = 16
 """Results after which it is looked again whether enough of them are next to each other."""
 BODIES_DECODED_MAX: Final = 2
@@ -122,28 +121,28 @@ def indexes(piece: ItemsPiece) -> Iterator[int]:
     return chain.from_iterable(range(each.first, each.last + 1) for each in piece.ranges)
 
 
-def is_due(state: MapState, looked: int) -> bool:
+def is_due(state: MapState, looked: int, piece: int) -> bool:
     """Tell whether there may be enough for a piece; `looked` is how many items were over when it was looked last."""
-    if state.done == state.count or 0 <= state.done - looked < LOOKED_AT_EVERY:
+    if state.done == state.count or 0 <= state.done - looked < min(LOOKED_AT_EVERY, piece):
         return False
-    return len(state.settled) >= ITEMS_A_PIECE + len(state.open) or state.weight >= PIECE_BYTES_MAX
+    return len(state.settled) >= piece + len(state.open) or state.weight >= PIECE_BYTES_MAX
 
 
-def next_piece(state: MapState) -> tuple[ItemsPiece, bytes] | None:
-    """Give a piece of what is settled, with its body, when that is enough to make one."""
-    chosen = _chosen(state)
+def next_piece(state: MapState, piece: int) -> tuple[ItemsPiece, bytes] | None:
+    """Give a piece of what is settled, with its body, when that is enough to make one: `piece` results, or many bytes."""
+    chosen = _chosen(state, piece)
     return made(state, chosen) if chosen else None
 
 
-def _chosen(state: MapState) -> list[int]:
+def _chosen(state: MapState, piece: int) -> list[int]:
     """Choose what lies before everything that is under way; or all, when something has been under way for long."""
     count = len(state.settled)
     lowest = min(state.open, default=state.next)
     before = sorted(index for index in state.settled if index < lowest)
     weight = sum(_weight(state.settled[index]) for index in before)
-    if len(before) >= ITEMS_A_PIECE or weight >= PIECE_BYTES_MAX:
+    if len(before) >= piece or weight >= PIECE_BYTES_MAX:
         return before
-    late = count >= 2 * ITEMS_A_PIECE or state.weight >= 2 * PIECE_BYTES_MAX
+    late = count >= 2 * piece or state.weight >= 2 * PIECE_BYTES_MAX
     return sorted(state.settled) if late else []
 
 

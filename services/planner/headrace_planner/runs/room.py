@@ -21,6 +21,7 @@ from headrace_planner.runs import evolve as evolving
 from headrace_planner.runs import react as reacting
 from headrace_planner.runs import rows as projecting
 from headrace_planner.runs import state as remembering
+from headrace_planner.runs.bounds import USUAL
 from headrace_planner.runs.claims import given_up
 from headrace_planner.runs.explain import explain
 from headrace_planner.runs.graph import Graph
@@ -43,6 +44,7 @@ class RunRoom:
     def __init__(self, library: Library) -> None:
         self.fingerprint = fingerprint(evolving, remembering)
         self._library = library
+        self.bounds = USUAL
         self._graph = lru_cache(maxsize=GRAPHS_MAX)(self._read_graph)
 
     def _read_graph(self, digest: str) -> Graph:
@@ -50,7 +52,7 @@ class RunRoom:
 
     def initial(self, stream_id: str, workspace: str) -> Run:
         """Give a run that does not exist yet."""
-        return Run(RunData(id=stream_id, workspace=workspace))
+        return Run(RunData(id=stream_id, workspace=workspace), bounds=self.bounds)
 
     def exists(self, state: Run) -> bool:
         """Tell whether the run has any event."""
@@ -155,7 +157,7 @@ class RunRoom:
 
     def restore(self, data: bytes) -> Run:
         """Read a snapshot back; raises MissingError while the plan must be fetched."""
-        run = Run(_snapshots.decode(data))
+        run = Run(_snapshots.decode(data), bounds=self.bounds)
         if run.data.queued is not None:
             run.graph = self._graph(run.data.queued.plan_digest)
         run.unchecked.extend(instance for instance in run.under_way())

@@ -15,7 +15,7 @@ from headrace.expressions.expression import parse
 from headrace.expressions.series import Series
 from headrace.vocabulary import MAP_ITEMS_MAX, STEP_FINAL
 from headrace_planner.runs.items import listed, long_list
-from headrace_planner.runs.pieces import ITEMS_A_PIECE, Results
+from headrace_planner.runs.pieces import Results
 from headrace_planner.runs.state import Run, StepState
 
 MISSING_KEY: Final = ("unknown key", "there is no")
@@ -175,7 +175,7 @@ def items_of(run: Run, library: Library, step_id: str) -> list[Any] | Series:
         if len(known) > MAP_ITEMS_MAX:
             message = f"step {step_id!r}: `map` gives {len(known)} items; at most {MAP_ITEMS_MAX} are allowed"
             raise StepError(message, type="validation_error", details={"step": step_id, "items": len(known)})
-        if isinstance(known, list) and len(known) > ITEMS_A_PIECE:
-            known = long_list(known)
+        if isinstance(known, list) and len(known) > run.bounds.items_a_piece:
+            known = long_list(known, run.bounds.items_a_piece)
         run.decoded["items", step_id] = known
     return known

@@ -14,6 +14,7 @@ from headrace.events.base import ArtifactInfo, BlobRef, ErrorInfo, Evidence
 from headrace.events.runs import CancelRequested, RunQueued
 from headrace.events.steering import OutcomeSettled, RunPaused
 from headrace.vocabulary import RUN_FINAL, STEP_FINAL, ApprovalStatus, RunStatus, StepStatus
+from headrace_planner.runs.bounds import USUAL, Bounds
 from headrace_planner.runs.graph import Graph
 from headrace_planner.runs.kept import Ask, Child, Done, Hold, MapState, Permit, Signal, Tried, Try, Undo, Wait, Watch
 from headrace_planner.runs.naming import Naming
@@ -133,6 +134,7 @@ class Run:
         "_touched",
         "at",
         "bodies",
+        "bounds",
         "carried",
         "checked",
         "data",
@@ -149,8 +151,9 @@ class Run:
         "undone",
     )
 
-    def __init__(self, data: RunData, graph: Graph | None = None) -> None:
+    def __init__(self, data: RunData, graph: Graph | None = None, bounds: Bounds = USUAL) -> None:
         self.data = data
+        self.bounds = bounds
         if graph is not None:
             self.graph = graph
         self._places = {step_id: place for place, step_id in enumerate(data.steps)}

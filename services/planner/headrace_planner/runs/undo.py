@@ -15,7 +15,7 @@ from headrace.decider import Rejection
 from headrace.events.base import ErrorInfo
 from headrace.events.runs import RunCancelled, RunEvent, RunFailed, StepFailed, StepSucceeded
 from headrace.events.steering import CompensationStarted
-from headrace.vocabulary import CANCEL_GRACE_S, COMPENSATION_TIMEOUT_S, AttemptStatus, StepStatus
+from headrace.vocabulary import CANCEL_GRACE_S, AttemptStatus, StepStatus
 from headrace_planner.runs import pauses, settling
 from headrace_planner.runs.instances import open_instance, stop_all
 from headrace_planner.runs.kept import Done, MapState, Try, Undo
@@ -94,7 +94,7 @@ def deadline(run: Run) -> int | None:
     undo = run.data.undo
     if undo is None or undo.since is None:
         return None
-    return undo.since + int(COMPENSATION_TIMEOUT_S * 1000) - undo.spent_ms
+    return undo.since + int(run.bounds.undoing_s * 1000) - undo.spent_ms
 
 
 def _given_up(run: Run, undo: Undo) -> RunFailed:
@@ -103,8 +103,8 @@ def _given_up(run: Run, undo: Undo) -> RunFailed:
     names = list(dict.fromkeys(ids.instance(done.step, done.index, done.iteration) for done in left))
     failed = [step_id for step_id in run.graph.undo.values() if run.status_of(step_id) == StepStatus.FAILED]
     shown = ", ".join([*failed, *names[:NAMED_MAX]]) + (", …" if len(names) > NAMED_MAX else "")
-    story = f"what it did was not undone within {COMPENSATION_TIMEOUT_S:g} s; not undone: {shown}"
-    compensation = {"timed_out": True, "timeout_s": COMPENSATION_TIMEOUT_S, "failed": failed, "left": names[:NAMED_MAX]}
+    story = f"what it did was not undone within {run.bounds.undoing_s:g} s; not undone: {shown}"
+    compensation = {"timed_out": True, "timeout_s": run.bounds.undoing_s, "failed": failed, "left": names[:NAMED_MAX]}
     if undo.error is None:
         by = undo.by.name if undo.by is not None else "somebody"
         message = f"compensation timeout: {by} cancelled the run, and {story}"

@@ -14,6 +14,8 @@ from headrace.vocabulary import LOG_CATALOGUE, WORKSPACE_DEFAULT
 
 DOCUMENTS: Final = 240
 """How many different workflows there are; schedules draw from them."""
+LONG: Final = 5
+"""Of how many values a map repeats them, to be longer than what its run keeps in one piece."""
 STEPS_MIN: Final = 4
 STEPS_MAX: Final = 14
 TRIGGER: Final = "ping"
@@ -132,7 +134,8 @@ def _call(chance: Chance, step: dict[str, Any], before: list[dict[str, Any]]) ->
 
 def _map(chance: Chance, step: dict[str, Any], _before: list[dict[str, Any]]) -> None:
     step["tool"] = chance.choice(["look", "look", "note"])
-    step["map"] = [chance.randint(0, 9) for _ in range(chance.randint(0, 5))]
+    count = chance.randint(0, 5)
+    step["map"] = [chance.randint(0, 9) for _ in range(count)] * (LONG if count == LONG else 1)
     step["with"] = {"value": "{{ item }}", "seconds": chance.choice([0.0, 0.05, 0.4])}
 
 

@@ -16,6 +16,7 @@ from headrace.testing.checker.check import check, settled
 from headrace.testing.checker.histories import Watch
 from headrace.testing.checker.history import Finding, History
 from headrace.testing.processes import installed
+from headrace.testing.simulation.bounds import bounded
 from headrace.testing.simulation.chance import Chance
 from headrace.testing.simulation.clients import Clients
 from headrace.testing.simulation.documents import DOCUMENTS, Compiler, child
@@ -225,7 +226,7 @@ def prepare() -> None:
 
 
 def _rooms(library: Any) -> list[Any]:
-    return [room for name in (PLANNER, GATEKEEPER) for room in installed(name).rooms(library)]
+    return [room for name in (PLANNER, GATEKEEPER) for room in bounded(installed(name).rooms(library))]
 
 
 @functools.cache

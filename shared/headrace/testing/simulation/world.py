@@ -16,6 +16,7 @@ from headrace.host.owner import OwnerHost
 from headrace.host.presence import Presence
 from headrace.keys import COMMANDS, OWNERS, POOL, Keys
 from headrace.testing.processes import LogBlobs, installed
+from headrace.testing.simulation.bounds import bounded
 from headrace.testing.simulation.chance import Chance
 from headrace.testing.simulation.loop import Process, SimLoop
 from headrace.testing.simulation.network import SimBroker, SimBus
@@ -148,7 +149,7 @@ class Installation:
             machine.bus,
             clock=clock,
             keys=KEYS,
-            rooms=service.rooms(library),
+            rooms=bounded(service.rooms(library)),
             preparers=preparers,
             owner_id=machine.process.name,
             library=library,

@@ -4,16 +4,21 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from headrace import __version__
 from headrace.cli.main import invoke, told
+from headrace.cli.narrating import sentence
 from headrace.cli.options import found
 from headrace.cli.stack import beside_up
 from headrace.client.tokens import derive, mint, parse
+from headrace.client.transport import unreachable
 from headrace.config import read
-from headrace.errors import ConflictError, UnauthorizedError, ValidationError
+from headrace.errors import ConflictError, UnauthorizedError, UnavailableError, ValidationError
+from headrace.events.base import Event
+from headrace.events.runs import RunEvent, StepsSucceeded
 from headrace.keys import Keys
 
 GOOD = "apiVersion: headrace/v1\nkind: Workflow\nmetadata: {name: w}\nspec:\n  steps:\n    - {id: a, wait: {duration: 1s}}\n"
@@ -86,7 +91,7 @@ def test_an_unknown_service_is_refused_in_one_line() -> None:
 def test_schemas_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["schema", "workflow"]) == 0
     assert json.loads(capsys.readouterr().out)["$schema"].startswith("https://json-schema.org")
-    assert invoke(["schema", "poem"]) == 1
+    assert invoke(["schema", "poem"]) == 2
 
 
 def test_tokens_are_found_in_the_data_folder(tmp_path: Path) -> None:
@@ -106,3 +111,24 @@ def test_a_tokens_text_is_read_back() -> None:
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["--version"]) == 0
     assert capsys.readouterr().out == f"headrace {__version__}\n"
+
+
+def test_what_is_missing_or_unknown_is_said_with_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, said in (
+        (["get"], "say what to list: workflows, "),
+        (["apply"], "name one document: headrace apply FILE"),
+        (["apply", "a.yaml", "-f", "b.yaml"], "name one document"),
+        (["schema", "nosuch"], "known are: Workflow, "),
+    ):
+        assert invoke(arguments) == 2, arguments
+        assert said in capsys.readouterr().err
+
+
+def test_an_error_that_names_its_remedy_gets_no_second_one() -> None:
+    assert told(unreachable("http://x", OSError("gone"))).count("headrace up") == 1
+    assert "-> see that it runs" in told(UnavailableError("the database does not answer"))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in get_args(RunEvent) if kind is not StepsSucceeded], ids=str)
+def test_every_event_of_a_run_is_told_as_a_sentence(kind: type[Event]) -> None:
+    assert not sentence(kind.type_name(), {}).startswith(kind.type_name())

@@ -280,7 +280,7 @@ def test_a_file_without_tools_or_that_fails_is_refused(tmp_path: Path, body: str
     (tmp_path / "broken_tools.py").write_text(body)
     with pytest.raises(ValidationError, match=says):
         load_tools(tmp_path / "broken_tools.py")
-    with pytest.raises(NotFoundError):
+    with pytest.raises(ValidationError, match="there is no file"):
         load_tools(tmp_path / "none.py")
 
 

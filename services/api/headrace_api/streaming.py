@@ -149,11 +149,11 @@ def line(identifier: int, kept: Line) -> dict[str, Any]:
     }
 
 
-def event_line(recorded: Recorded, cursor: str) -> dict[str, Any]:
-    """Give an event of the run itself as a line (row 12: "Run queued …" comes first)."""
+def event_line(recorded: Recorded, cursor: str, name: str = "") -> dict[str, Any]:
+    """Give an event of the run itself as a line (row 12: "Run queued …" comes first); `name` is the run's."""
     level, text = EVENT_LINES[recorded.type]
     data = codec.loads(recorded.data)
-    told = (data.get("error") or {}).get("message") or data.get("reason") or data.get("workflow") or data.get("kind")
+    told = (data.get("error") or {}).get("message") or data.get("reason") or data.get("workflow") or name
     joint = " of " if recorded.type == "run.queued" else ": "
     return {
         "cursor": cursor,
@@ -168,10 +168,10 @@ def event_line(recorded: Recorded, cursor: str) -> dict[str, Any]:
     }
 
 
-async def first_line(asking: Asking, run_id: str) -> list[dict[str, Any]]:
+async def first_line(asking: Asking, row: dict[str, Any]) -> list[dict[str, Any]]:
     """Give the line that every run begins with."""
-    read = await asking.desk.log.stream(LOG_RUNS, run_id, limit=1)
-    return [event_line(each, FIRST_CURSOR) for each in read if each.type in EVENT_LINES]
+    read = await asking.desk.log.stream(LOG_RUNS, row["id"], limit=1)
+    return [event_line(each, FIRST_CURSOR, row["name"]) for each in read if each.type in EVENT_LINES]
 
 
 async def last_line(asking: Asking, row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -189,7 +189,7 @@ async def lines(asking: Asking, run_id: str, after: str | None) -> AsyncIterator
     yield b": headrace\n\n"
     spoke, ended = clock.monotonic(), False
     if after is None:
-        for told in await first_line(asking, run_id):
+        for told in await first_line(asking, await asking.run(run_id)):
             yield frame("line", told, FIRST_CURSOR)
     cursor = line_cursor(after)
     with asking.desk.feed.watch(run_id, lines_of(run_id), asking.caller.actor.id) as watcher:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace.cli.options import Out, Output, Token, Url, ago, show, show_json, show_table, work
+from headrace.cli.options import Out, Output, Token, Url, ago, needed, show, show_json, show_table, work
 
 if TYPE_CHECKING:
     from headrace.client.client import Client
@@ -38,7 +38,7 @@ def list_(
                     item["subject"],
                     item["step"],
                     item["requester"]["name"],
-                    f"{item['quorum']} of {', '.join(item['roles'])}",
+                    needed(item["quorum"], item["roles"]),
                     ago(item["created_at"]),
                 )
                 for item in items

@@ -78,15 +78,27 @@ def plan(
 
 
 def apply(
-    file: Annotated[Path, typer.Option("-f", "--file", help="A document, YAML or JSON; - is standard input.")],
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", show_default=False, help="A document; - is standard input.")
+    ] = None,
+    given: Annotated[Path | None, typer.Option("-f", "--file", help="The same, as an option.")] = None,
     output: Output = Out.TEXT,
     url: Url = None,
     token: Token = None,
 ) -> None:
-    """Keep a document as the newest version of its name; again without a change: nothing happens."""
+    """Keep a document as the newest version of its name; again without a change: nothing happens.
+
+    Example: headrace apply hello.yaml, then headrace run hello
+    """
+    from headrace.errors import MissingArgumentError
+
+    source = given or file
+    if source is None or (given and file):
+        message = "name one document: headrace apply FILE"
+        raise MissingArgumentError(message)
 
     async def todo(api: "Client") -> None:
-        body = await api.apply(read_text(file))
+        body = await api.apply(read_text(source))
         show(
             output,
             body,
@@ -119,7 +131,7 @@ def schema(
     kind: Annotated[str | None, typer.Argument(help="Workflow, ToolPlan or Dashboard; all without one.")] = None,
 ) -> None:
     """Print the JSON Schema of documents, for editors and other programs."""
-    from headrace.errors import NotFoundError
+    from headrace.errors import ValidationError
     from headrace.specs.schema import schema as schemas
 
     known = schemas()
@@ -129,5 +141,5 @@ def schema(
     named = {name.lower(): body for name, body in known.items()}
     if kind.lower() not in named:
         message = f"there is no kind {kind!r}; known are: {', '.join(known)}"
-        raise NotFoundError(message)
+        raise ValidationError(message)
     show_json(named[kind.lower()])

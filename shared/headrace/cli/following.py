@@ -91,12 +91,12 @@ def may(caller: str, roles: list[str], approval: "Approval") -> bool:
 
 def show_approval(approval: "Approval") -> None:
     """Print exactly what is decided on, and the digest computed from it."""
-    from headrace.cli.options import show_json
+    from headrace.cli.options import needed, show_json
     from headrace.codec import digest
 
     print(f"approval {approval.id} is {approval.status}: asked by {approval.requester.name},", end=" ")
     print(
-        f"{approval.quorum} of {', '.join(approval.roles)} must approve"
+        f"{needed(approval.quorum, approval.roles)} must approve"
         + (f", until {approval.expires_at}" if approval.expires_at else "")
     )
     print("what is decided on:")
@@ -113,7 +113,8 @@ def _hint(run: "Run") -> str:
     told = [f"{run.id} waits for {run.waiting_for}"]
     for waits in run.waiting:
         if waits.get("approval_id"):
-            told.append(f"headrace approvals approve {waits['approval_id']}")
+            other = f"somebody other than {run.requester.name}: " if run.requester.name else ""
+            told.append(f"{other}headrace approvals approve {waits['approval_id']} --token TOKEN")
         elif waits.get("for") == "start":
             told.append(f"headrace runs start {run.id}")
         elif waits.get("for") == "resume":

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import typer
 
 from headrace.cli.options import Out, Output, Token, Url, ago, show, show_fields, show_table, work
-from headrace.errors import ValidationError
+from headrace.errors import MissingArgumentError, ValidationError
 
 if TYPE_CHECKING:
     from headrace.client.client import Client
@@ -21,7 +21,7 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "tools": ("name", "version", "effect", "access", "pool", "state", "success_count", "error_count"),
     "workers": ("id", "service", "status", "pools", "slots", "done_total", "last_seen_at"),
     "connections": ("name", "integration", "status", "secrets", "updated_at"),
-    "flows": ("kind", "key", "limit", "period_s", "held", "queued", "holders", "opens_at"),
+    "flows": ("id", "kind", "key", "limit", "period_s", "held", "queued", "holders", "opens_at"),
     "tokens": ("id", "name", "roles", "created_at", "revoked_at"),
     "artifacts": ("id", "type", "label", "uri", "run_id", "created_at"),
 }
@@ -49,13 +49,23 @@ def _cell(item: Mapping[str, Any], column: str) -> str:
 
 
 def get(
-    kind: Annotated[str, typer.Argument(help=f"One of: {', '.join(COLUMNS)}.")],
-    name: Annotated[str | None, typer.Argument(help="Show this one instead of listing all.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(metavar="KIND", show_default=False, help=f"One of: {', '.join(COLUMNS)}.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", show_default=False, help="Show this one instead of listing all.")
+    ] = None,
     output: Output = Out.TEXT,
     url: Url = None,
     token: Token = None,
 ) -> None:
-    """List what is kept, or show one of it."""
+    """List what is kept, or show one of it.
+
+    Example: headrace get workflows; headrace get workflow hello -o json
+    """
+    if kind is None:
+        message = f"say what to list: {', '.join(COLUMNS)}"
+        raise MissingArgumentError(message)
     noun = plural(kind)
 
     async def todo(api: "Client") -> None:

@@ -31,6 +31,7 @@ REMEDIES: Final[tuple[tuple[type[HeadraceError], str], ...]] = (
     (ConflictError, "look at it as it stands now: `headrace runs show` or `headrace approvals show`"),
     (UnavailableError, "see that it runs (`headrace up`, `headrace doctor`), then try again"),
 )
+UP: Final = "`headrace up`"
 PROCESSES: Final = frozenset({"up", "demo", "serve", "worker", "db"})
 """Commands that talk to no api: their errors name their own remedy."""
 
@@ -62,8 +63,9 @@ def invoke(arguments: Sequence[str]) -> int:
 
 def told(error: HeadraceError, *, remedies: bool = True) -> str:
     """Write an error as one line: type, message, remedy; then each problem of a document on a line of its own."""
-    remedy = next((text for kind, text in REMEDIES if remedies and isinstance(error, kind)), "")
     first = " ".join(error.message.split())
+    wanted = remedies and UP not in first  # a message that names its remedy needs no other
+    remedy = next((text for kind, text in REMEDIES if wanted and isinstance(error, kind)), "")
     problems = error.details.get("problems")
     listed = problems if isinstance(problems, list) and len(problems) > 1 else []
     if listed:

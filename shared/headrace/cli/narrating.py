@@ -53,8 +53,30 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
         "run.succeeded": "run succeeded",
         "run.failed": f"run failed{why}",
         "run.cancelled": f"run cancelled{_by(data)}",
+        "run.purged": f"run purged{_by(data)}",
+        "permit.requested": f"{step or 'the run'} asks for {_key(data)}",
+        "permit.queued": f"it has to wait for a shared key{_held(data)}",
+        "permit.granted": "a shared key lets it go on",
+        "permit.refused": f"a shared key refuses it{_held(data)}",
+        "child.held": f"{step}: {data.get('child_id')} is {'paused' if data.get('held') else 'resumed'} too",
+        "child.ended": f"its parent {data.get('parent_id')} knows how it ended",
+        "items.kept": f"{step}: results so far are kept as a body",
+        "wait.registered": f"{step} watches {data.get('run_id')}",
+        "run.watched": f"{data.get('by_run')} waits for {data.get('name') or 'its end'}",
+        "watch.confirmed": "who waited for it has heard",
     }
     return told.get(kind, f"{kind} {step}".strip())
+
+
+def _key(data: Mapping[str, Any]) -> str:
+    """Say which shared key is asked for."""
+    kind = "the concurrency key" if data.get("kind") == "concurrency" else "a place within the rate limit"
+    return f"{kind} {data.get('key')!r}"
+
+
+def _held(data: Mapping[str, Any]) -> str:
+    holders = ", ".join(map(str, data.get("held_by") or []))
+    return f", which {holders} holds" if holders else ""
 
 
 def _took(data: Mapping[str, Any]) -> str:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from headrace.client.client import Client
 
 DATA_DIR = ".headrace"
+WORDS = {"True": "yes", "False": "no"}
+"""How a table says what is true."""
 
 
 class Out(StrEnum):
@@ -89,7 +91,9 @@ def show_json(value: object) -> None:
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print a table: with Rich on a terminal, else plain columns that other programs can cut."""
-    shown = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    shown = [["" if cell is None else WORDS.get(str(cell), str(cell)) for cell in row] for row in rows]
+    if not shown:
+        print("(none)", file=sys.stderr, flush=True)
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table
@@ -153,6 +157,11 @@ def pairs(given: Sequence[str], what: str) -> dict[str, str]:
             raise ValidationError(message)
         told[name] = value
     return told
+
+
+def needed(quorum: int, roles: Sequence[str]) -> str:
+    """Say how many of whom must approve: `1 approver`, `2 of approver or legal`."""
+    return f"{quorum}{' of' if quorum > 1 or len(roles) > 1 else ''} {' or '.join(roles)}"
 
 
 def ago(at: str | None) -> str:

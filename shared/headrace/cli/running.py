@@ -1,5 +1,6 @@
 """`headrace run` and `headrace trigger`: start something, and follow it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,6 +64,8 @@ def run(
     """Run a document, a workflow or a recorded plan, and follow it to its end.
 
     Ends with 0 when the run succeeded, 1 when it failed, 3 when it waits for somebody.
+
+    Example: headrace run hello.yaml -i root=docs
     """
     told = what(source)
     inputs, labels = inputs_of(single or [], whole), pairs(label or [], "--label")
@@ -97,6 +100,10 @@ async def _ending(api: "Client", run_id: str) -> None:
         print(codec.dumps(last.outputs).decode())
 
 
+def _declares(workflow: Mapping[str, Any], name: str) -> bool:
+    return any(name in {each.get("event"), each.get("name")} for each in workflow["triggers"])
+
+
 def trigger(
     name: Annotated[str, typer.Argument(help="The name that workflows declare in their triggers.")],
     data: Annotated[str, typer.Option(help="The event, as JSON, or @FILE.")] = "null",
@@ -105,11 +112,16 @@ def trigger(
     url: Url = None,
     token: Token = None,
 ) -> None:
-    """Publish a trigger event: a run of each workflow that declares its name."""
+    """Publish a trigger event: a run of each workflow that declares its name.
+
+    Example: headrace trigger pushed --data '{"branch": "main"}'
+    """
     payload = read_json(read_text(Path(data[1:])) if data.startswith("@") else data, "--data")
 
     async def todo(api: "Client") -> None:
         body = await api.trigger(name, payload, key=key)
         show(output, body, lambda: print(f"published {name} as {body['message_id']}"))
+        if output is Out.TEXT and not [each async for each in api.pages("/workflows") if _declares(each, name)]:
+            typer.echo(f"no workflow declares {name!r} in its triggers: only runs that wait for it hear it", err=True)
 
     work(url, token, todo)

@@ -200,7 +200,7 @@ def explain(run: RunId, output: Output = Out.TEXT, url: Url = None, token: Token
         body = await api.get(f"/runs/{run}/explain")
 
         def text() -> None:
-            print(f"{run} is {body['status']}")
+            print(f"{run}: {body['status']}")
             for reason in body["reasons"]:
                 step = f"{reason['step']}: " if reason["step"] and reason["step"] not in reason["message"] else ""
                 print(f"- {step}{reason['message']}" + (f" -> {reason['remedy']}" if reason["remedy"] else ""))

@@ -18,7 +18,11 @@ def serve(service: Annotated[str, typer.Argument(help="An installed service, suc
 
 
 def up() -> None:
-    """Start everything and keep it running: Postgres and NATS (unless URLs name real ones) and every service."""
+    """Start everything and keep it running: Postgres and NATS (unless URLs name real ones) and every service.
+
+    Set by the environment: HEADRACE_API_PORT, HEADRACE_DATA_DIR (.headrace here), HEADRACE_DATABASE_URL and
+    HEADRACE_NATS_URL (servers of your own). The token of the admin lies in .headrace/token.
+    """
     from headrace.cli.serve import start_everything
 
     raise typer.Exit(start_everything())

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.config import Config
-from headrace.errors import NotFoundError, ValidationError
+from headrace.errors import ValidationError
 from headrace.ports.tool import Tool
 from headrace.worker.service import run_worker_service
 
@@ -14,11 +14,11 @@ from headrace.worker.service import run_worker_service
 def load_tools(path: Path) -> list[Tool]:
     """Give the tools that a Python file makes at its top level, by name.
 
-    Raises NotFoundError (no such file) and ValidationError (it fails when loaded, or makes no tool).
+    Raises ValidationError: there is no such file, it fails when loaded, or it makes no tool.
     """
     if not path.is_file():
         message = f"there is no file {str(path)!r}"
-        raise NotFoundError(message)
+        raise ValidationError(message)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         message = f"{str(path)!r} is no Python file"

@@ -35,7 +35,7 @@ async def list_run_lines(asked: Asked, paged: Paged, request: Request, run_id: s
         streaming.line_cursor(after)
         return streaming.respond(asked, request, streaming.lines(asked, run_id, after))
     cursor = streaming.line_cursor(paged.cursor)
-    told = await streaming.first_line(asked, run_id) if paged.cursor is None else []
+    told = await streaming.first_line(asked, row) if paged.cursor is None else []
     read = await asked.desk.log.read_lines(run_id, cursor, paged.limit + 1) if cursor is not None else []
     told.extend(streaming.line(each.id, each.line) for each in read)
     if cursor is not None and len(read) <= paged.limit and row["status"] in RUN_FINAL:

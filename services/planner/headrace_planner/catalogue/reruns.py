@@ -17,7 +17,7 @@ from headrace.events.steering import ItemsPiece, ReusedItems, StepReused
 from headrace.messages import CreateRun
 from headrace.plans.model import CallStep
 from headrace.steering import SettleOutcome
-from headrace.vocabulary import BLOB_BYTES_MAX, INLINE_BYTES_MAX, LOG_RUNS, PREVIEW_CHARS
+from headrace.vocabulary import BLOB_BYTES_MAX, INLINE_BYTES_MAX, LOG_RUNS, PREVIEW_CHARS, RUN_FINAL
 from headrace_planner.catalogue.reading import Plans, Store
 from headrace_planner.catalogue.state import stream_of
 from headrace_planner.compile.arguments import value_problems
@@ -74,10 +74,12 @@ class Reruns:
     async def check_settled(self, command: SettleOutcome, context: Context) -> None:
         """Hold what a person says to the tool's own output schema, if it is the one the plan means.
 
-        Raises ValidationError. What is not known here (the run, its step) the decider refuses.
+        Raises ValidationError. What is not known here (the run, its step), and of a run that is over, the decider refuses.
         """
         row = await self._log.row("runs", {"id": context.stream_id})
         if command.answer != HAPPENED or row is None or row["workspace"] != context.workspace:
+            return
+        if row["status"] in RUN_FINAL:
             return
         plan = await self._plans.get(row["plan_digest"])
         step = next((step for step in (*plan.steps, *plan.compensations) if step.id == command.step), None)

@@ -9,7 +9,7 @@ import pytest
 
 from headrace.clock import SystemClock, mint
 from headrace.decider import AnyRow, Laid
-from headrace.log.port import Batch, NewEvent
+from headrace.log.port import Batch, KeptAnswer, NewEvent
 from headrace.log.postgres import PostgresLog
 from headrace.log.tables import TABLES
 from headrace.log.wire import SELDOM, append_arguments
@@ -23,6 +23,9 @@ SCANS = """
 select relname, seq_scan, n_tup_upd, n_tup_hot_upd from pg_stat_user_tables
   where relname in ('runs', 'partitions', 'chain') or relname ~ '^events_\\d'
 """
+
+BEFORE_KEYS = f"select headrace.append({', '.join(f'${n}' for n in range(1, 13))})"
+"""The call that processes made that knew no refusal for a key."""
 
 
 @pytest.fixture
@@ -91,6 +94,20 @@ async def test_a_process_of_before_appends_as_it_did(postgres_url: str, database
     assert all(one.position + 1 == other.position for one, other in pairwise(recorded))
     assert (await log.row("runs", {"id": runs[0]}) or {})["version"] == 2
     assert ("runs", 0, 4) in [found async for found in log.verify()], "the chain holds"
+    await log.close()
+
+
+async def test_a_process_that_reads_keys_first_writes_over_what_is_kept_as_it_did(
+    postgres_url: str, database: asyncpg.Connection
+) -> None:
+    log = await PostgresLog.open(postgres_url, CLOCK)
+    await log.heartbeat("owner", {"runs": 1}, lease_s=30)
+    for position, digest in enumerate(("sha256:1", "sha256:2")):
+        run = mint(CLOCK, "run", 0)
+        one = moves([run], 1)
+        one.expected_position, one.answers = position, [KeptAnswer("k", digest, run, b"{}")]
+        assert await database.fetchval(BEFORE_KEYS, *append_arguments(log.incarnation, [one]).most[:-1]) == [True]
+        assert await log.answers([("runs", 0, "k")]) == {("runs", 0, "k"): one.answers[0]}
     await log.close()
 
 

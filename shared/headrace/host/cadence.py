@@ -11,7 +11,8 @@ class Cadence(msgspec.Struct, frozen=True, kw_only=True):
     """Durations in seconds. `wake_window_s` is how far ahead wake-ups are kept in memory.
 
     It is longer than `refill_s`, after which the database is asked again for what comes near. A state that nothing
-    happens to for `rest_s` to twice that leaves memory.
+    happens to for `rest_s` to twice that leaves memory. What was answered under a key stays there for `answers_kept_s`; for
+    `wary_s` after an append that met a kept one, keys are read before they are decided.
     """
 
     lease_s: float = LEASE_S
@@ -25,6 +26,8 @@ class Cadence(msgspec.Struct, frozen=True, kw_only=True):
     wake_window_s: float = 30.0
     drain_s: float = 10.0
     retry_s: float = 1.0
+    answers_kept_s: float = 60.0
+    wary_s: float = 20.0
 
 
 QUICK: Final = Cadence()

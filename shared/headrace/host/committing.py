@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from headrace.clock import Clock
 from headrace.errors import UnavailableError
 from headrace.host import metrics
+from headrace.host.answers import Kept
 from headrace.host.cadence import APPEND_TIMEOUT_S
 from headrace.host.draft import Draft, Part
 from headrace.host.tenure import Held
@@ -17,11 +18,15 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a draft: parts that stand (with the position before them), tenures that are over, or bad data."""
+    """What became of a draft: parts that stand (with the position before them), tenures that are over, or bad data.
+
+    `kept`: nothing of it stands, since these answers are kept under keys of it.
+    """
 
     standing: list[tuple[Part, int]] = field(default_factory=list)
     over: list[Held] = field(default_factory=list)
     refused: DataError | None = None
+    kept: Kept | None = None
 
 
 class Committer:
@@ -52,10 +57,13 @@ class Committer:
         except (UnavailableError, TimeoutError):
             outcome.over.extend(part.held for part in parts)
             return outcome
-        events = sum(len(part.events) for part in parts)
-        metrics.appended(events, self._clock.monotonic() - now)
+        outcome.kept = appended.kept
+        if appended.kept is None:
+            metrics.appended(sum(len(part.events) for part in parts), self._clock.monotonic() - now)
         for part in parts:
             held = part.held
+            if appended.kept is not None and held.place not in appended.stale:
+                continue
             if held.place in appended.stale or held.place not in appended.positions:
                 metrics.fenced(held.log)
                 outcome.over.append(held)

@@ -1,6 +1,5 @@
 """Deciding: items become events, rows, effects and answers of a draft. Nothing here lets anything out."""
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -11,19 +10,19 @@ import msgspec
 from headrace import codec
 from headrace.clock import Clock
 from headrace.decider import Context, Dispatch, Effect, Keep, MissingError, Rejection, Tell
-from headrace.errors import HeadraceError, UnavailableError, UnprocessableError
+from headrace.errors import HeadraceError, UnprocessableError
 from headrace.events.base import Event
 from headrace.host import metrics
+from headrace.host.answers import Answers
 from headrace.host.bundles import gathered, released, said
-from headrace.host.cadence import READ_TIMEOUT_S
 from headrace.host.calling import guarded, next_decision, outstanding, receipts
 from headrace.host.closing import end_of, light
 from headrace.host.draft import Draft, Part, Sent, meta_of, name_of, parked, refusal_of, refused
-from headrace.host.failures import AbsentError, PoisonError, SpoiltError
+from headrace.host.failures import AbsentError, PoisonError, SpoiltError, UnaskedError
 from headrace.host.items import ADVANCE, Item, Origin, advance
 from headrace.host.loading import States
-from headrace.host.tenure import Held, Stream
-from headrace.log.port import KeptAnswer, Log, NewEvent
+from headrace.host.tenure import Stream
+from headrace.log.port import KeptAnswer, NewEvent
 from headrace.messages import Answer, LoseAttempt, ReportAttempt, Wake
 
 _logger = logging.getLogger(__name__)
@@ -32,28 +31,30 @@ _logger = logging.getLogger(__name__)
 class Deciding:
     """Runs rooms. `knows` tells whether the dispatcher has an attempt already."""
 
-    def __init__(self, log: Log, clock: Clock, states: States, knows: Callable[[str], bool]) -> None:
-        self._log = log
+    def __init__(self, clock: Clock, states: States, answers: Answers, knows: Callable[[str], bool]) -> None:
         self._clock = clock
         self._states = states
+        self._answers = answers
         self._knows = knows
-        self._kept: dict[tuple[Held, str], KeptAnswer] = {}
 
     async def decide(self, draft: Draft, items: list[Item]) -> None:
         """Decide items into a draft, fetching what they need.
 
         Raises UnavailableError when the log does not answer, SpoiltError when a state must be made again: then the
-        whole draft is to be done again, one item an append.
+        whole draft is to be done again, one item an append. Stops where the draft becomes void meanwhile.
         """
         draft.items.extend(items)
         await self._states.load(items)
-        await self._read_answers(items)
+        if draft.alone or self._answers.wary:
+            await self._answers.ask(items)
         absent: set[str] = set()
         waiting = items
-        while waiting:
+        while waiting and not draft.void:
             wanted: set[str] = set()
             waiting = self._pass(draft, waiting, wanted, absent)
             if waiting:
+                await self._answers.ask(waiting)
+            if wanted:
                 absent |= await self._states.fetch(wanted)
 
     async def close(self, draft: Draft) -> None:
@@ -87,29 +88,8 @@ class Deciding:
             except Exception as problem:
                 raise SpoiltError(problem) from problem
 
-    async def _read_answers(self, items: list[Item]) -> None:
-        self._kept.clear()
-        wanted: dict[tuple[str, int, str], Held] = {}
-        for item in items:
-            if item.key is None or item.held.over:
-                continue
-            if item.key in item.held.answering:
-                self._kept[item.held, item.key] = item.held.answering[item.key]
-            else:
-                wanted[item.held.log, item.held.partition, item.key] = item.held
-        if not wanted:
-            return
-        try:
-            async with asyncio.timeout(READ_TIMEOUT_S):
-                found = await self._log.answers(list(wanted))
-        except HeadraceError as problem:
-            message = f"the log does not tell what was answered: {problem}"
-            raise UnavailableError(message) from problem
-        for key, kept in found.items():
-            self._kept[wanted[key], kept.key] = kept
-
     def _pass(self, draft: Draft, items: list[Item], wanted: set[str], absent: set[str]) -> list[Item]:
-        """Decide what can be decided; gives the items whose streams must wait for bodies, in order."""
+        """Decide what can be decided; gives the items whose streams must wait for bodies or answers, in order."""
         blocked: set[str] = set()
         waiting: list[Item] = []
         queue = deque(gathered(items))
@@ -125,6 +105,9 @@ class Deciding:
                 continue
             try:
                 self._one(draft, item, queue)
+            except UnaskedError:
+                blocked.add(item.stream_id)
+                waiting.append(item)
             except MissingError as problem:
                 if absent.isdisjoint(problem.digests):
                     wanted.update(problem.digests)
@@ -138,6 +121,10 @@ class Deciding:
                 if item.others and not item.decided:
                     queue.extendleft(reversed(released(item)))
                     continue
+                if not item.decided and self._answers.unasked(item):
+                    blocked.add(item.stream_id)
+                    waiting.append(item)
+                    continue
                 self.poison(draft, item, problem)
                 if item.part > 0 and not item.decided:  # the first results of a chain stand, and must lead somewhere
                     draft.later.append(advance(item.held, item.stream_id))
@@ -147,7 +134,7 @@ class Deciding:
         part = draft.part(item.held)
         stream = self._stream(item)
         part.touched[stream.stream_id] = stream
-        kept = None if item.decided else self._answered(item)
+        kept = None if item.decided else self._answers.of(item)
         if kept is not None and kept.request_digest == item.request_digest:
             metrics.count("repeats")  # whatever a preparer found meanwhile: it was done, and this is what was said
             metrics.decided(item.held.log, "repeated")
@@ -176,11 +163,6 @@ class Deciding:
         except Exception as problem:
             message = f"the state of {item.stream_id} cannot be made from its history: {problem!r}"
             raise PoisonError(message) from problem
-
-    def _answered(self, item: Item) -> KeptAnswer | None:
-        if item.key is None:
-            return None
-        return item.held.answering.get(item.key) or self._kept.get((item.held, item.key))
 
     def _context(self, stream: Stream, item: Item) -> Context:
         return Context(
@@ -368,6 +350,8 @@ class Deciding:
         self._finish(part, item, outcome)
 
     def _refuse(self, part: Part, item: Item, error: HeadraceError) -> None:
+        if self._answers.unasked(item):
+            raise UnaskedError
         metrics.decided(item.held.log, error.type)
         self._finish(part, item, refused(item, error))
 

@@ -90,7 +90,10 @@ class Part:
 
 @dataclass(slots=True, eq=False)
 class Draft:
-    """The open batch of a process. `later` goes on in the next one, behind other streams."""
+    """The open batch of a process. `later` goes on in the next one, behind other streams.
+
+    Once `void`, nothing more is decided into it: its items are decided again elsewhere.
+    """
 
     number: int
     parts: dict[tuple[str, int], Part] = field(default_factory=dict)
@@ -99,6 +102,7 @@ class Draft:
     emitted: dict[str, int] = field(default_factory=dict)
     events: int = 0
     alone: bool = False
+    void: bool = False
 
     @property
     def room_left(self) -> int:

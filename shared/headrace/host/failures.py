@@ -17,3 +17,7 @@ class SpoiltError(Exception):
 
 class AbsentError(NotFoundError):
     """A body that a decision needs is in no store."""
+
+
+class UnaskedError(Exception):
+    """A command is about to be refused, but the log was not asked yet what it answered under its key before."""

@@ -16,6 +16,7 @@ from headrace.messages import Advance, ReportAttempt, Wake
 
 if TYPE_CHECKING:
     from headrace.host.tenure import Held
+    from headrace.log.port import KeptAnswer
 
 ADVANCE: Final = Advance()
 WAKE: Final = Wake()
@@ -38,7 +39,8 @@ class Item:
     is new, so that nothing need be read. `decided` says that the
     command's events stand in the open draft, so that after fetching a blob only the advance is left to do; `part` how many
     of its `commands` do. `ended` are those whose attempt is not under way any more. `others` are decided with it.
-    `end_to` is who wants to be told how the stream that it creates ended.
+    `end_to` is who wants to be told how the stream that it creates ended. `kept` is what was answered under its key
+    before, as the log said; `asked` that it was asked.
     """
 
     held: Held
@@ -64,6 +66,8 @@ class Item:
     created: bool = False
     end_to: str = ""
     outcome: bytes | None = None
+    kept: KeptAnswer | None = None
+    asked: bool = False
 
     @property
     def commands(self) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ from headrace.clock import Clock, until_tick
 from headrace.decider import MissingError
 from headrace.errors import HeadraceError, UnavailableError
 from headrace.host import metrics
+from headrace.host.answers import Answers, Kept, undo
 from headrace.host.cadence import QUICK, READ_TIMEOUT_S, Cadence
 from headrace.host.chores import Chores
 from headrace.host.committing import Committer
@@ -81,6 +82,7 @@ class OwnerHost:
         self.presence = presence or Presence(clock, cadence)
         self.library = library or CachedLibrary()
         self.states = States(log, self.library)
+        self._answers = Answers(log, clock, cadence)
         self.wakeups = Wakeups(int(cadence.wake_window_s * 1000))
         self._mailboxes = Mailboxes()
         self._solo: deque[Item] = deque()
@@ -96,7 +98,7 @@ class OwnerHost:
         self._unheard = False
         """Whether tenures began whose orders may be out already, since workers were asked what they hold."""
         self.dispatcher = Dispatcher(bus, clock, keys, self.presence, self._send)
-        self._deciding = Deciding(log, clock, self.states, self.dispatcher.knows)
+        self._deciding = Deciding(clock, self.states, self._answers, self.dispatcher.knows)
         self._committer = Committer(log, clock)
         self._publisher = self._make_publisher()
         self.tenures = self._make_tenures(rooms, preparers or {})
@@ -114,6 +116,7 @@ class OwnerHost:
             dispatcher=self.dispatcher,
             wakeups=self.wakeups,
             states=self.states,
+            answers=self._answers,
             tells=self._tells,
             chores=self._chores,
         )
@@ -213,6 +216,7 @@ class OwnerHost:
         self._mailboxes.drop(lambda item: item.held is held)
         self._solo = deque(item for item in self._solo if item.held is not held)
         self.states.drop(held)
+        self._answers.drop(held)
         self.wakeups.drop(held)
         self.dispatcher.drop(held)
 
@@ -271,12 +275,13 @@ class OwnerHost:
         try:
             if items:
                 await self._deciding.decide(draft, items)
-            if self._committing is None and draft.items:
+            if self._committing is None and draft.items and not draft.void:
                 await self._deciding.close(draft)
                 self._submit(draft)
         except SpoiltError as problem:
-            _logger.warning("a batch is done again, one message an append: %s", problem.cause, exc_info=problem.cause)
-            self._isolate(draft.items)
+            if not draft.void:
+                _logger.warning("a batch is done one message an append: %s", problem.cause, exc_info=problem.cause)
+                self._isolate(draft.items)
         if len(self._mailboxes) and self._draft.room_left:
             self._stirred.set()
 
@@ -290,6 +295,7 @@ class OwnerHost:
 
     def _isolate(self, items: list[Item]) -> None:
         """Forget what was decided of items and do each alone, in order, before anything else."""
+        self._draft.void = True
         self._draft = Draft(self._draft.number + 1)
         metrics.count("isolated")
         for item in items:
@@ -358,12 +364,24 @@ class OwnerHost:
             return
         for held in outcome.over:
             self.tenures.end(held)
+        if outcome.kept is not None:
+            self._repeat(draft, outcome.kept)
         for part, before in outcome.standing:
             self._publisher.let_out(draft, part, before)
         self.library.trim()
         self._publisher.evict(draft.number)
         self.dispatcher.pump()
         self._waking.stir()
+
+    def _repeat(self, draft: Draft, kept: Kept) -> None:
+        """Decide a draft again, and what was decided behind it, now that it is known what was answered under its keys."""
+        behind, self._draft = self._draft, Draft(self._draft.number + 1)
+        items = undo((draft, behind), self.states)
+        self._answers.met(kept, items)
+        if draft.alone or self._solo:
+            self._solo.extendleft(reversed(items))
+        else:
+            self._mailboxes.put_back(items)
 
     def _refuse(self, draft: Draft, problem: DataError) -> None:
         """The store refuses data of a draft: find whose, or park the one message that it is."""

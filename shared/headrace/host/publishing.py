@@ -8,6 +8,7 @@ from headrace.clock import Clock
 from headrace.codec import Raw
 from headrace.decider import Dispatch, Stop, Tell, Unchain
 from headrace.host import feed, metrics
+from headrace.host.answers import Answers
 from headrace.host.chores import Chores
 from headrace.host.dispatch import Dispatcher
 from headrace.host.draft import Draft, Part, Sent
@@ -39,6 +40,7 @@ class Publisher:
         dispatcher: Dispatcher,
         wakeups: Wakeups,
         states: States,
+        answers: Answers,
         tells: Chores,
         chores: Chores,
     ) -> None:
@@ -49,6 +51,7 @@ class Publisher:
         self._dispatcher = dispatcher
         self._wakeups = wakeups
         self._states = states
+        self._answers = answers
         self._tells = tells
         self._chores = chores
         self._endings = Endings(bus)
@@ -105,10 +108,7 @@ class Publisher:
         for command in item.ended:
             answered = isinstance(command, ReportAttempt)
             self._dispatcher.over(command.attempt_id, answered=answered, performed_s=_performed_s(command))
-        if item.key is not None:
-            known = item.held.answering.get(item.key)
-            if known is not None and known.answer == item.outcome:
-                del item.held.answering[item.key]
+        self._answers.committed(item)
         if item.reply is not None and item.outcome is not None:
             item.reply(item.outcome)
         if item.sequence is not None:

@@ -1,16 +1,21 @@
-"""Bodies by digest in memory, and whose they are: a part of the log's twin."""
+"""What a log keeps beside events and rows, in memory: bodies by digest, and answers by key; a part of the log's twin."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+import msgspec
 
 from headrace.log import rows as projection
 from headrace.log.checks import check_digest
+from headrace.log.port import Batch, KeptAnswer
+from headrace.vocabulary import IDEMPOTENCY_KEPT_S
 
 
 class MemoryBodies(ABC):
-    """What `BlobStore` says, in memory."""
+    """What `BlobStore` says, and what `OwnerLog` says of answers, in memory."""
 
     def __init__(self) -> None:
+        self._answers: dict[tuple[str, int, str], tuple[KeptAnswer, int]] = {}
         self._blobs: dict[str, bytes] = {}
         self._blob_workspaces: set[tuple[str, str]] = set()
 
@@ -35,3 +40,20 @@ class MemoryBodies(ABC):
         """Tell which of these bodies were put as the workspace's own."""
         self._up()
         return {digest for digest in digests if (projection.storable(workspace), digest) in self._blob_workspaces}
+
+    async def answers(self, keys: Sequence[tuple[str, int, str]]) -> dict[tuple[str, int, str], KeptAnswer]:
+        """Read what was answered under keys, as far as kept."""
+        return self._answered(keys)
+
+    def _answered(self, keys: Iterable[tuple[str, int, str]]) -> dict[tuple[str, int, str], KeptAnswer]:
+        oldest = self._up() - int(IDEMPOTENCY_KEPT_S * 1000)
+        found: dict[tuple[str, int, str], KeptAnswer] = {}
+        for log, partition, key in keys:
+            kept = self._answers.get((log, partition, projection.storable(key)))
+            if kept is not None and kept[1] > oldest:
+                found[log, partition, key] = msgspec.structs.replace(kept[0], key=key)
+        return found
+
+    def _repeated(self, batches: Sequence[Batch]) -> dict[tuple[str, int, str], KeptAnswer]:
+        """Give what is kept under the keys of batches."""
+        return self._answered((one.log, one.partition, answer.key) for one in batches for answer in one.answers)

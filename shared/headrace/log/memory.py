@@ -24,7 +24,6 @@ from headrace.log.port import (
     Due,
     History,
     Holdings,
-    KeptAnswer,
     KeptLine,
     Parked,
     Recorded,
@@ -33,7 +32,7 @@ from headrace.log.port import (
 from headrace.log.shares import Member, claimable, share
 from headrace.log.tables import MAIN, PURGED, TABLES
 from headrace.log.verify import verify
-from headrace.vocabulary import IDEMPOTENCY_KEPT_S, LOG_PARTITIONS
+from headrace.vocabulary import LOG_PARTITIONS
 from headrace.wire import Line
 
 Hook = Callable[[Sequence[Batch]], Awaitable[None]]
@@ -81,7 +80,6 @@ class MemoryLog(MemoryBodies):
         self._streams: dict[tuple[str, str], list[Recorded]] = {}
         self._rows: dict[str, dict[tuple[Any, ...], projection.Values]] = {name: {} for name in TABLES}
         self._members: dict[tuple[str, str], Member] = {}
-        self._answers: dict[tuple[str, int, str], tuple[KeptAnswer, int]] = {}
         self._snapshots: dict[tuple[str, str], tuple[str, int, bytes]] = {}
         self._parked: list[Parked] = []
         self._lines: dict[tuple[str, int], KeptLine] = {}
@@ -149,6 +147,9 @@ class MemoryLog(MemoryBodies):
             message = "the append failed before it was written, as asked for"
             raise UnavailableError(message)
         good = [batch for batch in batches if self._stands(batch)]
+        stale = tuple((batch.log, batch.partition) for batch in batches if batch not in good)
+        if kept := self._repeated(good):
+            return Appended({}, stale, kept)
         for batch in good:
             self._check(batch)
         prepared = [(batch, projection.newest(batch.rows)) for batch in good]
@@ -159,7 +160,6 @@ class MemoryLog(MemoryBodies):
         if committed:
             message = "the append was written, but its answer got lost, as asked for"
             raise UnavailableError(message)
-        stale = tuple((batch.log, batch.partition) for batch in batches if batch not in good)
         positions = {(batch.log, batch.partition): batch.expected_position + len(batch.events) for batch in good}
         return Appended(positions, stale)
 
@@ -174,16 +174,6 @@ class MemoryLog(MemoryBodies):
                 found[stream_id] = History(tuple(e for e in events if e.version > kept[1]), kept[2], kept[1])
             else:
                 found[stream_id] = History(tuple(events))
-        return found
-
-    async def answers(self, keys: Sequence[tuple[str, int, str]]) -> dict[tuple[str, int, str], KeptAnswer]:
-        """Read what was answered under keys, as far as kept."""
-        oldest = self._up() - int(IDEMPOTENCY_KEPT_S * 1000)
-        found: dict[tuple[str, int, str], KeptAnswer] = {}
-        for log, partition, key in keys:
-            kept = self._answers.get((log, partition, projection.storable(key)))
-            if kept is not None and kept[1] > oldest:
-                found[log, partition, key] = msgspec.structs.replace(kept[0], key=key)
         return found
 
     async def due(self, log: str, partitions: Sequence[int], until: int, limit: int) -> list[Due]:

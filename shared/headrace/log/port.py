@@ -71,10 +71,15 @@ class Batch(msgspec.Struct, kw_only=True):
 
 
 class Appended(msgspec.Struct, frozen=True):
-    """What became of an append: new last positions by (log, partition), and the partitions whose fence refused."""
+    """What became of an append: new last positions by (log, partition), and the partitions whose fence refused.
+
+    Not None, `kept` says that nothing at all was written, because of keys of the batches that were answered before: their
+    answers by (log, partition, key), as far as still kept.
+    """
 
     positions: dict[tuple[str, int], int]
     stale: tuple[tuple[str, int], ...] = ()
+    kept: dict[tuple[str, int, str], KeptAnswer] | None = None
 
 
 class Tenure(msgspec.Struct, frozen=True):
@@ -156,6 +161,8 @@ class OwnerLog(Protocol):
     async def append_events(self, batches: Sequence[Batch]) -> Appended:
         """Commit all batches in one round trip; stale partitions are named and do not fail the others.
 
+        An answer is kept under its key for IDEMPOTENCY_KEPT_S. While it is, an append that brings another under the same
+        key, in a partition that is not stale, writes nothing and gives what is kept.
         Raises DataError when the store refuses the data, UnavailableError when the outcome is not known: the tenure
         of every partition concerned is then over (reclaim before going on).
         """

@@ -114,6 +114,10 @@ class PostgresLog:
             for month in months_of(batches):  # a month without a table: restored, or of a stream from long ago
                 await self._owner.fetch(QUERIES["attach_month"], month)
             good = await self._append(arguments, timeout_s)
+        if None in good:
+            kept = await self.answers([(one.log, one.partition, given.key) for one in batches for given in one.answers])
+            stale = ((one.log, one.partition) for one, stands in zip(batches, good, strict=True) if stands is False)
+            return Appended({}, tuple(stale), kept)
         fits = list(zip(batches, good, strict=True))
         return Appended(
             {(one.log, one.partition): one.expected_position + len(one.events) for one, stands in fits if stands},
@@ -332,7 +336,7 @@ class PostgresLog:
 
     # inside
 
-    async def _append(self, arguments: Arguments, timeout_s: float) -> list[bool]:
+    async def _append(self, arguments: Arguments, timeout_s: float) -> list[bool | None]:
         query = QUERIES["append_all" if arguments.rest else "append"]
         return list(await self._owner.value(query, *arguments.most, *arguments.rest, timeout_s=timeout_s))
 

@@ -1,11 +1,11 @@
 -- Every query of the log, by name. What owners call to write stands as functions in the migrations.
 
 -- append --
-select headrace.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+select headrace.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 
 -- append_all --
-select headrace.append_rest(headrace.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12), $13, $14, $15, $16, $17,
-  $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34)
+select headrace.append_rest(headrace.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13), $14, $15, $16, $17,
+  $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35)
 
 -- heartbeat --
 select log, partition, epoch, last_position, surplus, now_ms, owners, incarnation

@@ -16,9 +16,11 @@ from headrace.log import rows as projection
 from headrace.log.checks import check_digest, check_home
 from headrace.log.port import Batch
 from headrace.log.tables import TABLES
+from headrace.vocabulary import IDEMPOTENCY_KEPT_S
 
 OFTEN: Final = ("runs", "steps")
 """The tables that nearly every append writes to."""
+KEPT_MS: Final = int(IDEMPOTENCY_KEPT_S * 1000)
 SELDOM: Final = tuple(name for name in TABLES if name not in OFTEN)
 RUNS: Final = "runs"
 """The table whose rows are sent narrow once they stand."""
@@ -48,6 +50,7 @@ def append_arguments(incarnation: str, batches: Sequence[Batch]) -> Arguments:
         _answers(batches) or None,
         moved or None,
         *_kinds(rows, OFTEN),
+        KEPT_MS,
     ]
     rest = [*_bodies(batches), *_kinds(rows, SELDOM)]
     return Arguments(most, rest if any(rest) else [])

@@ -81,6 +81,40 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "an append that a kept key refused counts as done",
+        (
+            Edit(
+                f"{HOST}/committing.py",
+                "            if appended.kept is not None and held.place not in appended.stale:\n                continue\n",
+                "            if appended.kept is not None and held.place not in appended.stale:\n"
+                "                outcome.kept = None\n"
+                "                outcome.standing.append((part, held.position))\n"
+                "                continue\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "what was decided behind an append that a kept key refused stands",
+        (
+            Edit(
+                f"{HOST}/owner.py",
+                "behind, self._draft = self._draft, Draft(self._draft.number + 1)",
+                "behind = self._draft",
+            ),
+            Edit(f"{HOST}/owner.py", "undo((draft, behind), self.states)", "undo((draft,), self.states)"),
+        ),
+    ),
+    Mutant(
+        "what is kept under a key is not looked at by the append",
+        (
+            Edit(
+                f"{LOG}/bodies.py",
+                "for one in batches for answer in one.answers",
+                "for one in batches for answer in one.answers[:0]",
+            ),
+        ),
+    ),
+    Mutant(
         "the reader believes the feed and reads no gaps",
         (
             Edit(

@@ -21,6 +21,7 @@ AFTER_THE_END: Final = frozenset(
         "attempt.late",
         "approval.resolved",
         "child.ended",
+        "child.started",
         "permit.queued",
         "permit.granted",
         "permit.refused",

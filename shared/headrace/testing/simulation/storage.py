@@ -110,6 +110,9 @@ class World(MemoryLog):
     async def append_events(self, batches: Sequence[Batch]) -> Appended:
         """Commit all batches that are not stale, as its twin does, but leave rows as they came."""
         good = [batch for batch in batches if self._stands(batch)]
+        stale = tuple((batch.log, batch.partition) for batch in batches if batch not in good)
+        if kept := self._repeated(good):
+            return Appended({}, stale, kept)
         for batch in good:
             self._check(batch)
         for batch in good:
@@ -121,7 +124,6 @@ class World(MemoryLog):
                 )
                 cast("Rows", self._rows[row.table]).fresh[key] = row
             self._commit(batch, {})
-        stale = tuple((batch.log, batch.partition) for batch in batches if batch not in good)
         positions = {(batch.log, batch.partition): batch.expected_position + len(batch.events) for batch in good}
         return Appended(positions, stale)
 

@@ -256,7 +256,7 @@ async def test_an_append_is_one_statement_in_one_round_trip(log: PostgresLog) ->
     stale = batch(stream_id, after=6)
     stale.blobs = full.blobs
     await log.append_events([stale])  # the driver has met both statements now
-    async with log._owner._pool.acquire() as connection:
+    for connection, _ in log._owner._free:
         connection.add_query_logger(heard)
     await log.append_events([bare])
     await log.append_events([full])

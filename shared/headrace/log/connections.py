@@ -17,6 +17,8 @@ IDLE_CONNECTION_S: Final = 60.0
 SQLSTATE_COPY: Final = "HR002"
 DATA_CLASSES: Final = ("22", "23", "54", "HR")
 """Data that the store refuses: wrong data, broken constraints, over a limit, and our own refusals."""
+GONE_CLASSES: Final = ("08", "57")
+"""The connection is gone or going, or a statement was given up."""
 SCHEMA_STATES: Final = ("3F000", "42P01", "42883", "42703", "42704")
 SETTINGS: Final = {
     "application_name": "headrace",
@@ -29,50 +31,113 @@ SETTINGS: Final = {
 
 
 class Connections:
-    """A few connections to one database, opened when needed and replaced when broken."""
+    """A few connections to one database, opened when needed, replaced when broken, closed when long unused.
 
-    def __init__(self, url: str, size: int) -> None:
-        self._pool = asyncpg.create_pool(
-            url,
-            min_size=0,
-            max_size=size,
-            max_inactive_connection_lifetime=IDLE_CONNECTION_S,
-            timeout=CONNECT_S,
-            command_timeout=STATEMENT_S,
-            server_settings=SETTINGS,
-            reset=_leave_as_it_is,
-        )
+    The driver's own pool costs as much as a small statement does; this one keeps what is free in a list.
+    """
 
-    async def open(self) -> None:
-        """Begin; connects nowhere yet."""
-        with translated():
-            await self._pool
+    def __init__(self, url: str, size: int, *, idle_s: float = IDLE_CONNECTION_S) -> None:
+        self._url = url
+        self._size = size
+        self._idle_s = idle_s
+        self._room = asyncio.Semaphore(size)
+        self._all: set[asyncpg.Connection] = set()
+        self._free: list[tuple[asyncpg.Connection, float]] = []
+        """Connections that nobody uses, and since when; the one used last is used next."""
+        self._reaper: asyncio.TimerHandle | None = None
+        self._closed = False
 
     async def close(self) -> None:
         """Close all connections, waiting shortly for what is under way."""
+        self._closed = True
+        if self._reaper is not None:
+            self._reaper.cancel()
         try:
-            await asyncio.wait_for(self._pool.close(), CONNECT_S)
-        except TimeoutError:
-            self._pool.terminate()
+            async with asyncio.timeout(CONNECT_S):
+                for _ in range(self._size):
+                    await self._room.acquire()
+                for connection in self._all:
+                    await connection.close()
+        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+            for connection in self._all:
+                connection.terminate()
 
     async def fetch(self, sql: str, *values: Any, timeout_s: float = STATEMENT_S) -> list[asyncpg.Record]:
         """Run one statement in one round trip and give its rows; raises as `translated` says."""
+        if self._closed:
+            message = "the log is closed"
+            raise UnavailableError(message)
         with translated():
-            async with self._pool.acquire(timeout=CONNECT_S) as connection:
-                try:
-                    return list(await connection.fetch(sql, *values, timeout=timeout_s))
-                except asyncpg.InternalClientError:
-                    connection.terminate()  # the driver lost track of a dying connection: it must not be used again
-                    raise
+            if self._room.locked():
+                async with asyncio.timeout(CONNECT_S):
+                    await self._room.acquire()
+            else:
+                await self._room.acquire()
+            try:
+                return list(await self._fetch(sql, values, timeout_s))
+            finally:
+                self._room.release()
 
     async def value(self, sql: str, *values: Any, timeout_s: float = STATEMENT_S) -> Any:
         """Run one statement and give the first column of its first row, or None."""
         rows = await self.fetch(sql, *values, timeout_s=timeout_s)
         return rows[0][0] if rows else None
 
+    async def _fetch(self, sql: str, values: tuple[Any, ...], timeout_s: float) -> list[asyncpg.Record]:
+        connection = self._known() or await self._new()
+        sound = False
+        try:
+            found: list[asyncpg.Record] = await connection.fetch(sql, *values, timeout=timeout_s)
+            sound = True
+        except asyncpg.PostgresError as problem:
+            sound = not str(problem.sqlstate or "").startswith(GONE_CLASSES)
+            raise
+        except asyncpg.InterfaceError as problem:
+            sound = isinstance(problem, ValueError)  # values that were never sent
+            raise
+        finally:
+            self._give_back(connection, sound=sound)
+        return found
 
-async def _leave_as_it_is(_: asyncpg.Connection) -> None:
-    """Spare the round trip of a reset: we change no session state."""
+    def _known(self) -> asyncpg.Connection | None:
+        """Give a free connection that stands."""
+        while self._free:
+            connection, _ = self._free.pop()
+            if not connection.is_closed():
+                return connection
+            self._all.discard(connection)
+        return None
+
+    async def _new(self) -> asyncpg.Connection:
+        connection = await asyncpg.connect(
+            self._url, timeout=CONNECT_S, command_timeout=STATEMENT_S, server_settings=SETTINGS
+        )
+        self._all.add(connection)
+        return connection
+
+    def _give_back(self, connection: asyncpg.Connection, *, sound: bool) -> None:
+        """Take a connection back. One whose statement was given up, or of which the driver lost track, is not used again."""
+        if not sound or self._closed:
+            connection.terminate()
+        if connection.is_closed():
+            self._all.discard(connection)
+            return
+        loop = asyncio.get_running_loop()
+        self._free.append((connection, loop.time()))
+        if self._reaper is None:
+            self._reaper = loop.call_later(self._idle_s, self._reap)
+
+    def _reap(self) -> None:
+        """Close what nobody has used for `idle_s`, and look again when the next one may be due."""
+        self._reaper = None
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - self._idle_s
+        for connection, _ in [one for one in self._free if one[1] <= oldest]:
+            connection.terminate()
+            self._all.discard(connection)
+        self._free = [one for one in self._free if one[1] > oldest]
+        if self._free:
+            self._reaper = loop.call_at(self._free[0][1] + self._idle_s, self._reap)
 
 
 @contextmanager

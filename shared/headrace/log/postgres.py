@@ -69,10 +69,7 @@ class PostgresLog:
     @classmethod
     async def unchecked(cls, url: str, clock: Clock, incarnation: str) -> Self:
         """Open a database whose schema was checked, also a copy that nobody adopted: for the adoption itself."""
-        log = cls(url, clock, incarnation)
-        await log._owner.open()
-        await log._reader.open()
-        return log
+        return cls(url, clock, incarnation)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -132,3 +132,15 @@ def test_an_error_that_names_its_remedy_gets_no_second_one() -> None:
 @pytest.mark.parametrize("kind", [kind for kind in get_args(RunEvent) if kind is not StepsSucceeded], ids=str)
 def test_every_event_of_a_run_is_told_as_a_sentence(kind: type[Event]) -> None:
     assert not sentence(kind.type_name(), {}).startswith(kind.type_name())
+
+
+def test_paragraphs_of_help_are_filled(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, words in (
+        (["simulate", "--help"], "people are taken to agree unless --approve or --reject say otherwise"),
+        (["db", "collect", "--help"], "Without this they go when the months up to theirs are archived"),
+    ):
+        assert invoke(arguments) == 0
+        lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+        text = "\n".join(lines)
+        assert words in " ".join(lines)
+        assert "--approve or\n--reject" not in text

@@ -35,6 +35,7 @@ def app(first: str = "") -> typer.Typer:
         help="Specs become plans, plans are approved and run, every fact is kept. Exit code: 0 succeeded, 1 failed, 2 usage, 3 waiting.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",  # paragraphs of help are filled to the terminal's width
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     whole.callback()(_options)

@@ -17,7 +17,7 @@ from headrace.testing.prediction import told as parts
 from headrace.testing.prediction.apart import Wanted, predict_apart
 from headrace.testing.prediction.scenario import Scenario
 from headrace_api import simulated
-from headrace_api.routes.simulate import Turns
+from headrace_api.turns import Turns
 from tests.api.kit import SIGN_OFF, World, step, workflow
 
 WITH_ALL: Final = workflow(

@@ -22,6 +22,7 @@ from headrace_api.commands import Commander
 from headrace_api.endings import Endings
 from headrace_api.feed import Feed, lines_of
 from headrace_api.presence import Presence
+from headrace_api.turns import Turns
 
 PLANS_CACHED_MAX: Final = 256
 
@@ -51,6 +52,7 @@ class Desk:
         self.tokens = Tokens(log, clock)
         self.presence = Presence(clock, keys)
         self.feed = Feed()
+        self.turns = Turns()
         self.endings = Endings(clock)
         self.feed.each(lambda event: self.tokens.forget(event) if event.log == LOG_CATALOGUE else None)
         self._plans: dict[str, model.Plan] = {}

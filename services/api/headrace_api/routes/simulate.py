@@ -1,6 +1,5 @@
 """Simulating a document: what its run would do, told by a process of its own. Nothing is performed, nothing is kept."""
 
-import asyncio
 from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
@@ -8,9 +7,8 @@ from fastapi import APIRouter, Response
 from pydantic import Field
 
 from headrace import codec
-from headrace.errors import UnavailableError
 from headrace.events.catalogue import ToolManifest
-from headrace.testing.prediction.apart import Wanted, predict_apart
+from headrace.testing.prediction.apart import Wanted
 from headrace.testing.prediction.scenario import FAILURE, Scenario
 from headrace_api.answers import JSON
 from headrace_api.asking import Asked, Asking, says
@@ -22,10 +20,6 @@ CHILDREN_MAX: Final = 50
 """Documents of workflows that one simulation may bring."""
 SUPPOSED_MAX: Final = 1_000
 """Names that one field may suppose something of."""
-SIMULATIONS_MAX: Final = 2
-"""Simulations under way at once in one api; others wait for their turn."""
-TURN_S: Final = 15.0
-"""How long one waits for its turn."""
 TOOLS_PAGE: Final = 1_000
 
 Document = dict[str, Json] | str
@@ -51,29 +45,6 @@ class SimulateBody(Body):
     also: Annotated[list[Document], Field(max_length=CHILDREN_MAX)] = []
 
 
-class Turns:
-    """Lets a few simulate at once; what is not let in within TURN_S is told to come again."""
-
-    def __init__(self, most: int = SIMULATIONS_MAX, patience_s: float = TURN_S) -> None:
-        self._free, self._patience_s = asyncio.Semaphore(most), patience_s
-
-    async def predict(self, wanted: Wanted) -> bytes:
-        """Predict once there is room; raises UnavailableError, and as `predict_apart`."""
-        try:
-            async with asyncio.timeout(self._patience_s):
-                await self._free.acquire()
-        except TimeoutError as problem:
-            message = "this api simulates as much as it may at once; ask again"
-            raise UnavailableError(message, details={"retry_after_s": 2}) from problem
-        try:
-            return await predict_apart(wanted)
-        finally:
-            self._free.release()
-
-
-_turns = Turns()
-
-
 @router.post("/simulate", name="simulate", responses=says(Simulated))
 async def simulate(asked: Asked, body: SimulateBody) -> Response:
     """Say what a document's run would do, as `headrace simulate` does. Nothing is performed, sent or recorded.
@@ -93,7 +64,7 @@ async def simulate(asked: Asked, body: SimulateBody) -> Response:
         ),
         manifests=tuple(await _manifests(asked)),
     )
-    return Response(await _turns.predict(wanted), media_type=JSON)
+    return Response(await asked.desk.turns.predict(wanted), media_type=JSON)
 
 
 def _text(document: Document) -> str:

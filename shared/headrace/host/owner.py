@@ -368,6 +368,7 @@ class OwnerHost:
             self._repeat(draft, outcome.kept)
         for part, before in outcome.standing:
             self._publisher.let_out(draft, part, before)
+        self._publisher.send_told()
         self.library.trim()
         self._publisher.evict(draft.number)
         self.dispatcher.pump()

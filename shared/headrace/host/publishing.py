@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from headrace import codec, ids
 from headrace.bus.port import Bus
 from headrace.clock import Clock
-from headrace.codec import Raw
 from headrace.decider import Dispatch, Stop, Tell, Unchain
-from headrace.host import feed, metrics
+from headrace.host import feed
 from headrace.host.answers import Answers
 from headrace.host.chores import Chores
 from headrace.host.dispatch import Dispatcher
@@ -16,12 +14,12 @@ from headrace.host.endings import Endings
 from headrace.host.items import Item
 from headrace.host.loading import States, is_due, snapshot
 from headrace.host.measuring import measure
+from headrace.host.telling import Telling
 from headrace.host.tenure import Stream
 from headrace.host.wakeups import Wakeups
-from headrace.keys import OWNERS, Keys
+from headrace.keys import Keys
 from headrace.log.port import Log
-from headrace.messages import LoseAttempt, ReportAttempt, Told
-from headrace.vocabulary import MESSAGE_BYTES_MAX
+from headrace.messages import LoseAttempt, ReportAttempt
 
 SNAPSHOT_EVENTS_MIN = 20
 """Events that a state must be ahead of its snapshot to be kept when it is evicted."""
@@ -47,12 +45,11 @@ class Publisher:
         self._log = log
         self._bus = bus
         self._clock = clock
-        self._keys = keys
         self._dispatcher = dispatcher
         self._wakeups = wakeups
         self._states = states
         self._answers = answers
-        self._tells = tells
+        self._telling = Telling(bus, keys, tells)
         self._chores = chores
         self._endings = Endings(bus)
 
@@ -86,6 +83,10 @@ class Publisher:
             if item.stream_id in part.held.poisoned and item.stream_id not in part.ends:
                 self._wakeups.put_off(part.held, item.stream_id, now, changed=False)
         self._put_snapshots(part.held.log, part.held.room.fingerprint, kept)
+
+    def send_told(self) -> None:
+        """Send what all parts that were let out have to say to other streams."""
+        self._telling.send()
 
     def evict(self, committed: int) -> None:
         """Let states go that are too many, with a snapshot where it pays."""
@@ -123,13 +124,7 @@ class Publisher:
             case Stop() as stop:
                 self._dispatcher.stop(stop)
             case Tell() as tell:
-                told = Told(stream_id=tell.stream_id, body=Raw(codec.encode(tell.command)), workspace=tell.workspace)
-                data = self._keys.pack(OWNERS, codec.encode(told))
-                if len(data) > MESSAGE_BYTES_MAX:
-                    metrics.count("tells_too_large")
-                    return
-                place = ids.partition_of(tell.stream_id)
-                self._tells.put(lambda: self._bus.tell(tell.log, place, data))
+                self._telling.put(tell)
 
     def _keep(self, stream: Stream, number: int, kept: dict[str, tuple[int, bytes]], *, finished: bool) -> None:
         if stream.touched != number:

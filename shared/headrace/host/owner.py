@@ -366,9 +366,7 @@ class OwnerHost:
             self.tenures.end(held)
         if outcome.kept is not None:
             self._repeat(draft, outcome.kept)
-        for part, before in outcome.standing:
-            self._publisher.let_out(draft, part, before)
-        self._publisher.send_told()
+        self._publisher.let_out(draft, outcome.standing)
         self.library.trim()
         self._publisher.evict(draft.number)
         self.dispatcher.pump()

@@ -53,8 +53,13 @@ class Publisher:
         self._chores = chores
         self._endings = Endings(bus)
 
-    def let_out(self, draft: Draft, part: Part, after: int) -> None:
-        """Let one partition's part out: its events stand after position `after`."""
+    def let_out(self, draft: Draft, standing: Sequence[tuple[Part, int]]) -> None:
+        """Let the parts of a draft out that stand, each with the position after which its events do."""
+        for part, after in standing:
+            self._let_out(draft, part, after)
+        self._telling.send()
+
+    def _let_out(self, draft: Draft, part: Part, after: int) -> None:
         for sent in part.effects:
             self._send(part, sent)
         for item in part.items:  # after the orders: an attempt whose result came with its repair is over at once
@@ -83,10 +88,6 @@ class Publisher:
             if item.stream_id in part.held.poisoned and item.stream_id not in part.ends:
                 self._wakeups.put_off(part.held, item.stream_id, now, changed=False)
         self._put_snapshots(part.held.log, part.held.room.fingerprint, kept)
-
-    def send_told(self) -> None:
-        """Send what all parts that were let out have to say to other streams."""
-        self._telling.send()
 
     def evict(self, committed: int) -> None:
         """Let states go that are too many, with a snapshot where it pays."""

@@ -1,10 +1,12 @@
 """How many simulations are under way at once in one api."""
 
 import asyncio
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from headrace.errors import UnavailableError
-from headrace.testing.prediction.apart import Wanted, predict_apart
+
+if TYPE_CHECKING:
+    from headrace.testing.prediction.apart import Wanted
 
 SIMULATIONS_MAX: Final = 2
 """Simulations under way at once in one api; others wait for their turn."""
@@ -18,8 +20,10 @@ class Turns:
     def __init__(self, most: int = SIMULATIONS_MAX, patience_s: float = TURN_S) -> None:
         self._free, self._patience_s = asyncio.Semaphore(most), patience_s
 
-    async def predict(self, wanted: Wanted) -> bytes:
+    async def predict(self, wanted: "Wanted") -> bytes:
         """Predict once there is room; raises UnavailableError, and as `predict_apart`."""
+        from headrace.testing.prediction.apart import predict_apart
+
         try:
             async with asyncio.timeout(self._patience_s):
                 await self._free.acquire()

@@ -8,8 +8,6 @@ from pydantic import Field
 
 from headrace import codec
 from headrace.events.catalogue import ToolManifest
-from headrace.testing.prediction.apart import Wanted
-from headrace.testing.prediction.scenario import FAILURE, Scenario
 from headrace_api.answers import JSON
 from headrace_api.asking import Asked, Asking, says
 from headrace_api.bodies import Body, Json, Name
@@ -51,6 +49,9 @@ async def simulate(asked: Asked, body: SimulateBody) -> Response:
 
     Results that are not in `stubs` are made up from the tools' schemas. What takes over 20 s of a processor, or 45 s, is refused (422).
     """
+    from headrace.testing.prediction.apart import Wanted  # loaded by who simulates: an api serves without
+    from headrace.testing.prediction.scenario import FAILURE, Scenario
+
     wanted = Wanted(
         text=_text(body.spec),
         others=tuple(_text(each) for each in body.also),

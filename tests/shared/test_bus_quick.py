@@ -1,9 +1,10 @@
 """The short way of the NATS client: what is published in one turn goes in one piece, and hearers are called at once."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from nats.aio.msg import Msg
@@ -103,7 +104,7 @@ async def test_nothing_is_heard_after_unsubscribing(client: QuickClient) -> None
     assert ears.heard == []
 
 
-@contextlib.asynccontextmanager
+@asynccontextmanager
 async def server_that(says: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
     """Run a server that greets, answers the first PING, and from then on says one thing again and again, or nothing."""
     heard: list[bytes] = []
@@ -118,7 +119,7 @@ async def server_that(says: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
             while line := await reader.readline():
                 heard.append(line.strip())
 
-        with contextlib.suppress(ConnectionError):
+        with suppress(ConnectionError):
             async with asyncio.TaskGroup() as group:
                 group.create_task(listen())
                 while says and not writer.is_closing():
@@ -156,3 +157,71 @@ async def test_a_server_that_is_heard_is_not_asked_whether_it_is_there() -> None
         assert made.is_connected
         assert b"PING" not in heard
         await made.close()
+
+
+@asynccontextmanager
+async def in_pieces(nats_url: str, size: int) -> AsyncIterator[str]:
+    """Give the address of a server whose answers come in pieces of at most `size` bytes."""
+    at = urlsplit(nats_url)
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, piece: int) -> None:
+        while data := await reader.read(1 << 16):
+            for place in range(0, len(data), piece):
+                writer.write(data[place : place + piece])
+                await asyncio.sleep(0)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        above, below = await asyncio.open_connection(at.hostname, at.port)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pass_on(reader, below, 1 << 16))
+            group.create_task(pass_on(above, writer, size))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 1 << 16])
+async def test_messages_come_whole_and_in_order_however_they_are_cut(nats_url: str, size: int) -> None:
+    """Messages for hearers and for nats-py's own subscriptions, with and without replies and headers, cut anywhere."""
+    async with in_pieces(nats_url, size) as url:
+        client = await connect(servers=[url])
+        ears, others = Ears(200), Ears(100)
+        heard: list[Msg] = []
+
+        def hear(message: Msg) -> None:
+            heard.append(message)
+            ears(message)
+
+        async def slowly(message: Msg) -> None:
+            others(message)
+
+        subject = f"quick.cut.{size}"
+        await client.hear(f"{subject}.heard", hear)
+        await client.subscribe(f"{subject}.slow", cb=slowly)
+        for number in range(100):
+            body = b"MSG %d\r\n" % number * (number % 4)
+            client.post(f"{subject}.heard", body, "some.reply" if number % 2 else "")
+            client.post(f"{subject}.slow", body)
+            await client.publish(f"{subject}.heard", body, headers={"n": str(number)})
+        await ears.enough()
+        await others.enough()
+        bodies = [b"MSG %d\r\n" % number * (number % 4) for number in range(100)]
+        assert others.heard == bodies
+        assert [message.data for message in heard] == [body for body in bodies for _ in range(2)]
+        assert [message.reply for message in heard[::2]] == ["", "some.reply"] * 50
+        assert [message.headers for message in heard[1::2]] == [{"n": str(number)} for number in range(100)]
+        await client.close()
+
+
+async def test_a_request_goes_at_once_with_what_was_posted_before_it(client: QuickClient) -> None:
+    ears = Ears(3)
+    await client.hear("quick.at.once", ears)
+    await client.flush()
+    client.post("quick.at.once", b"1")
+    client.post("quick.at.once", b"2", at_once=True)
+    assert client.pending_data_size == 0, "both are written"
+    client.post("quick.at.once", b"3")
+    await ears.enough()
+    assert ears.heard == [b"1", b"2", b"3"]

@@ -1,12 +1,13 @@
 """The owner host: who asked is told how a stream ended, once that is committed, and nobody else."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
 
 from headrace import codec
+from headrace.bus.memory import MemoryBus
 from headrace.bus.memory_broker import ARRIVES, Fate
 from headrace.decider import Laid
 from headrace.events.base import Event
@@ -104,3 +105,40 @@ async def test_an_end_of_many_rows_is_left_to_be_read() -> None:
         made = await ask(world, 3, end_to="here.1")
         assert (await world.total(str(made.stream_id))) == 3
         assert told == []
+
+
+class Pushed(MemoryBus):
+    """A bus that notes what goes out, and when it is pushed."""
+
+    out: ClassVar[list[str]] = []
+
+    def publish_end(self, place: str, data: bytes) -> None:
+        self.out.append("end")
+        super().publish_end(place, data)
+
+    def publish_work(self, pool: str, data: bytes) -> None:
+        self.out.append("order")
+        super().publish_work(pool, data)
+
+    def publish_feed(self, log: str, data: bytes) -> None:
+        self.out.append("feed")
+        super().publish_feed(log, data)
+
+    def push(self) -> None:
+        self.out.append("push")
+
+
+@on_virtual_time
+async def test_what_somebody_waits_for_goes_out_before_the_feed_is_told() -> None:
+    async with World() as world:
+        world.make_bus = Pushed
+        await host(world)
+        Pushed.out.clear()
+        await ask(world, 3, end_to="here.1")
+        await until(lambda: "feed" in Pushed.out)
+        assert Pushed.out == ["end", "push", "feed"]
+        Pushed.out.clear()
+        answer = await world.ask(Add(amount=1, orders=2))
+        assert answer.error is None
+        await until(lambda: "feed" in Pushed.out)
+        assert Pushed.out == ["order", "order", "push", "feed"]

@@ -182,6 +182,11 @@ class Connection:
         else:
             self._drop()
 
+    def push(self) -> None:
+        """Write what was sent, now instead of at the end of this turn of the loop."""
+        if self._client is not None and self.connected:
+            self._client.push()
+
     async def ask(self, subject: str, data: bytes, timeout_s: float, headers: dict[str, str] | None = None) -> Msg:
         """Send a request and wait for its answer.
 
@@ -201,7 +206,7 @@ class Connection:
                 if headers:
                     await client.publish(subject, data, f"{self._inbox}.{number}", headers)
                 else:
-                    client.post(subject, data, f"{self._inbox}.{number}")
+                    client.post(subject, data, f"{self._inbox}.{number}", at_once=True)
                 reply = await answer
         except TimeoutError:
             message = f"no answer on {subject} within {timeout_s:g} s"

@@ -154,6 +154,10 @@ class JetStreamBus:
         """Tell a process of an end that it waits for, without waiting."""
         self.connection.send(self.names.ends(place), data)
 
+    def push(self) -> None:
+        """Write what was published so far."""
+        self.connection.push()
+
     async def tell(self, log: str, partition: int, data: bytes) -> None:
         """Put a message into a partition's inbox and wait for the ack; raises UnavailableError."""
         subject, stream = self.names.inbox(log, partition), self.names.inbox_stream(log, partition)

@@ -155,6 +155,9 @@ class MemoryBus:
         """Tell a process of an end."""
         self._tell_all(self._names.ends(place), data)
 
+    def push(self) -> None:
+        """Do nothing: nothing waits to be written."""
+
     async def tell(self, log: str, partition: int, data: bytes) -> None:
         """Put a message into an inbox; raises UnavailableError when it is lost on the way or the inbox is full."""
         _check_size(data)

@@ -130,6 +130,10 @@ class Bus(Protocol):
         """Tell a process of an end that it waits for, without waiting for anything."""
         ...
 
+    def push(self) -> None:
+        """Let what was published so far go out now, ahead of what this turn of the loop still does."""
+        ...
+
     # anyone
 
     async def tell(self, log: str, partition: int, data: bytes) -> None:

@@ -1,8 +1,10 @@
 """nats-py's client with a shorter way for what is busy: publishing, and hearing by functions that do not wait.
 
-nats-py gives each subscription a queue and a task, and wakes another task for each flush; a message then takes some
-turns of the loop on either side. Here what is published in one turn is written at its end, in one piece, and a hearer
-is called while the message is read. Everything else is nats-py's own: the protocol, reconnecting, subscribing again.
+nats-py gives each subscription a queue and a task, wakes another task for each flush, and reads in a third; a message
+then takes some turns of the loop on either side. Here what is published in one turn is written at its end, in one piece
+(a request at once: its sender waits for nothing else), and a hearer is called while its message comes in: whole messages
+for hearers are taken from what the socket gives before nats-py sees it. Everything else is nats-py's own: the protocol,
+reconnecting, subscribing again.
 """
 
 import asyncio
@@ -13,14 +15,20 @@ from typing import Any, Final
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.aio.transport import TcpTransport
 from nats.errors import StaleConnectionError
 from nats.protocol.command import pub_cmd
+from nats.protocol.parser import AWAITING_CONTROL_LINE
 
 from headrace.clock import until_tick
 
 logger = logging.getLogger(__name__)
 UNDRAINED_BYTES_MAX: Final = 256 * 1024
 """How much is written before the transport is waited for, by nats-py's own flusher."""
+MSG: Final = b"MSG "
+"""How a message begins that has no headers: `MSG subject number [reply] bytes`, a line end, and the bytes."""
+CRLF: Final = b"\r\n"
+WORDS_WITH_REPLY: Final = 4
 
 Hear = Callable[[Msg], None]
 
@@ -42,14 +50,23 @@ class QuickClient(Client):
         self._undrained_bytes = 0
         self._draining: asyncio.Future[Any] | None = None
 
-    def post(self, subject: str, payload: bytes, reply: str = "") -> None:
-        """Publish at the end of this turn of the loop; the caller has seen that there is a connection."""
+    def post(self, subject: str, payload: bytes, reply: str = "", *, at_once: bool = False) -> None:
+        """Publish at the end of this turn of the loop, or `at_once`; the caller has seen that there is a connection."""
         command = pub_cmd(subject, reply, payload)
         self._pending.append(command)
         self._pending_data_size += len(command)
         self.stats["out_msgs"] += 1
         self.stats["out_bytes"] += len(payload)
-        self._plan()
+        if at_once:
+            self.push()
+        else:
+            self._plan()
+
+    def push(self) -> None:
+        """Write what was posted, now; what the transport has no room for follows at the end of this turn."""
+        self._write()
+        if self._pending:
+            self._plan()
 
     async def hear(self, subject: str, hearer: Hear) -> Subscription:
         """Subscribe with a function that is called for each message as it is read; it must not block."""
@@ -69,20 +86,55 @@ class QuickClient(Client):
         if sid not in self._subs:
             del self._hearers[sid]
             return
+        self._hand(hearer, subject, reply, data, await self._process_headers(headers) if headers else None)
+
+    def _hand(
+        self, hearer: Hear, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None = None
+    ) -> None:
+        """Call a hearer with a message."""
         self.stats["in_msgs"] += 1
         self.stats["in_bytes"] += len(data)
         try:
-            hearer(
-                Msg(
-                    self,
-                    subject.decode(),
-                    reply.decode(),
-                    data,
-                    await self._process_headers(headers) if headers else None,
-                )
-            )
+            hearer(Msg(self, subject.decode(), reply.decode(), data, headers))
         except Exception:  # the connection must go on; nats-py has this boundary for its own callbacks
             logger.exception("a hearer of %s failed", subject.decode())
+
+    async def _process_connect_init(self) -> None:
+        await super()._process_connect_init()
+        if isinstance(self._transport, TcpTransport):
+            own = vars(self._transport)  # nats-py gives its streams nowhere else
+            self._shorten(own["_io_reader"], own["_io_writer"])
+
+    def _shorten(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Let what comes in go the short way first, and what is written go out at once."""
+        slowly = reader.feed_data
+        waiting: bytearray = vars(reader)["_buffer"]  # what was read and not yet taken by nats-py
+
+        def feed(data: bytes) -> None:
+            parser = self._ps
+            if not waiting and not parser.buf and parser.state == AWAITING_CONTROL_LINE:
+                data = data[self._taken(data) :]
+            if data:
+                slowly(data)
+
+        reader.feed_data = feed  # type: ignore[assignment,method-assign]  # one object's alone; it is given bytes
+        writer.transport.set_write_buffer_limits(high=0)  # uvloop waits for its turn's end below its limit
+
+    def _taken(self, data: bytes) -> int:
+        """Hand the whole messages at the beginning of `data` to their hearers; gives how many bytes these took."""
+        place = 0
+        while data.startswith(MSG, place):
+            line_end = data.find(CRLF, place)
+            if line_end < 0:
+                break
+            words = data[place + len(MSG) : line_end].split()
+            begin, end = line_end + len(CRLF), line_end + len(CRLF) + int(words[-1])
+            hearer = self._hearers.get(int(words[1]))
+            if hearer is None or int(words[1]) not in self._subs or len(data) < end + len(CRLF):
+                break
+            self._hand(hearer, words[0], words[2] if len(words) == WORDS_WITH_REPLY else b"", data[begin:end])
+            place = end + len(CRLF)
+        return place
 
     async def _flush_pending(self, force_flush: bool = False) -> Any:  # noqa: FBT001, FBT002  (nats-py's own signature)
         if force_flush:

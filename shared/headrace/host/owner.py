@@ -369,7 +369,6 @@ class OwnerHost:
         self._publisher.let_out(draft, outcome.standing)
         self.library.trim()
         self._publisher.evict(draft.number)
-        self.dispatcher.pump()
         self._waking.stir()
 
     def _repeat(self, draft: Draft, kept: Kept) -> None:

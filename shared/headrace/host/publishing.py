@@ -21,6 +21,8 @@ from headrace.keys import Keys
 from headrace.log.port import Log
 from headrace.messages import LoseAttempt, ReportAttempt
 
+PUSHED_ITEMS_MAX = 8
+"""Messages in a batch up to which what others wait for goes out ahead of the feed: of more, a write more costs more."""
 SNAPSHOT_EVENTS_MIN = 20
 """Events that a state must be ahead of its snapshot to be kept when it is evicted."""
 
@@ -55,28 +57,36 @@ class Publisher:
 
     def let_out(self, draft: Draft, standing: Sequence[tuple[Part, int]]) -> None:
         """Let the parts of a draft out that stand, each with the position after which its events do."""
+        for part, _ in standing:
+            self._let_out(draft, part)
+        self._dispatcher.pump()
+        if len(draft.items) <= PUSHED_ITEMS_MAX:
+            self._bus.push()
         for part, after in standing:
-            self._let_out(draft, part, after)
+            self._tell_readers(draft, part, after)
         self._telling.send()
 
-    def _let_out(self, draft: Draft, part: Part, after: int) -> None:
+    def _let_out(self, draft: Draft, part: Part) -> None:
+        """Let out what somebody waits for: orders, answers, receipts, ends."""
         for sent in part.effects:
             self._send(part, sent)
         for item in part.items:  # after the orders: an attempt whose result came with its repair is over at once
             self._finish(item)
             if item.end_to and item.created:
                 self._endings.expect(item.stream_id, item.end_to)
-        for end in part.ends.values():
+        for stream_id, end in part.ends.items():
             if end.finished:
+                self._dispatcher.finished(stream_id)
                 self._endings.over(end.stream, exact=end.stream.touched == draft.number)
+
+    def _tell_readers(self, draft: Draft, part: Part, after: int) -> None:
+        """Tell the readers of the feed, and note what follows for this process."""
         for message in feed.messages(self._log.incarnation, part.held, after, part.events):
             self._bus.publish_feed(part.held.log, message)
         measure(part)
         now = self._clock.now_ms()
         kept: dict[str, tuple[int, bytes]] = {}
         for stream_id, end in part.ends.items():
-            if end.finished:
-                self._dispatcher.finished(stream_id)
             if end.woken and end.wake_at is not None and end.wake_at <= now:
                 self._wakeups.put_off(part.held, stream_id, now, changed=end.changed, latest=end.next_at)
             else:

@@ -96,11 +96,11 @@ class Faults:
             with suppress(TimeoutError):
                 await stand.until_ready(fault.target, fault.seconds)
             pid = stand.pid(fault.target)
-            place.with_suffix(".crash").write_text(f"{point} {count}")
+            _replace(place.with_suffix(".crash"), f"{point} {count}")
             if pid is not None and stand.send(fault.target, signal.SIGUSR2) == pid:
                 await self._gone(fault.target, pid, until - stand.clock.monotonic())
         if not fallen.is_file():
-            place.with_suffix(".crash").write_text("none 1")
+            _replace(place.with_suffix(".crash"), "none 1")
             stand.send(fault.target, signal.SIGUSR2)
         return fallen.is_file()
 
@@ -250,3 +250,10 @@ class Faults:
         self._stand.clock_file.write_text(f"{JUMPS_S[fault.number % len(JUMPS_S)]:+d}\n")
         await asyncio.sleep(2.0)
         return self._stand.pid(fault.target) is not None
+
+
+def _replace(place: Path, text: str) -> None:
+    """Write a file that a process may be reading: it sees the old text or the new one."""
+    fresh = place.with_suffix(".fresh")
+    fresh.write_text(text)
+    fresh.replace(place)

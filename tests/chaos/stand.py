@@ -173,8 +173,8 @@ class Stand:
     def _hear(self, text: str) -> None:
         """Note the programs that ended although nobody killed or stopped them."""
         self.say(f"    {text}")
-        known = ENDED.match(text)
-        if known and known["how"] not in {"SIGKILL", "SIGUSR2", "exit code 0"}:
+        known = ENDED.match(text)  # one that is starting dies of the signals that it does not handle yet
+        if known and known["how"] not in {"SIGKILL", "SIGUSR2", "SIGTERM", "exit code 0"}:
             self.fallen.append(text)
 
     def _leash_ledger(self, env: dict[str, str]) -> Leash:

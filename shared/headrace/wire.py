@@ -107,6 +107,7 @@ class Beat(Message, frozen=True, kw_only=True):
 
     `draining` takes no more work, `leaving` is the last word of a worker that ends. `answers` is the nonce of the
     BeatNow that asked for this beat. `abandoned` names the threads of tools that go on after their attempt was stopped.
+    A beat that holds very much comes in `parts` messages; what is no attempt stands in `part` 0 (`headrace.beats`).
     """
 
     worker: str
@@ -126,6 +127,8 @@ class Beat(Message, frozen=True, kw_only=True):
     blocked: Blocked | None = None
     abandoned: tuple[str, ...] = ()
     answers: str = ""
+    part: int = 0
+    parts: int = 1
 
 
 class Interrupt(Message, frozen=True, kw_only=True, tag="interrupt"):

@@ -331,3 +331,20 @@ async def test_a_worker_without_its_pools_key_does_not_start(tmp_path: Path) -> 
             registry=Registry([note]),
             blobs=MemoryBlobs(),
         )
+
+
+class NoPresence(MemoryBus):
+    """A bus that does not let anybody say that it lives: a defect."""
+
+    def publish_presence(self, data: bytes) -> None:
+        message = f"{len(data)} bytes of presence are refused"
+        raise RuntimeError(message)
+
+
+async def test_a_worker_whose_part_fails_ends_at_once_with_that_error(tmp_path: Path) -> None:
+    with pytest.raises(ExceptionGroup) as told:
+        async with asyncio.timeout(20), working(tmp_path, note, bus=NoPresence(SystemClock())):
+            await asyncio.Event().wait()
+    (worker,) = told.value.exceptions
+    assert isinstance(worker, ExceptionGroup)
+    assert [str(problem).endswith("bytes of presence are refused") for problem in worker.exceptions] == [True]

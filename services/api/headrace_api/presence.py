@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from headrace import telemetry
+from headrace.beats import Gathered
 from headrace.clock import Clock
 from headrace.codec import encode
 from headrace.errors import ForbiddenError, UnauthorizedError
@@ -47,6 +48,7 @@ class Presence:
     def __init__(self, clock: Clock, keys: Keys) -> None:
         self._clock, self._keys = clock, keys
         self._seen: dict[str, Seen] = {}
+        self._gathered = {True: Gathered(), False: Gathered()}  # what is sealed is never mixed with what is not
         self._expected: list[tuple[Callable[[Beat], bool], asyncio.Future[Seen]]] = []
         self._pools_served: dict[str, int] = {}
         self.refused = 0
@@ -70,10 +72,15 @@ class Presence:
             if label == COMMANDS.encode() and verified:
                 self.forget(_forgettings.decode(body).workers)
             elif label.startswith(POOL.encode()):
-                self._heard(_decoder.decode(body), verified=verified)
+                self._take(_decoder.decode(body), verified=verified)
         except (msgspec.ValidationError, msgspec.DecodeError) as problem:
             telemetry.message_refused("presence", "malformed")
             _log.warning("a beat under %r cannot be read: %s", label[:64], problem)
+
+    def _take(self, part: Beat, *, verified: bool) -> None:
+        beat = self._gathered[verified].take(part)
+        if beat is not None:
+            self._heard(beat, verified=verified)
 
     def _heard(self, beat: Beat, *, verified: bool) -> None:
         seen = Seen(beat, self._clock.monotonic(), self._clock.now_ms(), verified)

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from headrace import codec
+from headrace.beats import Gathered
 from headrace.bus.port import Bus, Subscription
 from headrace.clock import Clock, until_tick
 from headrace.errors import HeadraceError, UnavailableError
@@ -50,6 +51,7 @@ class Listening:
         self._presence = presence
         self._dispatcher = dispatcher
         self._cadence = cadence
+        self._gathered = Gathered()
         self._sent = 0
 
     async def run(self) -> None:
@@ -85,8 +87,8 @@ class Listening:
                 self._presence.forget(_forgettings.decode(body).workers, PRESENCE_STALE_S)
             elif label.startswith(POOL):
                 beat = _beats.decode(body)
-                if label.removeprefix(POOL) in beat.pools:
-                    self._presence.heard(beat)
+                if label.removeprefix(POOL) in beat.pools and (whole := self._gathered.take(beat)) is not None:
+                    self._presence.heard(whole)
         except (HeadraceError, msgspec.DecodeError, UnicodeDecodeError) as problem:
             metrics.refused("beat", type(problem).__name__)
             _logger.warning("a beat was refused: %s", problem)

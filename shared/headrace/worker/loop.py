@@ -102,6 +102,8 @@ class WorkerLoop:
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
+                if any(task.done() and not task.cancelled() for task in (seen, *background)):
+                    raise  # a part of this worker failed: that is what there is to tell; owners repair what it held
                 current = asyncio.current_task()
                 assert current is not None
                 current.uncancel()

@@ -8,10 +8,9 @@ from typing import Protocol
 
 import msgspec
 
-from headrace import telemetry
+from headrace import beats, telemetry
 from headrace.bus.port import Subscription
 from headrace.clock import Clock, until_tick, within
-from headrace.codec import encode
 from headrace.errors import ForbiddenError, UnauthorizedError, UnavailableError
 from headrace.keys import OWNERS, POOL, Keys
 from headrace.vocabulary import PRESENCE_INTERVAL_S
@@ -124,7 +123,8 @@ class Presence:
         beat = self._beat()
         if answers or leaving:
             beat = msgspec.structs.replace(beat, answers=answers, leaving=leaving)
-        self._way.publish_presence(self._keys.pack(POOL + self._pools[0], encode(beat)))
+        for body in beats.messages(beat):
+            self._way.publish_presence(self._keys.pack(POOL + self._pools[0], body))
 
     def _heard(self, packed: bytes) -> None:
         label = packed.partition(b"\n")[0].decode("ascii", "replace")

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import uvloop
 from nats.aio.msg import Msg
 
 from headrace.bus.quick import UNDRAINED_BYTES_MAX, QuickClient, connect
@@ -225,3 +226,24 @@ async def test_a_request_goes_at_once_with_what_was_posted_before_it(client: Qui
     client.post("quick.at.once", b"3")
     await ears.enough()
     assert ears.heard == [b"1", b"2", b"3"]
+
+
+def test_what_is_published_into_a_socket_that_just_closed_goes_out_over_the_next_one(nats_url: str) -> None:
+    async def story() -> list[bytes]:
+        made, other = await connect(servers=[nats_url], reconnect_time_wait=0.05), await connect(servers=[nats_url])
+        try:
+            ears = Ears(2)
+            await other.hear("quick.closed", ears)
+            await other.flush()
+            vars(made._transport)["_io_writer"].transport.abort()
+            await asyncio.sleep(0)
+            assert made.is_connected, "nats-py has not noticed yet"
+            made.post("quick.closed", b"at once", at_once=True)
+            made.post("quick.closed", b"soon")
+            await ears.enough()
+            return ears.heard
+        finally:
+            await made.close()
+            await other.close()
+
+    assert uvloop.run(story()) == [b"at once", b"soon"]

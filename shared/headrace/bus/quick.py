@@ -190,8 +190,13 @@ class QuickClient(Client):
             self._flush_queue.put_nowait(self._draining)
             return
         self._undrained_bytes += self._pending_data_size
-        pending, self._pending, self._pending_data_size = self._pending, [], 0
-        self._transport.write(b"".join(pending))
+        size, pending = self._pending_data_size, self._pending
+        self._pending, self._pending_data_size = [], 0
+        try:
+            self._transport.write(b"".join(pending))
+        except RuntimeError as problem:  # uvloop: the socket is closed, which nats-py is about to notice
+            logger.info("what is published waits for the next connection: %s", problem)
+            self._pending, self._pending_data_size = pending, size
 
     def _drained(self, _: object) -> None:
         self._draining = None

@@ -32,7 +32,7 @@ async def test_an_api_that_begins_while_nats_breaks_listens_once_it_is_back() ->
     bus = FallingBus(clock)
     desk = Desk(MemoryLog(clock), bus, Keys(master=b"k" * 32), clock)
     subscriptions = await desk.open()
-    assert len(subscriptions) == bus.fallen // 2 + 2, "every feed once, presence and lines"
+    assert len(subscriptions) == bus.fallen // 2 + 3, "every feed once, ends, presence and lines"
     for subscription in subscriptions:
         await subscription.close()
 

@@ -6,7 +6,8 @@ from headrace import codec
 from headrace.host.cadence import QUICK
 from headrace.host.pools import AHEAD_S, WINDOW_BLIND, WINDOW_MIN, Order, Waiting, Window
 from headrace.host.presence import Presence
-from headrace.messages import ClaimWrite
+from headrace.keys import OWNERS
+from headrace.messages import ClaimWrite, ReportAttempt, Told
 from headrace.testing.virtual import VirtualClock
 from headrace.vocabulary import LOG_RUNS
 from headrace.wire import Beat, Holding
@@ -324,3 +325,20 @@ def test_a_beat_says_what_is_held_now() -> None:
 async def _done(world: World, stream: str, count: int) -> bool:
     events = await world.log.stream(LOG_RUNS, stream)
     return sum(event.type == "step.succeeded" for event in events) >= count
+
+
+@on_virtual_time
+async def test_an_attempt_that_is_ordered_behind_an_early_word_about_it_goes_out_though_both_came_together() -> None:
+    async with World(partitions=1) as world:
+        await world.host()
+        worker = await Worker(world).begin()
+        stream = world.stream(0)
+        await world.ask(Add(amount=1), stream=stream)
+        coming = order(stream, "default", 1_000)
+        early = ReportAttempt(
+            run_id=stream, step="s1000", attempt=1, attempt_id=coming.attempt_id, status="succeeded", worker="wrk_9"
+        )
+        told = [Told(stream_id=stream, body=codec.raw(one), workspace="default") for one in (early, Add(orders=1))]
+        together = b"[" + b",".join(codec.encode(one) for one in told) + b"]"
+        await world.bus.tell(LOG_RUNS, 0, KEYS.pack(OWNERS, together))
+        await until(lambda: [taken.attempt_id for taken in worker.orders] == [coming.attempt_id])

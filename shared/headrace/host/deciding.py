@@ -17,7 +17,7 @@ from headrace.host.answers import Answers
 from headrace.host.bundles import gathered, released, said
 from headrace.host.calling import guarded, next_decision, outstanding, receipts
 from headrace.host.closing import end_of, light
-from headrace.host.draft import Draft, Part, Sent, meta_of, name_of, parked, refusal_of, refused
+from headrace.host.draft import Draft, Ended, Part, Sent, meta_of, name_of, parked, refusal_of, refused
 from headrace.host.failures import AbsentError, PoisonError, SpoiltError, UnaskedError
 from headrace.host.items import ADVANCE, Item, Origin, advance
 from headrace.host.loading import States
@@ -190,7 +190,7 @@ class Deciding:
                 return False
             self._repair(draft, part, stream, item, context)
             self._record(draft, part, stream, item, events, context)
-            item.ended += commands[item.part : item.part + count - 1]
+            part.effects.extend(Sent(Ended(command)) for command in commands[item.part : item.part + count - 1])
             item.part += count
             self._decided_one(draft, part, stream, item, commands[item.part - 1], events, context)
         item.decided, item.created = True, new and stream.version > 0
@@ -213,7 +213,7 @@ class Deciding:
         for member in (item, *item.others):
             member.decided = True
             if not guarded(room.awaits, stream.state, member.command):
-                member.ended.append(member.command)
+                part.effects.append(Sent(Ended(member.command)))
         self._receipts(draft, part, stream, item.command, context, suspect=item.restarted)
         part.accepted += count
 
@@ -240,7 +240,7 @@ class Deciding:
         if isinstance(command, ReportAttempt | LoseAttempt):
             awaits = getattr(room, "awaits", None)  # a refused claimer's word ends nobody's work
             if awaits is None or not guarded(awaits, stream.state, command):
-                item.ended.append(command)
+                part.effects.append(Sent(Ended(command)))
         if events and (bodies := guarded(room.attachments, command)):
             part.blobs.update(bodies)
         if command is not ADVANCE:

@@ -14,7 +14,7 @@ from headrace.host.failures import PoisonError
 from headrace.host.items import Item, Origin
 from headrace.host.tenure import Held, Stream
 from headrace.log.port import Batch, KeptAnswer, NewEvent, Parked
-from headrace.messages import Answer, ClaimWrite
+from headrace.messages import Answer, ClaimWrite, LoseAttempt, ReportAttempt
 from headrace.vocabulary import BATCH_EVENTS_MAX
 from headrace.wire import ClaimGrant
 
@@ -31,10 +31,19 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     traceparent: str | None = None
 
 
-class Sent(msgspec.Struct, frozen=True):
-    """An effect on its way out. `suspect`: an order that may be out already, from the tenure before."""
+class Ended(msgspec.Struct, frozen=True):
+    """A worker's word, or one about it, by which an attempt is not under way, or not yet: nobody looks after it."""
 
-    effect: Effect
+    command: ReportAttempt | LoseAttempt
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """What is on its way out, in its order: an attempt that ended may be ordered behind that, or have been before.
+
+    `suspect`: an order that may be out already, from the tenure before.
+    """
+
+    effect: Effect | Ended
     suspect: bool = False
 
 

@@ -38,7 +38,7 @@ class Item:
     `workspace` None means: the stream's own. `refusal` is set by a preparer that refused it. `minted`: its stream
     is new, so that nothing need be read. `decided` says that the
     command's events stand in the open draft, so that after fetching a blob only the advance is left to do; `part` how many
-    of its `commands` do. `ended` are those whose attempt is not under way any more. `others` are decided with it.
+    of its `commands` do. `others` are decided with it.
     `end_to` is who wants to be told how the stream that it creates ended. `kept` is what was answered under its key
     before, as the log said; `asked` that it was asked.
     """
@@ -60,7 +60,6 @@ class Item:
     restarted: bool = False
     refusal: HeadraceError | None = None
     decided: bool = False
-    ended: list[Any] = field(default_factory=list)
     part: int = 0
     others: list[Item] = field(default_factory=list)
     created: bool = False
@@ -85,7 +84,6 @@ class Item:
         if self.restarted:
             self.held.unproven.add(self.stream_id)
         self.decided, self.created, self.restarted, self.outcome, self.part = False, False, False, None, 0
-        self.ended.clear()
         self.others = []
 
 

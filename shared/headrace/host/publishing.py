@@ -9,7 +9,7 @@ from headrace.host import feed
 from headrace.host.answers import Answers
 from headrace.host.chores import Chores
 from headrace.host.dispatch import Dispatcher
-from headrace.host.draft import Draft, Part, Sent
+from headrace.host.draft import Draft, Ended, Part, Sent
 from headrace.host.endings import Endings
 from headrace.host.items import Item
 from headrace.host.loading import States, is_due, snapshot
@@ -70,7 +70,7 @@ class Publisher:
         """Let out what somebody waits for: orders, answers, receipts, ends."""
         for sent in part.effects:
             self._send(part, sent)
-        for item in part.items:  # after the orders: an attempt whose result came with its repair is over at once
+        for item in part.items:
             self._finish(item)
             if item.end_to and item.created:
                 self._endings.expect(item.stream_id, item.end_to)
@@ -117,9 +117,6 @@ class Publisher:
             self._put_snapshots(log, fingerprint, kept)
 
     def _finish(self, item: Item) -> None:
-        for command in item.ended:
-            answered = isinstance(command, ReportAttempt)
-            self._dispatcher.over(command.attempt_id, answered=answered, performed_s=_performed_s(command))
         self._answers.committed(item)
         if item.reply is not None and item.outcome is not None:
             item.reply(item.outcome)
@@ -136,6 +133,9 @@ class Publisher:
                 self._dispatcher.stop(stop)
             case Tell() as tell:
                 self._telling.put(tell)
+            case Ended(command=command):
+                answered = isinstance(command, ReportAttempt)
+                self._dispatcher.over(command.attempt_id, answered=answered, performed_s=_performed_s(command))
 
     def _keep(self, stream: Stream, number: int, kept: dict[str, tuple[int, bytes]], *, finished: bool) -> None:
         if stream.touched != number:

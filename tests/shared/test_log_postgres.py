@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from headrace import codec
+from headrace import codec, ids
 from headrace.clock import SystemClock, mint
 from headrace.dev.embedded import EmbeddedPostgres
 from headrace.errors import DatabaseVersionError, UnavailableError, ValidationError
@@ -285,6 +285,35 @@ async def test_answers_of_all_partitions_are_found_by_the_index_of_their_key(
         assert scan["Index Name"] == "answers_pkey"
         assert all(column in scan["Index Cond"] for column in ("log", "partition", "key"))
     assert len(await database.fetch(QUERIES["answers"], *columns, 60_000)) == len(asked)
+
+
+@pytest.mark.parametrize("analysed", [False, True])
+@pytest.mark.parametrize("statement", ["histories", "stream", "purged"])
+async def test_an_owner_finds_a_stream_by_its_index_also_by_a_plan_of_when_the_month_was_empty(
+    log: PostgresLog, database: asyncpg.Connection, statement: str, *, analysed: bool
+) -> None:
+    await log.heartbeat("owner", {"runs": 1}, lease_s=30)
+    streams = [mint(CLOCK, "run", 0) for _ in range(1_000)]
+    month = ids.month_of(streams[0])
+    await log.append_events([batch(streams[0])])
+    if analysed:
+        await database.execute("analyze headrace.events")
+    given = {
+        "histories": f"'runs', 'code', '{{{','.join([str(month)] * 20)}}}', '{{{','.join(streams[:20])}}}'",
+        "stream": f"{month}, '{streams[0]}', 0, 'runs', 100",
+        "purged": f"{month}, '{streams[0]}', 'runs', 'run.purged'",
+    }
+    own, _ = log._owner._free[0]
+    await own.execute("set plan_cache_mode = force_generic_plan")
+    await own.execute("prepare asked as " + QUERIES[statement])
+    for _ in range(2):
+        (explained,) = await own.fetchrow(f"explain (verbose, format json) execute asked({given[statement]})")
+        plan = list(nodes(json.loads(explained)[0]["Plan"]))
+        scans = [node for node in plan if node.get("Relation Name") == f"events_{month}"]
+        assert scans
+        assert all("stream_id" in node.get("Index Cond", "") for node in scans), explained
+        made = [event for stream_id in streams[1:] for event in batch(stream_id).events]
+        await log.append_events([Batch(log="runs", partition=0, epoch=1, expected_position=1, events=made)])
 
 
 async def test_answers_are_forgotten_after_seven_days(log: PostgresLog, database: asyncpg.Connection) -> None:

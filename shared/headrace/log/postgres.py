@@ -12,7 +12,7 @@ from headrace.errors import DatabaseVersionError, ValidationError
 from headrace.log import rows as projection
 from headrace.log.chain import Link
 from headrace.log.checks import NEWER, check_digest
-from headrace.log.connections import STATEMENT_S, Connections
+from headrace.log.connections import BY_INDEX, STATEMENT_S, Connections
 from headrace.log.migrate import check
 from headrace.log.months import Away, Month
 from headrace.log.port import (
@@ -54,7 +54,7 @@ class PostgresLog:
     def __init__(self, url: str, clock: Clock, incarnation: str) -> None:
         self.incarnation = incarnation
         self._clock = clock
-        self._owner = Connections(url, OWNER_CONNECTIONS)
+        self._owner = Connections(url, OWNER_CONNECTIONS, settings=BY_INDEX)
         self._reader = Connections(url, READER_CONNECTIONS)
 
     @classmethod

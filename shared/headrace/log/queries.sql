@@ -35,13 +35,19 @@ select log, partition, position, stream_id, version, type, schema, workspace, at
   from headrace.events where log = $1 and partition = $2 and position > $3 order by position limit $4
 
 -- stream --
-select log, partition, position, stream_id, version, type, schema, workspace, at, data, meta
-  from headrace.events where month = $1 and stream_id = $2 and version > $3 and log = $4 order by version limit $5
+-- A stream is of one log. That is looked at last: of a table that was never analyzed the planner takes the log's own
+-- index to be as good as the streams', and reads the whole log.
+select * from (
+  select log, partition, position, stream_id, version, type, schema, workspace, at, data, meta
+    from headrace.events where month = $1 and stream_id = $2 and version > $3 order by version limit $5) e
+  where log = $4
 
 -- purged --
 -- The event with which a run's rows went: among its last, so it is looked for from the end.
-select log, partition, position, stream_id, version, type, schema, workspace, at, data, meta
-  from headrace.events where month = $1 and stream_id = $2 and log = $3 and type = $4 order by version desc limit 1
+select * from (
+  select log, partition, position, stream_id, version, type, schema, workspace, at, data, meta
+    from headrace.events where month = $1 and stream_id = $2 and type = $4 order by version desc limit 1) e
+  where log = $3
 
 -- whereabouts --
 select month, state, at, streams, events, archive, fate from headrace.whereabouts($1, $2, $3)
@@ -58,8 +64,9 @@ union all
 select e.* from unnest($3::int[], $4::text[]) as w(month, stream) left join kept on kept.stream_id = w.stream
   cross join lateral (
     select log, partition, position, stream_id, version, type, schema, workspace, at, data, meta from headrace.events
-      where month = w.month and stream_id = w.stream and version > coalesce(kept.version, 0) and log = $1
+      where month = w.month and stream_id = w.stream and version > coalesce(kept.version, 0)
       offset 0) e
+  where e.log = $1
   order by stream_id, version
 
 -- keep_snapshots --

@@ -62,10 +62,10 @@ class States:
             async with asyncio.timeout(READ_TIMEOUT_S):
                 self._histories.update(await self._log.histories(log, room.fingerprint, sorted(stream_ids)))
             self._read |= stream_ids
-        for item in items:
-            history = self._histories.get(item.stream_id)
-            if history is not None and item.stream_id not in self._cache and _bytes(history) > FOLDED_BYTES_MAX:
-                await self._fold(item.held, item.stream_id, history)
+        long = {name: history for name, history in self._histories.items() if _bytes(history) > FOLDED_BYTES_MAX}
+        holders = {item.stream_id: item.held for item in items if item.stream_id in long and not item.held.over}
+        for stream_id, held in holders.items():
+            await self._fold(held, stream_id, long[stream_id])
 
     def stream(self, held: Held, stream_id: str, workspace: str) -> Stream:
         """Give a stream's state; raises MissingError while folding it needs a body.

@@ -12,6 +12,7 @@ import pytest
 from headrace.bus import subjects
 from headrace.bus.jetstream import JetStreamBus
 from headrace.bus.port import Delivery
+from headrace.bus.writes import Patience
 from headrace.clock import SystemClock
 from headrace.dev.embedded import EmbeddedNats
 from headrace.errors import UnavailableError
@@ -22,6 +23,8 @@ DISK_BYTES = 3 << 30
 LEFT_BYTES = 64 << 10
 LARGE = b"x" * 100_000
 TRIES = 8
+QUICK = Patience(stuck_s=3.0, look_every_s=0.5, probe_s=1.0)
+WITHIN_S = 70.0
 
 
 class SmallDisk:
@@ -78,6 +81,7 @@ async def test_streams_that_refuse_writes_after_a_full_disk_are_made_anew_and_th
     server = EmbeddedNats(disk.folder).start()
     owner = await JetStreamBus.connect(server.url, "full-disk", SystemClock())
     other = await JetStreamBus.connect(server.url, "full-disk", SystemClock())
+    owner.guardian.writes.patience = other.guardian.writes.patience = QUICK
     told: list[bytes] = []
     orders: list[bytes] = []
     try:
@@ -100,7 +104,7 @@ async def test_streams_that_refuse_writes_after_a_full_disk_are_made_anew_and_th
                 return False
             return b"after" in told
 
-        await _within(70, is_told)
+        await _within(is_told)
 
         async def reported() -> bool:
             return owner.refusing == other.refusing == (subjects.TRIGGER_STREAM,)
@@ -112,14 +116,14 @@ async def test_streams_that_refuse_writes_after_a_full_disk_are_made_anew_and_th
             owner.publish_work("runner", b"ordered after")
             return b"ordered after" in orders
 
-        await _within(70, is_ordered)
-        await _within(70, reported)
+        await _within(is_ordered)
+        await _within(reported)
         assert owner.guardian.writes.remade + other.guardian.writes.remade >= 3
         assert not any(each.startswith(b'{"headrace"') for each in (*told, *orders)), "nobody sees what only tried"
 
         server.kill()
         server.start()  # the remedy
-        await _within(70, well)
+        await _within(well)
         assert await owner.publish_trigger("order", b"{}") > 0
     finally:
         await owner.close()
@@ -167,8 +171,8 @@ async def test_what_only_tries_a_stream_is_settled_and_nobody_sees_it(nats_url: 
         await bus.close()
 
 
-async def _within(seconds: float, ask: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until something is so that takes its time: the guardian looks for 20 s before it believes."""
-    async with asyncio.timeout(seconds):
+async def _within(ask: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until something is so that takes its time: the guardian looks for a while before it believes."""
+    async with asyncio.timeout(WITHIN_S):
         while not await ask():  # noqa: ASYNC110  (a server says nothing of itself)
             await asyncio.sleep(0.2)

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from headrace.errors import UnavailableError
-from headrace.log.connections import Connections
+from headrace.log.connections import CONNECT_S, Connections
 from headrace.log.port import DataError
 
 PID = "select pg_backend_pid()"
@@ -97,3 +97,5 @@ async def test_nothing_is_asked_any_more_once_they_are_closed(postgres_url: str)
     await connections.close()
     with pytest.raises(UnavailableError):
         await connections.value("select 1")
+    async with asyncio.timeout(CONNECT_S / 2):
+        await connections.close()  # again: there is nothing to wait for

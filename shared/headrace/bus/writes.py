@@ -4,7 +4,7 @@ nats-server 2.15 refuses every later write to a stream of which one write failed
 answers nothing, refuses to purge, and goes on like that until it is restarted or the stream is made anew (measured).
 Whoever publishes and hears nothing says so (`suspect`); of orders and the feed, which are published without an ack,
 `said` is held against the stream's last sequence. A suspected stream is written to: an answer clears it. One that
-answers nothing for STUCK_S, although the server tells of it and nobody else gets anything into it, is stuck. What the
+answers nothing for `Patience.stuck_s`, although the server tells of it and nobody else gets anything into it, is stuck. What the
 log can say again (work, inboxes, the feed; lines, which are telemetry) is deleted and made anew. Trigger events of users
 exist nowhere else: their stream is left alone, and `refusing` names it until it takes writes again.
 """
@@ -23,10 +23,6 @@ from headrace.clock import Clock, until_tick
 from headrace.errors import UnavailableError
 
 logger = logging.getLogger(__name__)
-STUCK_S: Final = 20.0
-"""How long a stream must answer no write before it counts as stuck."""
-LOOK_EVERY_S: Final = 5.0
-PROBE_TIMEOUT_S: Final = 5.0
 REMEDY: Final = (
     "restart nats-server once its disk has room: nothing that it has acknowledged is lost by that, and until then no "
     "trigger event is taken"
@@ -35,6 +31,14 @@ FULL_BY_LIMIT: Final = "maximum"
 """How NATS begins to describe that a stream is at its own limit: such a stream is well."""
 
 _loads = msgspec.json.Decoder().decode
+
+
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
+    """In seconds: how long a stream must answer no write to count as stuck, and how often and how long it is asked."""
+
+    stuck_s: float = 20.0
+    look_every_s: float = 5.0
+    probe_s: float = 5.0
 
 
 class Suspicion(msgspec.Struct):
@@ -55,6 +59,7 @@ class Writes:
         streams: dict[str, topology.Body],
         remake: Callable[[str], Awaitable[None]],
     ) -> None:
+        self.patience = Patience()
         self.remade = 0
         """Streams that were deleted and made anew because they took no writes, since the start."""
         self._connection = connection
@@ -79,7 +84,9 @@ class Writes:
         self._said.add(stream)
         if not self._looks:
             self._looks = True
-            asyncio.get_running_loop().call_later(until_tick(self._clock.monotonic(), LOOK_EVERY_S), self._wake.set)
+            asyncio.get_running_loop().call_later(
+                until_tick(self._clock.monotonic(), self.patience.look_every_s), self._wake.set
+            )
 
     def suspect(self, stream: str) -> None:
         """Take note that something published to a stream was not answered."""
@@ -94,7 +101,7 @@ class Writes:
             self._wake.clear()
             self._looks = False
             if not self._connection.connected:
-                await self._clock.sleep(LOOK_EVERY_S)
+                await self._clock.sleep(self.patience.look_every_s)
                 self._wake.set()
                 continue
             await self._compare()
@@ -102,7 +109,7 @@ class Writes:
                 for stream in list(self._suspects):
                     group.create_task(self._look(stream), name=f"look at {stream}")
             if self._suspects:
-                await self._clock.sleep(LOOK_EVERY_S)
+                await self._clock.sleep(self.patience.look_every_s)
                 self._wake.set()
 
     async def _compare(self) -> None:
@@ -131,14 +138,14 @@ class Writes:
             self._clear(stream)
         elif known is None or (known.made, known.last) != (made, last):
             self._suspects[stream] = Suspicion(since=now, made=made, last=last)
-        elif self._clock.monotonic() - known.since >= STUCK_S:
+        elif self._clock.monotonic() - known.since >= self.patience.stuck_s:
             await self._stuck(stream)
 
     async def _takes(self, stream: str) -> bool:
         """Tell whether a stream takes a write; raises UnavailableError when it does not stand."""
         subject, body = topology.probe(self._streams[stream])
         try:
-            reply = await self._connection.ask(subject, body, PROBE_TIMEOUT_S)
+            reply = await self._connection.ask(subject, body, self.patience.probe_s)
         except UnavailableError:
             return False
         refusal = _loads(reply.data).get("error")
@@ -152,12 +159,12 @@ class Writes:
         for other in self._streams:
             self.suspect(other)  # a disk that was full has seldom stopped one stream alone
         if topology.may_be_remade(self._streams[stream]):
-            logger.error("stream %s takes no writes since %.0f s: it is made anew", stream, STUCK_S)
+            logger.error("stream %s takes no writes since %.0f s: it is made anew", stream, self.patience.stuck_s)
             await self._remake(stream)
             self.remade += 1
             self._clear(stream)
         elif stream not in self._refusing:
-            logger.error("stream %s takes no writes since %.0f s; %s", stream, STUCK_S, REMEDY)
+            logger.error("stream %s takes no writes since %.0f s; %s", stream, self.patience.stuck_s, REMEDY)
             self._refusing.add(stream)
             telemetry.bus_refusing(len(self._refusing))
 

@@ -54,7 +54,9 @@ class Connections:
         self._closed = False
 
     async def close(self) -> None:
-        """Close all connections, waiting shortly for what is under way."""
+        """Close all connections, waiting shortly for what is under way; closing again does nothing."""
+        if self._closed:
+            return
         self._closed = True
         if self._reaper is not None:
             self._reaper.cancel()

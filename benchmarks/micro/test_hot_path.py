@@ -1,12 +1,13 @@
 """The parts of a step's way through an owner, one by one: figures to compare with others of the same hour and machine.
 
-Times hold for one chain of ten no-op steps, as in W1a. `make bench-micro` prints them.
+Times hold for one chain of ten no-op steps, as in W1a. `make bench-micro` prints them, and counts that are steadier.
 """
 
 from typing import Any
 
 import msgspec
 
+from benchmarks.micro.conftest import Measure
 from benchmarks.stand import chain
 from benchmarks.tools import plus_one
 from headrace import codec, ids
@@ -29,6 +30,7 @@ ROUNDS = 2_000
 EVENTS = 100
 RUN = ids.make(ids.RUN, NOW, b"microbench")
 DOCUMENT = from_value(chain(10, fuse=False))
+META = b'{"actor":{"id":"wrk_1","name":"wrk_1"},"cause":"report"}'
 TOOLS = {"plus_one": manifest_of(plus_one)}
 
 
@@ -83,7 +85,7 @@ def _begun() -> tuple[Run, ReportAttempt]:
     return run, report
 
 
-def _over() -> tuple[Run, tuple[StepSucceeded, ...]]:
+def over() -> tuple[Run, tuple[StepSucceeded, ...]]:
     """Give the run, and the event of its first step's end, which it has not met yet."""
     run, report = _begun()
     events = ROOM.decide(run, report, CONTEXT)
@@ -92,28 +94,28 @@ def _over() -> tuple[Run, tuple[StepSucceeded, ...]]:
 
 
 def _events() -> list[NewEvent]:
-    _, (event,) = _over()
-    data, meta = codec.encode(event), b'{"actor":{"id":"wrk_1","name":"wrk_1"},"cause":"report"}'
-    return [NewEvent(RUN, version, "step.succeeded", 1, "default", NOW, data, meta) for version in range(1, EVENTS + 1)]
+    _, (event,) = over()
+    data = codec.encode(event)
+    return [NewEvent(RUN, version, "step.succeeded", 1, "default", NOW, data, META) for version in range(1, EVENTS + 1)]
 
 
-def test_decide_a_result(benchmark: Any) -> None:
+def test_decide_a_result(measure: Measure) -> None:
     run, report = _begun()
-    assert len(benchmark(ROOM.decide, run, report, CONTEXT)) == 1
+    assert len(measure(ROOM.decide, run, report, CONTEXT)) == 1
 
 
-def test_evolve_a_result(benchmark: Any) -> None:
+def test_evolve_a_result(measure: Measure) -> None:
     def setup() -> tuple[Any, Any]:
-        run, (event,) = _over()
+        run, (event,) = over()
         return (run, event, NOW), {}
 
-    run = benchmark.pedantic(ROOM.evolve, setup=setup, rounds=ROUNDS)
+    run = measure.pedantic(ROOM.evolve, setup=setup, rounds=ROUNDS)
     assert run.data.steps_done == 1
 
 
-def test_advance_and_order_the_next_step(benchmark: Any) -> None:
+def test_advance_and_order_the_next_step(measure: Measure) -> None:
     def setup() -> tuple[Any, Any]:
-        run, events = _over()
+        run, events = over()
         _fold(run, events)
         return (run,), {}
 
@@ -121,26 +123,26 @@ def test_advance_and_order_the_next_step(benchmark: Any) -> None:
         ROOM.decide(run, Advance(), CONTEXT)
         return ROOM.receipts(run, Advance(), CONTEXT)
 
-    assert len(benchmark.pedantic(go_on, setup=setup, rounds=ROUNDS)) == 1
+    assert len(measure.pedantic(go_on, setup=setup, rounds=ROUNDS)) == 1
 
 
-def test_rows_of_a_result(benchmark: Any) -> None:
-    run, events = _over()
+def test_rows_of_a_result(measure: Measure) -> None:
+    run, events = over()
     _fold(run, events)
-    assert len(list(benchmark(ROOM.rows, run, events))) == 3
+    assert len(list(measure(ROOM.rows, run, events))) == 3
 
 
-def test_serialise_an_event(benchmark: Any) -> None:
-    _, (event,) = _over()
-    assert msgspec.json.decode(benchmark(codec.encode, event))["step"] == "s0"
+def test_serialise_an_event(measure: Measure) -> None:
+    _, (event,) = over()
+    assert msgspec.json.decode(measure(codec.encode, event))["step"] == "s0"
 
 
-def test_hash_100_events(benchmark: Any) -> None:
-    assert benchmark(link, GENESIS, 0, _events()).last == EVENTS
+def test_hash_100_events(measure: Measure) -> None:
+    assert measure(link, GENESIS, 0, _events()).last == EVENTS
 
 
-def test_lay_out_an_append_of_100_events(benchmark: Any) -> None:
-    run, events = _over()
+def test_lay_out_an_append_of_100_events(measure: Measure) -> None:
+    run, events = over()
     _fold(run, events)
     batch = Batch(
         log="runs",
@@ -150,8 +152,8 @@ def test_lay_out_an_append_of_100_events(benchmark: Any) -> None:
         events=_events(),
         rows=list(ROOM.rows(run, events)),
     )
-    assert benchmark(append_arguments, "incarnation", [batch])
+    assert measure(append_arguments, "incarnation", [batch])
 
 
-def test_compile_a_document(benchmark: Any) -> None:
-    assert len(benchmark(_plan, DOCUMENT).steps) == 10
+def test_compile_a_document(measure: Measure) -> None:
+    assert len(measure(_plan, DOCUMENT).steps) == 10

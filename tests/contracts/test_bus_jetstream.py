@@ -116,7 +116,7 @@ async def test_acknowledged_triggers_survive_a_killed_server(server: EmbeddedNat
     await until(lambda: triggers == {f"kept.{number}" for number in range(5)})
 
 
-async def test_what_was_not_settled_comes_again_after_a_restart_and_nothing_new_is_missed(
+async def test_what_was_not_settled_comes_again_after_a_restart_and_what_was_does_not(
     server: EmbeddedNats, world: JetStreamWorld
 ) -> None:
     bus = await world.client()
@@ -138,6 +138,17 @@ async def test_what_was_not_settled_comes_again_after_a_restart_and_nothing_new_
     assert {b"2", b"3", b"next"} <= {each.data for each in again}
     assert all(each.sequence > last for each in again), "sequences never go back"
     inbox.settle(got[-1].sequence)
+
+    await inbox.close()
+    await bus.close()
+    await asyncio.to_thread(server.stop)
+    await asyncio.to_thread(server.start)
+    successor = await world.client()
+    seen: list[bytes] = []
+    await successor.open_inbox(LOG_RUNS, 1, 2, lambda each: seen.append(each.data))
+    await tell(successor, b"last", partition=1)
+    await until(lambda: b"last" in seen)
+    assert seen == [b"last"]
 
 
 async def test_a_consumer_that_somebody_deleted_is_made_again(world: JetStreamWorld) -> None:

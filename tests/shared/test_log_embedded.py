@@ -73,6 +73,15 @@ def test_a_leash_tells_how_its_child_ended_and_what_could_not_start() -> None:
         Leash(["/no-such-program"], env=ENV)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets timers be late")
+def test_the_timers_of_a_child_on_a_leash_may_be_as_late_as_it_says(tmp_path: Path) -> None:
+    look = "print(open('/proc/self/timerslack_ns').read())"
+    with (tmp_path / "out").open("wb") as output:
+        leash = Leash([sys.executable, "-c", look], env=ENV, output=output, slack_ns=1_234_000)
+        assert leash.wait(GONE_S) == 0
+    assert (tmp_path / "out").read_text().split() == ["1234000"]
+
+
 def test_ctrl_c_in_our_terminal_does_not_reach_the_child() -> None:
     leash = Leash([sys.executable, "-c", SLEEPER], env=ENV)
     assert os.getsid(leash.pid) != os.getsid(0)

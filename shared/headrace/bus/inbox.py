@@ -21,9 +21,9 @@ from headrace.bus.pull import PullHub
 
 logger = logging.getLogger(__name__)
 CREDIT: Final = INBOX_UNSETTLED_MAX // 2
-PURGE_BYTES: Final = INBOX_BYTES_MAX // 32
-"""Settled messages are deleted once they take up this much room: else the inbox would look full, and after a reconnect
-all of them would come again."""
+PURGE_BYTES: Final = INBOX_BYTES_MAX // 128
+"""Settled messages are deleted once they take up this much room, and when an inbox is closed: else the inbox would look
+full, and after a reconnect or a restart of the server all of them would come again."""
 NOTHING: Final[dict[str, Any]] = {"ack_floor": {"stream_seq": 0}}
 
 
@@ -103,12 +103,18 @@ class JetStreamInbox:
             return
         self._connection.send(reply, b"")
         if self._settled_bytes >= PURGE_BYTES:
-            self._settled_bytes = 0
-            purge = b'{"seq":%d}' % (self._settled - self._base + 1)
-            self._connection.send(subjects.api("STREAM.PURGE", self.stream), purge)
+            self._purge()
+
+    def _purge(self) -> None:
+        """Delete what is settled."""
+        self._settled_bytes = 0
+        purge = b'{"seq":%d}' % (self._settled - self._base + 1)
+        self._connection.send(subjects.api("STREAM.PURGE", self.stream), purge)
 
     async def close(self) -> None:
         """Stop delivering; what is not settled waits for the next epoch."""
+        if self._settled_bytes and self._seen is not None and self._seen[1] == self._connection.session:
+            self._purge()
         self._guardian.release(self)
         self._lane.close()
 

@@ -17,6 +17,8 @@ from typing import IO, Final
 
 GRACE_S: Final = 30.0
 EXIT_SIGNAL_BASE: Final = 128
+TIMER_SLACK: Final = Path("/proc/self/timerslack_ns")
+"""Where Linux lets a thread say how late its timers may be; what it starts inherits that."""
 STOP_SERVICE: Final = ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, 5.0))
 STOP_POSTGRES: Final = ((signal.SIGINT, 8.0), (signal.SIGQUIT, 4.0), (signal.SIGKILL, 4.0))
 
@@ -32,12 +34,16 @@ class Leash:
         output: IO[bytes] | None = None,
         cwd: str | Path | None = None,
         stop: Sequence[tuple[signal.Signals, float]] = STOP_SERVICE,
+        slack_ns: int = 0,
     ) -> None:
-        """Start `command`; its stdout and stderr go to `output`, else to our stderr. Raises FileNotFoundError."""
+        """Start `command`; its stdout and stderr go to `output`, else to our stderr. Raises FileNotFoundError.
+
+        `slack_ns`: how late its timers may be, where the kernel can be told; 0 leaves them as they are.
+        """
         reader, self._pipe = os.pipe()
         try:
             self._process = subprocess.Popen(
-                leashed(command, stop),
+                leashed(command, stop, slack_ns),
                 stdin=reader,
                 stdout=subprocess.PIPE,
                 stderr=output,
@@ -95,21 +101,25 @@ class Leash:
         return self.stop()
 
 
-def leashed(command: Sequence[str | Path], stop: Sequence[tuple[signal.Signals, float]] = STOP_SERVICE) -> list[str]:
+def leashed(
+    command: Sequence[str | Path], stop: Sequence[tuple[signal.Signals, float]] = STOP_SERVICE, slack_ns: int = 0
+) -> list[str]:
     """Give the command that runs `command` on a leash, for a caller with process handling of its own.
 
     Its stdin must be a pipe that the caller holds open; its first line on stdout is the child's process id; what the
     child prints goes to its stderr.
     """
     signals = ",".join(f"{number.value}:{grace}" for number, grace in stop)
-    return [sys.executable, "-I", "-S", __file__, signals, *map(str, command)]
+    return [sys.executable, "-I", "-S", __file__, f"{signals};{slack_ns}", *map(str, command)]
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Hold a child: `signal:seconds,… command …`; says the child's pid on stdout, ends with its exit code."""
-    stop = [
-        (int(number), float(grace)) for number, _, grace in (part.partition(":") for part in arguments[0].split(","))
-    ]
+    """Hold a child: `signal:seconds,…;slack command …`; says the child's pid on stdout, ends with its exit code."""
+    signals, _, slack_ns = arguments[0].partition(";")
+    stop = [(int(number), float(grace)) for number, _, grace in (part.partition(":") for part in signals.split(","))]
+    if int(slack_ns):
+        with contextlib.suppress(OSError):  # a kernel without it wakes the child more often, and that is all
+            TIMER_SLACK.write_text(slack_ns)
     awake, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)

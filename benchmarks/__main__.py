@@ -12,7 +12,7 @@ from typing import Any, Final
 from benchmarks import plots
 from benchmarks.chain import chain
 from benchmarks.chains import long_chain, long_fused, many_chains, many_fused, one_by_one, steady
-from benchmarks.crash import planner_killed, worker_killed
+from benchmarks.crash import nobody_killed, planner_killed, worker_killed
 from benchmarks.fairness import fairness
 from benchmarks.people import approved
 from benchmarks.scale import map_of_items, parked
@@ -30,6 +30,7 @@ WORKLOADS: Final[dict[str, Workload]] = {
     "W3": fan_out,
     "W4a": worker_killed,
     "W4b": planner_killed,
+    "W4c": nobody_killed,
     "W5": approved,
     "W6": long_chain,
     "W6b": long_fused,

@@ -1,26 +1,29 @@
-"""W4: the worker, and apart from it the planner, is killed with SIGKILL in the middle of W1a."""
+"""W4: the worker, and apart from it the planner, is killed with SIGKILL in the middle of W1a; and nobody, to compare."""
 
 import asyncio
 import collections
 import time
-from pathlib import Path
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final
 
 from benchmarks.caller import Caller
+from benchmarks.counts import Counts, Line
 from benchmarks.stand import COUNTS, Figures, Stand, chain
 
-RUNS: Final = 1_500
+RUNS: Final = 3_000
 STEPS: Final = 10
 SUBMITTERS: Final = 32
 WINDOW: Final = 300
-LOOK_S: Final = 0.1
+LOOK_S: Final = 0.5
 RATE_OVER_S: Final = 1.0
 FULL: Final = 0.8
 """The share of the rate before the kill from which it counts as full again."""
 KILL_AFTER: Final = 0.4
-STALLED_S: Final = 90.0
-
-Line = tuple[float, str, str]
+FIFTHS: Final = 5
+OVER_S: Final = 90.0
+LAST: Final = f"s{STEPS - 1}"
 
 
 async def worker_killed(stand: Stand, scale: int) -> Figures:
@@ -33,62 +36,73 @@ async def planner_killed(stand: Stand, scale: int) -> Figures:
     return await _killed(stand, scale, "planner")
 
 
+async def nobody_killed(stand: Stand, scale: int) -> Figures:
+    """W4c: the same load without a kill. Its rate stays level from beginning to end, or the others say nothing."""
+    return await _killed(stand, scale, "nobody")
+
+
 async def _killed(stand: Stand, scale: int, whom: str) -> Figures:
     runs = max(RUNS // scale, 100)
-    counts = stand.stack.home.folder / COUNTS.removeprefix("BENCH_").lower()
+    counts = Counts(stand.stack.home.folder / COUNTS.removeprefix("BENCH_").lower(), LAST)
     digest = (await stand.client.record_plan(chain(STEPS, "plus_one_counted")))["digest"]
     created: list[str] = []
     async with Caller(stand.url, stand.token, SUBMITTERS) as caller, asyncio.TaskGroup() as group:
+        watching = group.create_task(counts.watch())
         left = iter(range(runs))
         for _ in range(SUBMITTERS):
             group.create_task(_submit(caller, digest, left, created, counts))
-        await _until(counts, int(runs * STEPS * KILL_AFTER))
+        await counts.until(int(runs * STEPS * KILL_AFTER))
         killed_at = time.time()
         if whom == "worker":
             await asyncio.to_thread(stand.kill_worker)
-        else:
+        elif whom == "planner":
             stand.stack.supervisor.kill(whom)
-        await _until(counts, runs * STEPS)
+        await counts.until(runs * STEPS)
+        watching.cancel()
     lost = await _unfinished(stand, created)
-    return {"killed": whom, "runs": runs, "lost": lost, **_judged(_lines(counts), killed_at)}
+    lines = sorted(counts.lines)
+    found = {"killed": whom, "runs": runs, "lost": lost, **_twice(lines)}
+    return found | (_fifths(lines) if whom == "nobody" else _judged(lines, killed_at))
 
 
-async def _submit(caller: Caller, digest: str, left: object, created: list[str], counts: Path) -> None:
-    for number in left:  # type: ignore[attr-defined]  # an iterator that all submitters share
-        while len(created) - _last_steps(counts) >= WINDOW:  # noqa: ASYNC110  (steps are counted in a file)
-            await asyncio.sleep(LOOK_S)
+async def _submit(caller: Caller, digest: str, left: Iterator[int], created: list[str], counts: Counts) -> None:
+    for number in left:
+        while len(created) - len(counts.over) >= WINDOW:
+            await counts.grown()
         run = await caller.post("/runs", {"plan_digest": digest, "inputs": {"n": number}})
         created.append(run["id"])
 
 
-async def _until(counts: Path, steps: int) -> None:
-    done, moved = 0, time.perf_counter()
-    while done < steps:
-        await asyncio.sleep(LOOK_S)
-        now = len({line[1:] for line in _lines(counts)})
-        if now > done:
-            done, moved = now, time.perf_counter()
-        assert time.perf_counter() - moved < STALLED_S, f"{done} of {steps} steps were performed, and no more are"
-
-
 async def _unfinished(stand: Stand, created: list[str]) -> int:
     """Wait until no run is under way; gives how many did not succeed."""
-    until = time.perf_counter() + STALLED_S
+    until = time.perf_counter() + OVER_S
     query = {"status": "queued,running,waiting", "limit": 100}
     while (await stand.client.get("/runs", **query))["items"] and time.perf_counter() < until:  # noqa: ASYNC110  (a benchmark looks on)
-        await asyncio.sleep(LOOK_S * 5)
+        await asyncio.sleep(LOOK_S)
     succeeded = {run["id"] async for run in stand.client.pages("/runs", status="succeeded", limit=100)}
     return len(set(created) - succeeded)
 
 
-def _judged(lines: list[Line], killed_at: float) -> Figures:
+def _twice(lines: list[Line]) -> Figures:
     times = collections.Counter((run, step) for _, run, step in lines)
+    return {"twice": sum(count - 1 for count in times.values())}
+
+
+def _fifths(lines: list[Line]) -> Figures:
+    """Give the rate in each fifth of the steps; the first and the last one have the load's beginning and end in them."""
+    ends = [lines[(len(lines) - 1) * part // FIFTHS][0] for part in range(FIFTHS + 1)]
+    rates = [len(lines) / FIFTHS / max(end - begin, 1e-3) for begin, end in pairwise(ends)]
+    inner = rates[1:-1]
+    return {"steps_s": rates, "level": min(inner) / max(inner)}
+
+
+def _judged(lines: list[Line], killed_at: float) -> Figures:
     before = sum(1 for at, _, _ in lines if killed_at - RATE_OVER_S * 2 <= at < killed_at) / (RATE_OVER_S * 2)
     starts = [at for at, _, _ in lines if at > killed_at]
     end = max(starts) - RATE_OVER_S
     full = next((at for at in starts if at <= end and _rate(starts, at) >= FULL * before), None)
     last_before = {run: at for at, run, _ in lines if at <= killed_at}
-    over = {run for at, run, step in lines if at <= killed_at and step == f"s{STEPS - 1}"}
+    over = {run for at, run, step in lines if at <= killed_at and step == LAST}
     first_after: dict[str, float] = {}
     for at, run, _ in lines:
         if at > killed_at:
@@ -96,7 +110,6 @@ def _judged(lines: list[Line], killed_at: float) -> Figures:
     gaps = [first_after[run] - killed_at for run in last_before if run not in over and run in first_after]
     return {
         "steps_s_before": before,
-        "twice": sum(count - 1 for count in times.values()),
         "secs_to_first_step": min(starts) - killed_at,
         "secs_to_full_rate": None if full is None else full - killed_at,
         "secs_taken_up": max(gaps, default=0.0),
@@ -104,15 +117,4 @@ def _judged(lines: list[Line], killed_at: float) -> Figures:
 
 
 def _rate(starts: list[float], at: float) -> float:
-    return sum(1 for one in starts if at <= one < at + RATE_OVER_S) / RATE_OVER_S
-
-
-def _lines(counts: Path) -> list[Line]:
-    if not counts.is_file():
-        return []
-    split = (line.split() for line in counts.read_text().splitlines())
-    return sorted((float(part[0]), part[1], part[2]) for part in split if len(part) == 3)
-
-
-def _last_steps(counts: Path) -> int:
-    return len({run for _, run, step in _lines(counts) if step == f"s{STEPS - 1}"})
+    return (bisect_left(starts, at + RATE_OVER_S) - bisect_left(starts, at)) / RATE_OVER_S

@@ -15,6 +15,7 @@ WANTED: Final[dict[str, tuple[str, str, str]]] = {
     "W3": ("one run, 1,000 parallel steps, join", "secs", "0.25 s"),
     "W4a": ("kill -9 of the worker in the middle of W1a", "lost twice secs_to_full_rate secs_taken_up", "0; in flight; 5 s; 12 s"),
     "W4b": ("kill -9 of the planner in the middle of W1a", "lost twice secs_to_full_rate secs_taken_up", "0; in flight; 5 s; 12 s"),
+    "W4c": ("the same load, nobody killed: the lowest rate of its parts beside the highest", "level", "level"),
     "W5": ("2,000 runs parked on an approval, then all approved", "secs_to_park secs_to_finish kb_a_run", "1 s, 1 s, 0 KB"),
     "W6": ("40-step chain, one run, unfused", "secs", "0.15 s"),
     "W6b": ("40-step chain, one run, fused", "secs", "0.03 s"),

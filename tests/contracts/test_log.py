@@ -1,20 +1,52 @@
 """One suite over every log: positions, fences, owners. What Postgres does, its memory twin does."""
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import cast
 
+import asyncpg
 import msgspec
 import pytest
 
 from headrace.clock import mint
 from headrace.decider import Row
+from headrace.log.memory import MemoryLog
 from headrace.log.port import DataError, Log
+from headrace.log.postgres import PostgresLog
 from headrace.vocabulary import LOG_PARTITIONS
 from tests.contracts.log_kit import CLOCK, DEADLINE_S, LEASE_S, SHORT_S, batch, breaks, claim, event, eventually
+
+PART = "select pg_terminate_backend(pid) from headrace.sessions where owner = 'one'"
+
+
+class Process:
+    """An owner's process, with a log of its own: `die` ends it, `part` breaks its connections and lets it live."""
+
+    def __init__(self, log: Log, part: Callable[[], Awaitable[object]], die: Callable[[], Awaitable[object]]) -> None:
+        self.log, self.part, self.die = log, part, die
 
 
 @pytest.fixture
 def log(any_log: Log) -> Log:
     return any_log
+
+
+@pytest.fixture
+async def process(log: Log, any_log_url: str | None) -> AsyncIterator[Process]:
+    """Give the process of owner `one`."""
+    if any_log_url is None:
+        memory = cast("MemoryLog", log)
+
+        async def end() -> None:
+            memory.end_session("one")
+
+        yield Process(log, end, end)
+        return
+    own = await PostgresLog.open(any_log_url, CLOCK)
+    outside = await asyncpg.connect(any_log_url)
+    yield Process(own, lambda: outside.execute(PART), own.close)
+    await own.close()
+    await outside.close()
 
 
 # --- positions, streams, fences ----------------------------------------------------------------------------------
@@ -174,6 +206,54 @@ async def test_a_lapsed_lease_lets_the_next_owner_claim_with_the_next_epoch(log:
     await eventually(taken)
     assert {tenure.epoch for tenure in (await claim(log, "two")).values()} == {2}
     assert await claim(log, "one") == {}
+
+
+async def test_an_owner_whose_session_has_ended_is_gone_for_whoever_beats_next_whatever_its_lease_says(
+    log: Log, process: Process
+) -> None:
+    assert {tenure.epoch for tenure in (await claim(process.log, "one", LEASE_S)).values()} == {1}
+    assert await claim(log, "two") == {}
+    await process.die()
+
+    async def taken() -> bool:  # all of it: who is gone counts for nothing in what is fair
+        return len(await claim(log, "two")) == 8
+
+    await eventually(taken)
+    assert {tenure.epoch for tenure in (await claim(log, "two")).values()} == {2}
+    assert (await log.heartbeat("two", {"runs": 1}, lease_s=LEASE_S)).owners == 1
+
+
+async def test_an_owner_that_died_soon_after_it_took_over_is_gone_as_well(log: Log, process: Process) -> None:
+    await log.release("two", [("runs", partition) for partition in await claim(log, "two")])
+    await claim(process.log, "one", LEASE_S)
+    await process.die()
+
+    async def taken() -> bool:
+        return len(await claim(log, "three")) == 8
+
+    await eventually(taken)
+
+
+async def test_an_owner_whose_session_broke_hears_of_it_and_keeps_what_it_holds_by_beating_again(
+    log: Log, process: Process
+) -> None:
+    ended = asyncio.Event()
+    first = await process.log.heartbeat("one", {"runs": 1}, lease_s=LEASE_S, ended=ended.set)
+    await process.part()
+    async with asyncio.timeout(DEADLINE_S):
+        await ended.wait()
+    again = await process.log.heartbeat("one", {"runs": 1}, lease_s=LEASE_S, ended=ended.set)
+    assert again.tenures == first.tenures, "no epoch was raised"
+    assert await claim(log, "two") == {}
+    assert (await process.log.heartbeat("one", {"runs": 1}, lease_s=LEASE_S)).tenures == first.tenures
+
+
+async def test_an_owner_that_only_says_nothing_keeps_what_it_holds_until_its_lease_is_over(
+    log: Log, process: Process
+) -> None:
+    await claim(process.log, "one", LEASE_S)
+    for _ in range(3):
+        assert await claim(log, "two") == {}
 
 
 async def test_older_code_does_not_claim_what_newer_code_wrote(log: Log) -> None:

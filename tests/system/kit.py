@@ -210,8 +210,8 @@ def beside(site: Site, name: str) -> Iterator[psutil.Process]:
 async def owners(site: Site) -> dict[str, int]:
     """Give how many partitions of runs each owner holds."""
     found = await site.rows(
-        "select owner, count(*) as held from headrace.partitions where log = 'runs'"
-        " and lease_until > extract(epoch from clock_timestamp()) * 1000 group by 1"
+        "select owner, count(*) as held from headrace.partitions p join headrace.owners o using (log, owner)"
+        " where log = 'runs' and o.lease_until > extract(epoch from clock_timestamp()) * 1000 group by 1"
     )
     return {row["owner"]: row["held"] for row in found}
 

@@ -107,7 +107,9 @@ class Tenures:
                 self._to_release.difference_update(releasing)
             asked_at = self._clock.monotonic()
             formats = {log: room.format for log, room in self._rooms.items()}
-            holdings = await self._log.heartbeat(self._owner_id, formats, lease_s=self._cadence.lease_s)
+            holdings = await self._log.heartbeat(
+                self._owner_id, formats, lease_s=self._cadence.lease_s, ended=self._nudged.set
+            )
         if isinstance(self._clock, Steered):
             self._clock.steer(holdings.database_now)
         self.answered = True

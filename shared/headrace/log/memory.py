@@ -11,11 +11,12 @@ from typing import Any
 import msgspec
 
 from headrace.clock import Clock
-from headrace.errors import DatabaseVersionError, UnavailableError
+from headrace.errors import UnavailableError
 from headrace.log import rows as projection
 from headrace.log.bodies import MemoryBodies
-from headrace.log.chain import GENESIS, Link, link
-from headrace.log.checks import FUTURE_MS_MAX, NEWER, check_digest, check_event
+from headrace.log.chain import Link, link
+from headrace.log.checks import FUTURE_MS_MAX, check_digest, check_event
+from headrace.log.owners import MemoryOwners
 from headrace.log.port import (
     Appended,
     Batch,
@@ -23,13 +24,11 @@ from headrace.log.port import (
     DataError,
     Due,
     History,
-    Holdings,
     KeptLine,
     Parked,
     Recorded,
     Tenure,
 )
-from headrace.log.shares import Member, claimable, share
 from headrace.log.tables import MAIN, PURGED, TABLES
 from headrace.log.verify import verify
 from headrace.vocabulary import LOG_PARTITIONS
@@ -38,34 +37,12 @@ from headrace.wire import Line
 Hook = Callable[[Sequence[Batch]], Awaitable[None]]
 
 
-class Partition(msgspec.Struct):
-    """One partition as it stands."""
-
-    log: str
-    partition: int
-    epoch: int = 0
-    owner: str | None = None
-    lease_until: int = 0
-    format: int = 0
-    events: list[Recorded] = []
-    links: list[Link] = []
-
-    @property
-    def last(self) -> int:
-        """Give the last position."""
-        return len(self.events)
-
-    @property
-    def hash(self) -> bytes:
-        """Give the chain's hash up to here."""
-        return self.links[-1].hash if self.links else GENESIS
-
-
-class MemoryLog(MemoryBodies):
+class MemoryLog(MemoryBodies, MemoryOwners):
     """A log in memory. What it holds is open to tests: `_parts`, `_streams`, `_rows` and the rest."""
 
     def __init__(self, clock: Clock, *, partitions: Mapping[str, int] = LOG_PARTITIONS) -> None:
-        super().__init__()
+        MemoryBodies.__init__(self)
+        MemoryOwners.__init__(self, partitions)
         self.incarnation = "memory-1"
         self.before_commit: Hook | None = None
         """Awaited before an append takes hold; what it raises is the append's outcome."""
@@ -75,11 +52,8 @@ class MemoryLog(MemoryBodies):
         """While true, every call raises UnavailableError."""
         self.appends = 0
         self._clock = clock
-        self._parts = {(log, at): Partition(log, at) for log, count in partitions.items() for at in range(count)}
-        self._of_log = {log: [part for (of, _), part in sorted(self._parts.items()) if of == log] for log in partitions}
         self._streams: dict[tuple[str, str], list[Recorded]] = {}
         self._rows: dict[str, dict[tuple[Any, ...], projection.Values]] = {name: {} for name in TABLES}
-        self._members: dict[tuple[str, str], Member] = {}
         self._snapshots: dict[tuple[str, str], tuple[str, int, bytes]] = {}
         self._parked: list[Parked] = []
         self._lines: dict[tuple[str, int], KeptLine] = {}
@@ -94,47 +68,6 @@ class MemoryLog(MemoryBodies):
         """Nothing to let go of."""
 
     # owners
-
-    async def heartbeat(self, owner: str, formats: Mapping[str, int], *, lease_s: float) -> Holdings:
-        """Renew, and claim a fair share; as OwnerLog says."""
-        now = self._up()
-        until = now + int(lease_s * 1000)
-        tenures: list[Tenure] = []
-        surplus: list[tuple[str, int]] = []
-        owners = 0
-        for log, format in sorted(formats.items()):
-            joined = self._members.get((log, owner))
-            since = joined.since if joined and joined.lease_until > now else now
-            self._members[log, owner] = Member(owner, format, since, until)
-            members = [m for (of, _), m in self._members.items() if of == log and m.lease_until > now]
-            owners = max(owners, len(members))
-            parts = self._of_log[log]
-            for part in parts:
-                if part.owner == owner:
-                    part.lease_until = until
-            held = [part for part in parts if part.owner == owner]
-            held_by_others = {part.partition: part.owner for part in parts if part.owner and part.lease_until > now}
-            fair = share(owner, members, {part.partition: part.format for part in parts}, held_by_others)
-            for part in parts:
-                if len(held) < fair and claimable(part.owner, part.lease_until, part.format, now, format):
-                    part.owner, part.epoch, part.lease_until = owner, part.epoch + 1, until
-                    part.format = max(part.format, format)
-                    held.append(part)
-            held.sort(key=lambda part: part.partition)
-            tenures += [Tenure(log, part.partition, part.epoch, part.last) for part in held]
-            surplus += [(log, part.partition) for part in held[fair:]]
-        return Holdings(tuple(tenures), now, owners, tuple(surplus))
-
-    async def release(self, owner: str, partitions: Sequence[tuple[str, int]]) -> None:
-        """Give partitions back at once."""
-        self._up()
-        for where in partitions:
-            part = self._parts.get(where)
-            if part is not None and part.owner == owner:
-                part.owner, part.lease_until = None, 0
-        for log in {log for log, _ in partitions}:
-            if not any(part.owner == owner for (of, _), part in self._parts.items() if of == log):
-                self._members.pop((log, owner), None)
 
     async def append_events(self, batches: Sequence[Batch]) -> Appended:
         """Commit all batches that are not stale; as OwnerLog says."""
@@ -281,15 +214,6 @@ class MemoryLog(MemoryBodies):
         at = list(TABLES[table].columns).index(projection.stream_column(table))
         return sorted({row[at] for row in self._rows[table].values()})
 
-    async def seize(self, owner: str, log: str, partition: int, format: int, *, lease_s: float) -> Tenure:
-        """Take a partition from whoever holds it, for a rebuild."""
-        now, part = self._up(), self._parts[log, partition]
-        if part.format > format:
-            raise DatabaseVersionError(NEWER.format(partition=partition, log=log))
-        part.epoch += part.owner != owner
-        part.owner, part.lease_until = owner, now + int(lease_s * 1000)
-        return Tenure(log, partition, part.epoch, part.last)
-
     async def standing(self, table: str, streams: Sequence[str]) -> list[projection.Values]:
         """Read all rows of streams as they are kept."""
         self._up()
@@ -302,23 +226,6 @@ class MemoryLog(MemoryBodies):
         if self._parts[tenure.log, tenure.partition].epoch == tenure.epoch:
             for key in keys:
                 self._rows[table].pop(tuple(key), None)
-
-    async def partitions(self) -> list[dict[str, Any]]:
-        """Read who holds which partition until when."""
-        self._up()
-        return [
-            {
-                "log": part.log,
-                "partition": part.partition,
-                "epoch": part.epoch,
-                "owner": part.owner,
-                "lease_until": part.lease_until,
-                "format": part.format,
-                "last_position": part.last,
-                "hash": part.hash.hex(),
-            }
-            for _, part in sorted(self._parts.items())
-        ]
 
     async def parked(self, limit: int = 100) -> list[Parked]:
         """Read what was parked, the newest first."""

@@ -1,6 +1,6 @@
 """What a log can do: the contract that Postgres and its memory twin are held to by one suite."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -146,9 +146,14 @@ class Break(msgspec.Struct, frozen=True):
 class OwnerLog(Protocol):
     """What owners use: the one way to write, fenced by epochs."""
 
-    async def heartbeat(self, owner: str, formats: Mapping[str, int], *, lease_s: float) -> Holdings:
+    async def heartbeat(
+        self, owner: str, formats: Mapping[str, int], *, lease_s: float, ended: Callable[[], None] | None = None
+    ) -> Holdings:
         """Renew this owner's leases on the database's clock and claim a fair share of what is free or lapsed.
 
+        The owner is taken for gone, whatever its lease says, by whoever beats after the session has ended on which it beat
+        last: so it is with the death of its process. Should the session end otherwise, `ended` is called: beat again at
+        once.
         `formats` names the logs this owner can hold and the newest format it understands. Raises UnavailableError,
         and DatabaseVersionError when the database is not the one that was migrated (another incarnation).
         """

@@ -1,7 +1,7 @@
 """The log in Postgres. Owners write by one function call a batch; readers read in order; nothing polls."""
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final, Self
 
 import asyncpg
@@ -31,6 +31,7 @@ from headrace.log.port import (
 )
 from headrace.log.queries import QUERIES
 from headrace.log.select import count_query, drop_query, rows_query, standing_query
+from headrace.log.session import Session
 from headrace.log.tables import MAIN, PURGED
 from headrace.log.verify import verify
 from headrace.log.wire import Arguments, append_arguments, months_of
@@ -54,6 +55,7 @@ class PostgresLog:
     def __init__(self, url: str, clock: Clock, incarnation: str) -> None:
         self.incarnation = incarnation
         self._clock = clock
+        self._session = Session(url, settings=BY_INDEX)
         self._owner = Connections(url, OWNER_CONNECTIONS, settings=BY_INDEX)
         self._reader = Connections(url, READER_CONNECTIONS)
 
@@ -73,16 +75,19 @@ class PostgresLog:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self._session.close()
         await self._owner.close()
         await self._reader.close()
 
     # owners
 
-    async def heartbeat(self, owner: str, formats: Mapping[str, int], *, lease_s: float) -> Holdings:
-        """Renew, and claim a fair share; as OwnerLog says."""
+    async def heartbeat(
+        self, owner: str, formats: Mapping[str, int], *, lease_s: float, ended: Callable[[], None] | None = None
+    ) -> Holdings:
+        """Renew, and claim a fair share; as OwnerLog says. An owner beats on one session, with which it lives."""
         logs = sorted(formats)
         arguments = (owner, logs, [formats[log] for log in logs], int(lease_s * 1000))
-        first, *held = await self._owner.fetch(QUERIES["heartbeat"], *arguments, timeout_s=LEASE_S)
+        first, *held = await self._session.fetch(QUERIES["heartbeat"], *arguments, ended=ended, timeout_s=LEASE_S)
         if first["incarnation"] != self.incarnation:
             message = f"the database was adopted as {first['incarnation']} since this process opened it; start again"
             raise DatabaseVersionError(message)

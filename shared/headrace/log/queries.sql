@@ -9,7 +9,7 @@ select headrace.append_rest(headrace.append($1, $2, $3, $4, $5, $6, $7, $8, $9, 
 
 -- heartbeat --
 select log, partition, epoch, last_position, surplus, now_ms, owners, incarnation
-  from headrace.heartbeat($1, $2, $3, $4)
+  from headrace.heartbeat($1, $2, $3, $4, $5, $6)
 
 -- release --
 select headrace.release($1, $2, $3)
@@ -25,7 +25,7 @@ select headrace.attach_months()
 delete from headrace.answers where ctid in (select ctid from headrace.answers where at < $1 order by at limit $2)
 
 -- forget_owners --
-delete from headrace.owners where lease_until < $1
+select headrace.forget_owners($1)
 
 -- now --
 select headrace.now_ms()
@@ -130,8 +130,10 @@ delete from headrace.{table} t using headrace.partitions p
 select {place} from headrace.{table} where {conditions}
 
 -- partitions --
-select log, partition, epoch, owner, lease_until, format, last_position, encode(hash, 'hex') as hash
-  from headrace.partitions order by log, partition
+-- A partition is held as long as its owner's lease is, or its own.
+select p.log, p.partition, p.epoch, p.owner, greatest(p.lease_until, coalesce(o.lease_until, 0)) as lease_until, p.format,
+       p.last_position, encode(p.hash, 'hex') as hash
+  from headrace.partitions p left join headrace.owners o on o.log = p.log and o.owner = p.owner order by p.log, p.partition
 
 -- links --
 select first_position, last_position, leaves, hash

@@ -226,6 +226,7 @@ WEATHER: Final = (
     "append late",
     "log silent",
     "heartbeat lost",
+    "session ended",
 )
 
 

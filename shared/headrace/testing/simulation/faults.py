@@ -60,6 +60,8 @@ class Faults:
         match action:
             case "kill":
                 machine.vanish()
+                if machine.host is not None:
+                    machine.log.part(machine.process.name)
                 world.machines.remove(machine)
                 world.loop.later(seconds, world.start, machine.kind)
             case "pause":
@@ -90,6 +92,7 @@ class Faults:
 
     def _cut_log(self, machine: Machine, seconds: float) -> None:
         machine.log.cut = True
+        machine.log.part(machine.process.name)
         self._world.loop.later(seconds, self._mend_log, machine)
 
     def _mend_log(self, machine: Machine) -> None:

@@ -7,6 +7,7 @@ what a process does with the answer waits until the process goes on.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, cast
 
 from headrace import ids
@@ -32,6 +33,9 @@ APPEND_S: Final = 0.08
 """How long an append takes at most."""
 LATE_S: Final = 9.0
 """How long it takes at most when it is late: longer than a lease."""
+
+NOTICED: Final = 0.6
+"""The share of sessions whose end the log notices at once."""
 
 
 @contextmanager
@@ -165,14 +169,24 @@ class SimLog:
         setattr(self, name, call)
         return call
 
-    async def heartbeat(self, owner: str, formats: Mapping[str, int], *, lease_s: float) -> Holdings:
-        """Renew leases."""
+    async def heartbeat(
+        self, owner: str, formats: Mapping[str, int], *, lease_s: float, ended: Callable[[], None] | None = None
+    ) -> Holdings:
+        """Renew leases. A call that is given up breaks the session it was made on, or does not."""
         if self.away or self._weather.happens("heartbeat lost", self._weather.rates.log_silent):
+            if not self.away:
+                self.part(owner)
             await asyncio.sleep(SILENT_S)
             message = "the log does not answer"
             raise UnavailableError(message)
-        found: Holdings = await self._travel(lambda: self._log.heartbeat(owner, formats, lease_s=lease_s))
+        heard = None if ended is None else partial(self._process.post, ended)
+        found: Holdings = await self._travel(lambda: self._log.heartbeat(owner, formats, lease_s=lease_s, ended=heard))
         return found
+
+    def part(self, owner: str) -> None:
+        """Let the log notice that an owner's session has ended; or not, so that its lease runs out."""
+        if self._weather.happens("session ended", NOTICED):
+            self._log.end_session(owner)
 
     async def append_events(self, batches: Sequence[Batch]) -> Appended:
         """Append: it can fail before it takes hold, and after."""

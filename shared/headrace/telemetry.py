@@ -6,6 +6,7 @@ SDK they cost next to nothing. A run may last for days, so each attempt is a tra
 scheduled it.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
@@ -19,6 +20,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.samples import Exemplar
 
 REGISTRY: Final = CollectorRegistry()
 TRACEPARENT: Final = "traceparent"
@@ -28,28 +30,83 @@ LOOK_EVERY: Final = 200
 """How many measurements are made between two looks whether tracing was set up meanwhile."""
 SIZES: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500)
 
-_runs = Histogram(
+
+class _Tally:
+    """A number that one thread adds to: the event loop's, which makes all measurements that are frequent.
+
+    prometheus_client takes a lock for each of its own.
+    """
+
+    __slots__ = ("exemplar", "value")
+
+    def __init__(self) -> None:
+        self.value = 0.0
+        self.exemplar: Exemplar | None = None
+
+    def inc(self, amount: float) -> None:
+        self.value += amount
+
+    def get(self) -> float:
+        return self.value
+
+    def set_exemplar(self, exemplar: Exemplar) -> None:
+        self.exemplar = exemplar
+
+    def get_exemplar(self) -> Exemplar | None:
+        return self.exemplar
+
+
+class _QuickHistogram(Histogram):
+    """A histogram of tallies, whose bucket is found by bisection."""
+
+    def _metric_init(self) -> None:
+        super()._metric_init()
+        self._sum, self._buckets = _Tally(), [_Tally() for _ in self._upper_bounds]
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        if exemplar is not None:
+            super().observe(amount, exemplar)
+            return
+        self._sum.value += amount
+        self._buckets[bisect_left(self._upper_bounds, amount)].value += 1
+
+
+class _QuickCounter(Counter):
+    """A counter that is a tally."""
+
+    def _metric_init(self) -> None:
+        super()._metric_init()
+        self._value = _Tally()
+
+    def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
+        if exemplar is not None or amount < 0:
+            super().inc(amount, exemplar)
+            return
+        self._value.value += amount
+
+
+_runs = _QuickHistogram(
     "headrace_run_duration_seconds", "From created to ended.", ["status"], registry=REGISTRY, buckets=SLOW_S
 )
-_steps = Histogram(
+_steps = _QuickHistogram(
     "headrace_step_duration_seconds", "From begun to ended.", ["kind", "status"], registry=REGISTRY, buckets=SLOW_S
 )
-_attempts = Histogram(
+_attempts = _QuickHistogram(
     "headrace_attempt_duration_seconds", "As the worker saw it.", ["tool", "status"], registry=REGISTRY, buckets=SLOW_S
 )
-_starts = Histogram(
+_starts = _QuickHistogram(
     "headrace_schedule_to_start_seconds", "From ready to begun.", ["pool"], registry=REGISTRY, buckets=SLOW_S
 )
 _runnable = Gauge("headrace_steps_runnable", "Attempts that wait for a worker.", ["pool"], registry=REGISTRY)
 _lost = Counter("headrace_attempts_lost_total", "Attempts whose worker died.", ["pool"], registry=REGISTRY)
 _partitions = Gauge("headrace_partitions_held", "Partitions that this process owns.", ["log"], registry=REGISTRY)
 _tenures = Counter("headrace_leases_lost_total", "Tenures that ended against our will.", ["log"], registry=REGISTRY)
-_appends = Histogram(
+_appends = _QuickHistogram(
     "headrace_append_duration_seconds", "One append of all partitions.", registry=REGISTRY, buckets=FAST_S
 )
-_batches = Histogram("headrace_append_events", "Events in one append.", registry=REGISTRY, buckets=SIZES)
+_batches = _QuickHistogram("headrace_append_events", "Events in one append.", registry=REGISTRY, buckets=SIZES)
 _conflicts = Counter("headrace_append_conflicts_total", "Batches that the fence refused.", ["log"], registry=REGISTRY)
-_commands = Counter("headrace_commands_total", "Commands decided.", ["log", "outcome"], registry=REGISTRY)
+_commands = _QuickCounter("headrace_commands_total", "Commands decided.", ["log", "outcome"], registry=REGISTRY)
 _refused = Counter(
     "headrace_messages_refused_total", "Messages not acted upon: a bad seal, no JSON.", ["kind", "reason"],
     registry=REGISTRY,
@@ -63,7 +120,7 @@ _refusing = Gauge(
 )
 _dropped = Counter("headrace_bus_dropped_total", "Messages dropped while NATS was away.", registry=REGISTRY)
 _workers = Gauge("headrace_workers_alive", "Workers whose beats are heard.", registry=REGISTRY)
-_http = Histogram(
+_http = _QuickHistogram(
     "headrace_http_request_duration_seconds", "Answers of the api.", ["method", "route", "status"],
     registry=REGISTRY, buckets=FAST_S,
 )  # fmt: skip

@@ -12,6 +12,7 @@ from headrace.host.cadence import APPEND_TIMEOUT_S
 from headrace.host.draft import Draft, Part
 from headrace.host.tenure import Held
 from headrace.log.port import DataError, Log
+from headrace.waits import Limit
 
 _logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class Committer:
     def __init__(self, log: Log, clock: Clock) -> None:
         self._log = log
         self._clock = clock
+        self._limit = Limit(APPEND_TIMEOUT_S)
 
     async def commit(self, draft: Draft) -> Outcome:
         """Append a draft. Nothing of it may leave but what the outcome says is standing."""
@@ -49,7 +51,7 @@ class Committer:
         if not parts:
             return outcome
         try:
-            async with asyncio.timeout(APPEND_TIMEOUT_S):
+            with self._limit:
                 appended = await self._log.append_events([part.batch() for part in parts])
         except DataError as problem:
             outcome.refused = problem

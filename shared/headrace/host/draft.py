@@ -1,6 +1,5 @@
 """A draft: everything that one append will commit, and all that waits until it is."""
 
-from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any
 
@@ -61,26 +60,25 @@ class End(msgspec.Struct, frozen=True):
     next_at: int | None = None
 
 
-@dataclass(slots=True, eq=False)
-class Part:
+class Part(msgspec.Struct, eq=False):
     """What one partition commits and lets out.
 
     `trace` is that of the item which is decided now; `accepted` counts the commands of others that were not refused.
     """
 
     held: Held
-    events: list[NewEvent] = field(default_factory=list)
-    rows: list[AnyRow] = field(default_factory=list)
-    answers: list[KeptAnswer] = field(default_factory=list)
-    blobs: dict[str, bytes] = field(default_factory=dict)
-    items: list[Item] = field(default_factory=list)
-    effects: list[Sent] = field(default_factory=list)
-    changed: dict[str, tuple[Stream, list[Event]]] = field(default_factory=dict)
-    touched: dict[str, Stream] = field(default_factory=dict)
-    parked: list[Parked] = field(default_factory=list)
-    ends: dict[str, End] = field(default_factory=dict)
+    events: list[NewEvent] = []
+    rows: list[AnyRow] = []
+    answers: list[KeptAnswer] = []
+    blobs: dict[str, bytes] = {}
+    items: list[Item] = []
+    effects: list[Sent] = []
+    changed: dict[str, tuple[Stream, list[Event]]] = {}
+    touched: dict[str, Stream] = {}
+    parked: list[Parked] = []
+    ends: dict[str, End] = {}
     trace: str | None = None
-    dispatched: set[str] = field(default_factory=set)
+    dispatched: set[str] = set()
     accepted: int = 0
 
     def batch(self) -> Batch:
@@ -97,18 +95,17 @@ class Part:
         )
 
 
-@dataclass(slots=True, eq=False)
-class Draft:
+class Draft(msgspec.Struct, eq=False):
     """The open batch of a process. `later` goes on in the next one, behind other streams.
 
     Once `void`, nothing more is decided into it: its items are decided again elsewhere.
     """
 
     number: int
-    parts: dict[tuple[str, int], Part] = field(default_factory=dict)
-    items: list[Item] = field(default_factory=list)
-    later: list[Item] = field(default_factory=list)
-    emitted: dict[str, int] = field(default_factory=dict)
+    parts: dict[tuple[str, int], Part] = {}
+    items: list[Item] = []
+    later: list[Item] = []
+    emitted: dict[str, int] = {}
     events: int = 0
     alone: bool = False
     void: bool = False

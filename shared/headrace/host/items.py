@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
@@ -31,8 +30,7 @@ class Origin(Enum):
     HOST = auto()
 
 
-@dataclass(slots=True, eq=False)
-class Item:
+class Item(msgspec.Struct, eq=False):
     """A message on its way through the host.
 
     `workspace` None means: the stream's own. `refusal` is set by a preparer that refused it. `minted`: its stream
@@ -61,7 +59,7 @@ class Item:
     refusal: HeadraceError | None = None
     decided: bool = False
     part: int = 0
-    others: list[Item] = field(default_factory=list)
+    others: list[Item] = []
     created: bool = False
     end_to: str = ""
     outcome: bytes | None = None

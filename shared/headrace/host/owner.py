@@ -42,6 +42,7 @@ from headrace.host.wakeups import Wakeups
 from headrace.host.waking import Waking
 from headrace.keys import Keys
 from headrace.log.port import DataError, Log, Parked
+from headrace.waits import Signal
 
 TELLS_MAX = 64
 CHORES_MAX = 8
@@ -90,8 +91,8 @@ class OwnerHost:
         self._chores = Chores("chores", tasks=CHORES_MAX)
         self._openings = Chores("openings", tasks=OPENINGS_MAX)
         self._prepared = Chores("prepared", tasks=PREPARERS_MAX, waiting_max=sys.maxsize)  # intake bounds it
-        self._stirred = asyncio.Event()
-        self._submitted = asyncio.Event()
+        self._stirred = Signal()
+        self._submitted = Signal()
         self._committing: Draft | None = None
         self._draft = Draft(1)
         self._running = True
@@ -249,7 +250,6 @@ class OwnerHost:
     async def _decide_for_ever(self) -> None:
         while True:
             await self._stirred.wait()
-            self._stirred.clear()
             await asyncio.sleep(0)  # what this turn of the event loop still delivers goes into the same batch
             try:
                 await self._turn()
@@ -348,7 +348,6 @@ class OwnerHost:
         try:
             while True:
                 await self._submitted.wait()
-                self._submitted.clear()
                 if self._committing is not None:
                     await self._commit(self._committing)
                     self._committing = None

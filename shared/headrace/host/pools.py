@@ -1,8 +1,9 @@
 """What waits in the owner for one pool, and how much of it may be out: fair shares and a window."""
 
 from collections import deque
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from headrace.host.tenure import Held
 from headrace.wire import WorkOrder
@@ -22,8 +23,7 @@ QUANTUM: Final = 4
 COST_BYTES: Final = 16 * 1024
 
 
-@dataclass(slots=True, eq=False)
-class Order:
+class Order(msgspec.Struct, eq=False):
     """An attempt that the dispatcher looks after. `at` is when it was published, `ready_at` (ms) when it was ready; see `judging` for the rest."""
 
     held: Held

@@ -12,9 +12,12 @@ from headrace.host.cadence import READ_TIMEOUT_S, Cadence
 from headrace.host.tenure import Held
 from headrace.host.wakeups import Wakeups
 from headrace.log.port import Log
+from headrace.waits import Signal
 
 REFILL_MAX: Final = 5_000
 """Streams read from the database's index at once."""
+SOON_S: Final = 0.002
+"""A wake-up that comes earlier by less is not looked for anew: times are told in milliseconds, and rounding is none."""
 
 _logger = logging.getLogger(__name__)
 
@@ -38,7 +41,7 @@ class Waking:
         self._held = held
         self._send = send
         self._cadence = cadence
-        self._stirred = asyncio.Event()
+        self._stirred = Signal()
         self._refill_at = 0.0
         self._looks_at = 0.0
         """When it looks again by itself, in monotonic seconds."""
@@ -47,28 +50,25 @@ class Waking:
         """Look again: an earlier wake-up may be known, or (`refill`) a new partition is here."""
         if refill:
             self._refill_at = 0.0
-        if self._clock.monotonic() + self._pause_s() < self._looks_at:
+        now_s = self._clock.monotonic()
+        if now_s + self._pause_s(now_s) < self._looks_at - SOON_S:
             self._stirred.set()
 
     async def run(self) -> None:
         """Wake streams until cancelled."""
         while True:
-            self._stirred.clear()
             if self._clock.monotonic() >= self._refill_at:
                 await self._refill()
             for held, stream_id in self._wakeups.take_due(self._clock.now_ms()):
                 if not held.over:
                     self._send(held, stream_id)
-            pause_s = self._pause_s()
-            self._looks_at = self._clock.monotonic() + pause_s
-            try:
-                async with asyncio.timeout(pause_s):
-                    await self._stirred.wait()
-            except TimeoutError:
-                continue
+            now_s = self._clock.monotonic()
+            pause_s = self._pause_s(now_s)
+            self._looks_at = now_s + pause_s
+            await self._stirred.wait_for(pause_s)
 
-    def _pause_s(self) -> float:
-        pause = max(self._refill_at - self._clock.monotonic(), 0.0)
+    def _pause_s(self, now_s: float) -> float:
+        pause = max(self._refill_at - now_s, 0.0)
         next_at = self._wakeups.next_at()
         if next_at is not None:
             pause = min(pause, max(next_at - self._clock.now_ms(), 0) / 1000)

@@ -15,7 +15,7 @@ import msgspec
 
 from headrace import codec
 from headrace.clock import Clock
-from headrace.codec import Raw
+from headrace.codec import NULL, Raw
 from headrace.errors import StepError, ValidationError
 from headrace.expressions.template import Template, template
 from headrace.messages import ReportAttempt
@@ -85,10 +85,16 @@ class Chain:
         self._outbox, self._holdings, self._recent = outbox, holdings, recent
         self._clock, self._free, self._settled = clock, free, settled
         self._order = self._current = order
+        self._like = msgspec.structs.replace(
+            order, attempt=1, index=None, precondition=NULL, connection=NULL, evidence=NULL, evidence_blob=None,
+            artifacts=NULL, arguments_blob=None, ready_at=0, bundles=False, chain=(), scope=NULL,
+        )  # fmt: skip
+        """What the orders of all its steps have in common."""
         self._left: deque[FusedStep] = deque(order.chain)
         self._scope = ChainScope(order.scope)
-        self._began_s = self._yielded_s = clock.monotonic()
-        self._after = ""
+        self._began_s = self._yielded_s = self._now_s = clock.monotonic()
+        self.after = ""
+        """The step before the one that is performed now."""
         self._unsent: deque[ReportAttempt] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._sending = self._over = False
@@ -96,17 +102,12 @@ class Chain:
         self.attempts = {order.attempt_id: order.arguments_digest}
         self.cut = False
 
-    def told(self, report: ReportAttempt) -> ReportAttempt:
-        """Write into the report of a step that follows another what its owner must know of that."""
-        if not self._after:
-            return report
-        return msgspec.structs.replace(report, after=self._after, arguments_digest=self._current.arguments_digest)
-
     def follow(self, report: ReportAttempt) -> WorkOrder | None:
         """Give the order of the step that follows a result, and begin it; None where the chain ends."""
         if self.cut or not self._left or report.status != AttemptStatus.SUCCEEDED or report.blob is not None:
             return None
-        if self._clock.monotonic() - self._began_s >= FUSE_S:
+        self._now_s = self._clock.monotonic()
+        if self._now_s - self._began_s >= FUSE_S:
             return None
         step, before = self._left.popleft(), self._current
         self._scope.add(before.step, report.output)
@@ -116,37 +117,33 @@ class Chain:
             arguments = codec.raw(_template(bytes(step.arguments)).resolve(self._scope))
         except (StepError, ValidationError):
             return None
-        self._after = before.step
-        self._current = order = WorkOrder(
+        self.after = before.step
+        self._current = order = msgspec.structs.replace(
+            self._like,
             attempt_id=step.attempt_id,
-            run_id=before.run_id,
             step=step.step,
-            attempt=1,
-            workspace=before.workspace,
             kind=step.kind,
             tool=step.tool,
-            pool=before.pool,
             arguments=arguments,
             arguments_digest=codec.sha256(arguments),
-            plan_digest=before.plan_digest,
             manifest_digest=step.manifest_digest,
             effect=step.effect,
             idempotency_key=step.idempotency_key,
             timeout_s=step.timeout_s,
-            blob_token=before.blob_token,
-            traceparent=before.traceparent,
         )
         self.attempts[order.attempt_id] = order.arguments_digest
-        self._holdings.taken(order, self._clock.now_ms(), begun=True)
+        self._holdings.taken(order, report.finished_at or 0, begun=True)
         return order
 
+    @property
+    def hogs(self) -> bool:
+        """Tell whether this chain had the loop for long."""
+        return self._now_s - self._yielded_s >= YIELD_S
+
     async def breathe(self) -> None:
-        """Let others have the loop, if this chain had it for long."""
-        now_s = self._clock.monotonic()
-        if now_s - self._yielded_s >= YIELD_S:
-            self._yielded_s = now_s
-            await asyncio.sleep(0)
-            self._yielded_s = self._clock.monotonic()
+        """Let others have the loop."""
+        await asyncio.sleep(0)
+        self._yielded_s = self._now_s = self._clock.monotonic()
 
     def keep(self, report: ReportAttempt) -> None:
         """Take a result to be sent soon."""
@@ -156,7 +153,7 @@ class Chain:
 
     def end(self, report: ReportAttempt, performed_s: float | None) -> None:
         """Take the last result, to be sent at once with all before it."""
-        self._unsent.append(self.told(report))
+        self._unsent.append(report)
         self._over, self.performed_s = True, performed_s
         self._send_now()
 
@@ -186,8 +183,7 @@ class Chain:
     def _arrived(self, results: list[ReportAttempt]) -> None:
         """Let go of what the bus has; what came meanwhile waits its time again, unless it is the end."""
         self._sending = False
-        for each in results:
-            self._holdings.let_go(each.attempt_id)
+        self._holdings.let_go(*[each.attempt_id for each in results])
         if self._unsent:
             if self._over:
                 self._send_now()

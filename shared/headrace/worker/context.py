@@ -12,8 +12,10 @@ from headrace.errors import StepError
 from headrace.events.base import Evidence
 from headrace.wire import Line, WorkOrder
 from headrace.worker.lines import LineSink
-from headrace.worker.scrub import Scrubber
+from headrace.worker.scrub import NO_SECRETS, Scrubber
 
+_numbering: Final = threading.Lock()
+"""Held while a line is given its number: for an instant, so that one serves all attempts."""
 LINE_CHARS_MAX: Final = 16_384
 ARTIFACTS_MAX: Final = 1_000
 
@@ -54,13 +56,12 @@ class AttemptContext:
         self.evidence = evidence
         self.kept: list[Kept] = []
         self.found_at: Evidence | None = None
-        self.scrubber = Scrubber(secrets.values())
+        self.scrubber = Scrubber(secrets.values()) if secrets else NO_SECRETS
         self._order = order
         self._clock = clock
         self._lines = lines
         self._progressed = progressed
         self._sequence = 0
-        self._lock = threading.Lock()
         self._cancelled = False
 
     @property
@@ -75,7 +76,7 @@ class AttemptContext:
     def log(self, text: str, *, level: str = "info", stream: str = "log") -> None:
         """Print a line; a text of several lines becomes several."""
         for part in self.scrubber.text(str(text)).splitlines() or [""]:
-            with self._lock:
+            with _numbering:
                 self._sequence += 1
                 sequence = self._sequence
             self._lines.add(

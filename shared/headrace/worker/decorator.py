@@ -58,7 +58,6 @@ class FunctionTool:
         self._asynchronous = inspect.iscoroutinefunction(function)
         self._takes_context = CONTEXT in inspect.signature(function).parameters
         self.input = _input_model(function, name)
-        self._fields = tuple(self.input.model_fields)
         self.output, self._wraps = _output_model(function, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -77,7 +76,7 @@ class FunctionTool:
         return self._given(await self.function(**self._arguments(context, input)))
 
     def _arguments(self, context: ToolContext, input: BaseModel) -> dict[str, Any]:
-        arguments = {name: getattr(input, name) for name in self._fields}
+        arguments = vars(input).copy()
         if self._takes_context:
             arguments[CONTEXT] = context
         return arguments

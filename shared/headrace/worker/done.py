@@ -38,6 +38,9 @@ class Recent:
         self._done: OrderedDict[str, Done] = OrderedDict()
         self._bytes = 0
 
+    def __contains__(self, attempt_id: str) -> bool:
+        return attempt_id in self._done
+
     def keep(self, attempt_id: str, done: Done) -> None:
         """Remember a finished attempt."""
         before = self._done.pop(attempt_id, None)

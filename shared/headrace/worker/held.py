@@ -82,8 +82,8 @@ class Attempts:
 
     def free(self, attempt_id: str) -> bool:
         """Tell whether nobody here performs an attempt, has performed it, or was told to stop it."""
-        known = self.find(attempt_id) is not None or self.recent.get(attempt_id) is not None
-        return not known and attempt_id not in self.interrupted
+        here = attempt_id in self.held or attempt_id in self.chained or attempt_id in self.recent
+        return not here and attempt_id not in self.interrupted
 
     def known(self, order: WorkOrder) -> Held | Done | None:
         """Give what there is of an order that came before: its result, if that was sent. Raises for one that differs.

@@ -70,10 +70,11 @@ class Holdings:
             if held is not None:
                 held.progress, held.message = done, message[:PROGRESS_CHARS_MAX]
 
-    def let_go(self, attempt_id: str) -> None:
-        """Note that an attempt is not held any more."""
+    def let_go(self, *attempt_ids: str) -> None:
+        """Note that attempts are not held any more."""
         with self._lock:
-            self._held.pop(attempt_id, None)
+            for attempt_id in attempt_ids:
+                self._held.pop(attempt_id, None)
 
     def get(self, attempt_id: str) -> Holding | None:
         """Give one that is held."""

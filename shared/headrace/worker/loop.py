@@ -252,7 +252,9 @@ class WorkerLoop:
         began_s = performance.began_s = self._clock.monotonic()
         report = await self._performed(held, performance)
         while not held.over and (following := self._follow(held, report)) is not None:
-            performance = held.performance = self._runner.begin(following, checked=True)
+            after = held.chain.after if held.chain is not None else ""
+            performance = self._runner.begin(following, report.finished_at, checked=True, after=after)
+            held.performance = performance
             report = await self._performed(held, performance)
         if not held.over:
             self._finish(held, report, self._clock.monotonic() - began_s)
@@ -263,7 +265,7 @@ class WorkerLoop:
         try:
             if performance.order.effect in ACTS:
                 await self._outbox.expect(attempt_id)
-            elif held.chain is not None:
+            elif held.chain is not None and held.chain.hogs:
                 await held.chain.breathe()
             report = await self._runner.run(performance)
             if not performance.called:
@@ -290,12 +292,11 @@ class WorkerLoop:
         chain = held.chain
         if chain is None or held.stopping is not None or not self._sources.taking or size_of(report) > SEND_BYTES_MAX:
             return None
-        told = chain.told(report)
         following = chain.follow(report)
         if following is not None:
             self._attempts.chained[following.attempt_id] = held
             self._tally.count(report)
-            chain.keep(told)
+            chain.keep(report)
         return following
 
     def _stopped(self, held: Held) -> ReportAttempt:

@@ -6,7 +6,7 @@ first used, `running`, `initialized` after a success, `failed` after an error, `
 
 import inspect
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import Any, Final
 
@@ -32,7 +32,9 @@ class ToolRecord:
         self.manifest: ToolManifest = manifest_of(tool)
         self.digest = manifest_digest(self.manifest)
         self._about = describe(self.manifest)
-        self.asynchronous = inspect.iscoroutinefunction(tool.perform)
+        self.perform: Callable[..., Any] = tool.perform
+        self.asynchronous = inspect.iscoroutinefunction(self.perform)
+        self.check_connection: Callable[..., dict[str, Any]] | None = getattr(tool, "check_connection", None)
         self.success_count = 0
         self.error_count = 0
         self.reason = ""

@@ -130,7 +130,10 @@ def _is_plain(value: Any) -> bool:
     if type(value) in codec.HARMLESS:
         return True
     if isinstance(value, dict):
-        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+        for key, item in value.items():
+            if not (isinstance(key, str) and (type(item) in codec.HARMLESS or _is_plain(item))):
+                return False
+        return True
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
     if isinstance(value, float) and math.isnan(value):
@@ -162,8 +165,8 @@ def retry_after_s(problem: BaseException) -> float | None:
     return None
 
 
-def report(order: WorkOrder, worker: str, status: AttemptStatus, **fields: Any) -> ReportAttempt:
-    """Make the report of an attempt."""
+def report(order: WorkOrder, worker: str, status: AttemptStatus, after: str = "", **fields: Any) -> ReportAttempt:
+    """Make the report of an attempt; of one that follows another in a chain, with what its owner must know of that."""
     return ReportAttempt(
         run_id=order.run_id,
         step=order.step,
@@ -171,7 +174,9 @@ def report(order: WorkOrder, worker: str, status: AttemptStatus, **fields: Any) 
         attempt_id=order.attempt_id,
         index=order.index,
         worker=worker,
-        status=str(status),
+        status=status.value,
+        after=after,
+        arguments_digest=order.arguments_digest if after else "",
         **fields,
     )
 

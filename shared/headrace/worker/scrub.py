@@ -1,7 +1,7 @@
 """Keeps secrets out of everything that leaves a worker: lines, errors, results, artifacts (pure)."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from headrace.errors import REDACTED
 
@@ -39,3 +39,6 @@ class Scrubber:
         if isinstance(value, list | tuple):
             return [self.value(item) for item in value]
         return value
+
+
+NO_SECRETS: Final = Scrubber(())

@@ -20,7 +20,6 @@ from headrace.clock import Clock
 from headrace.errors import ForbiddenError, StepError, UnauthorizedError, UnavailableError
 from headrace.events.base import Evidence
 from headrace.messages import ReportAttempt
-from headrace.ports.tool import Tool
 from headrace.vocabulary import Access, AttemptStatus, Effect
 from headrace.wire import WorkOrder
 from headrace.worker import preconditions, results
@@ -30,7 +29,7 @@ from headrace.worker.context import AttemptContext
 from headrace.worker.evidence import with_bodies
 from headrace.worker.file_root import FileRoot
 from headrace.worker.holdings import Holdings
-from headrace.worker.limits import Limits
+from headrace.worker.limits import Limits, OverTimeError
 from headrace.worker.lines import LineSink
 from headrace.worker.registry import Registry, ToolRecord
 from headrace.worker.threads import Threads
@@ -55,12 +54,15 @@ class Secrets(Protocol):
 class Performance:
     """One attempt while it is performed: its order, and its context once the tool is about to be called.
 
-    `began_s` is monotonic seconds. `checked` says that the order's arguments were compared with their digest already.
+    `began_s` is monotonic seconds. `checked` says that the order's arguments were compared with their digest already;
+    `after` is the step that it follows in a chain.
     """
 
-    def __init__(self, order: WorkOrder, started_at: int, began_s: float, *, checked: bool) -> None:
+    __slots__ = ("after", "began_s", "called", "checked", "context", "order", "started_at")
+
+    def __init__(self, order: WorkOrder, started_at: int, began_s: float, *, checked: bool, after: str = "") -> None:
         self.order = order
-        self.started_at, self.began_s, self.checked = started_at, began_s, checked
+        self.started_at, self.began_s, self.checked, self.after = started_at, began_s, checked, after
         self.context: AttemptContext | None = None
         self.called = False
 
@@ -95,10 +97,12 @@ class ToolRunner:
         self._precheck = precheck
         self._limits = Limits()
 
-    def begin(self, order: WorkOrder, now_ms: int | None = None, *, checked: bool = False) -> Performance:
-        """Take up an attempt; `checked` if its arguments are known to be those of its digest."""
+    def begin(
+        self, order: WorkOrder, now_ms: int | None = None, *, checked: bool = False, after: str = ""
+    ) -> Performance:
+        """Take up an attempt; `checked` if its arguments are known to be those of its digest, `after` in a chain."""
         started_at = self._clock.now_ms() if now_ms is None else now_ms
-        return Performance(order, started_at, self._clock.monotonic(), checked=checked)
+        return Performance(order, started_at, self._clock.monotonic(), checked=checked, after=after)
 
     async def run(self, performance: Performance) -> ReportAttempt:
         """Perform an attempt and give its report; raises nothing but CancelledError."""
@@ -111,18 +115,16 @@ class ToolRunner:
         return report
 
     async def _within_time(self, performance: Performance) -> ReportAttempt:
-        order = performance.order
-        limit = self._limits.begin(min(order.timeout_s, TIMEOUT_S_MAX))
         try:
-            async with limit:
-                return await self._performed(performance)
-        except TimeoutError as problem:
+            seconds = min(performance.order.timeout_s, TIMEOUT_S_MAX)
+            return await self._limits.within(seconds, self._performed(performance))
+        except OverTimeError:
             performance.cancel()
-            return self._over_time(performance) if limit.expired() else self.failed(performance, problem)
+            return self._over_time(performance)
         except (Exception, SystemExit) as problem:  # noqa: BLE001  (a tool may raise anything: it becomes an envelope)
+            if isinstance(problem, TimeoutError):
+                performance.cancel()
             return self.failed(performance, problem)
-        finally:
-            self._limits.over(limit)
 
     def ended(self, performance: Performance, reason: str, *, leaving: bool = False) -> ReportAttempt:
         """Give the report of an attempt that was stopped from outside: cancelled, or handed back by a leaving worker."""
@@ -143,9 +145,9 @@ class ToolRunner:
     async def _performed(self, performance: Performance) -> ReportAttempt:
         order = performance.order
         record = self._permitted(order)
-        arguments = await self._arguments(performance)
-        context = await self._context(order, record.tool)
-        performance.context = context
+        at_hand = performance.checked and order.arguments_blob is None
+        arguments = codec.loads(order.arguments) if at_hand else await self._arguments(order)
+        context = performance.context = await self._context(order, record)
         given_input = results.checked_input(record.tool.input, arguments, order.tool)
         if order.precondition != codec.NULL:  # the root is looked at anew each time: it may have been moved
             self._precheck(codec.loads(order.precondition), FileRoot(self._root))
@@ -159,6 +161,7 @@ class ToolRunner:
             order,
             self._worker,
             AttemptStatus.SUCCEEDED,
+            performance.after,
             output=written,
             blob=blob,
             artifacts=artifacts,
@@ -181,10 +184,8 @@ class ToolRunner:
             raise ForbiddenError(message, plugin=order.tool)
         return record
 
-    async def _arguments(self, performance: Performance) -> Any:
-        order = performance.order
-        if order.arguments_blob is None and performance.checked:
-            return codec.loads(order.arguments)
+    async def _arguments(self, order: WorkOrder) -> Any:
+        """Give the arguments that the order was made for; raises UnauthorizedError when these are others."""
         body = bytes(order.arguments)
         if order.arguments_blob is not None:
             body = await self._blobs.get(order.arguments_blob, order.blob_token)
@@ -194,17 +195,12 @@ class ToolRunner:
             raise UnauthorizedError(message)
         return codec.loads(body)
 
-    async def _context(self, order: WorkOrder, tool: Tool) -> AttemptContext:
-        connection = (codec.loads(order.connection) or {}) if order.connection != codec.NULL else {}
-        references = dict(connection.get("secrets") or {})
-        if references and self._secrets is None:
-            message = "this service resolves no secrets: connections are the integrations service's alone"
-            raise ForbiddenError(message, plugin=order.tool)
-        secrets = await self._secrets.resolve(references) if self._secrets is not None and references else {}
-        settings = dict(connection.get("settings") or {})
-        check = getattr(tool, "check_connection", None)
-        if check is not None:
-            settings = check(settings, secrets)
+    async def _context(self, order: WorkOrder, record: ToolRecord) -> AttemptContext:
+        """Give what the tool may use; most steps bring neither a connection nor evidence."""
+        settings: dict[str, Any] = {}
+        secrets: dict[str, str] = {}
+        if order.connection != codec.NULL or record.check_connection is not None:
+            settings, secrets = await self._connection(order, record)
         evidence: dict[str, Any] = {}
         if order.evidence_blob is not None or order.evidence != codec.NULL:
             body = bytes(order.evidence)
@@ -221,6 +217,19 @@ class ToolRunner:
             evidence=evidence,
             progressed=self.holdings.progressed,
         )
+
+    async def _connection(self, order: WorkOrder, record: ToolRecord) -> tuple[dict[str, Any], dict[str, str]]:
+        """Give the settings and the secrets of the step's connection; raises ForbiddenError and as they say."""
+        connection = (codec.loads(order.connection) or {}) if order.connection != codec.NULL else {}
+        references = dict(connection.get("secrets") or {})
+        if references and self._secrets is None:
+            message = "this service resolves no secrets: connections are the integrations service's alone"
+            raise ForbiddenError(message, plugin=order.tool)
+        secrets = await self._secrets.resolve(references) if self._secrets is not None and references else {}
+        settings = dict(connection.get("settings") or {})
+        if record.check_connection is not None:
+            settings = record.check_connection(settings, secrets)
+        return settings, secrets
 
     async def _call(
         self,
@@ -240,7 +249,10 @@ class ToolRunner:
             if permission is not None:
                 permission.check(self._clock)
             performance.called = True
-            given = await self._given(record, context, given_input)
+            if record.asynchronous:
+                given = await record.perform(context, given_input)
+            else:
+                given = await self._in_thread(record, context, given_input)
             output = results.checked_output(record.tool.output, given, name)
             error = None
         except asyncio.CancelledError:
@@ -256,13 +268,10 @@ class ToolRunner:
         scrubbed: dict[str, Any] = context.scrubber.value(output)
         return scrubbed
 
-    async def _given(self, record: ToolRecord, context: AttemptContext, given_input: BaseModel) -> Any:
-        """Call `perform`: on the loop when it is asynchronous, in a thread of its own when it is not."""
-        tool = record.tool
-        if record.asynchronous:
-            return await tool.perform(context, given_input)
-        name = f"tool {tool.name} {context.attempt_id}"
-        given: Any = await self.threads.call(lambda: tool.perform(context, given_input), name)
+    async def _in_thread(self, record: ToolRecord, context: AttemptContext, given_input: BaseModel) -> Any:
+        """Call a `perform` that is not asynchronous, in a thread of its own."""
+        name = f"tool {record.manifest.name} {context.attempt_id}"
+        given: Any = await self.threads.call(lambda: record.perform(context, given_input), name)
         return await given if inspect.isawaitable(given) else given
 
     def _over_time(self, performance: Performance) -> ReportAttempt:
@@ -283,6 +292,7 @@ class ToolRunner:
             order,
             self._worker,
             status,
+            performance.after,
             error=error,
             started_at=performance.started_at,
             finished_at=self._clock.now_ms(),

@@ -36,7 +36,7 @@ Tree = dict[Segment, "Tree"]
 class Expression:
     """A parsed expression. `references` are its roots, and for `steps` which one: ("steps", "gather")."""
 
-    __slots__ = ("_analysis", "_direct", "_functions", "_ordered", "_program", "_tree", "references", "text")
+    __slots__ = ("_analysis", "_direct", "_functions", "_ordered", "_plain", "_program", "_tree", "references", "text")
 
     def __init__(self, text: str, program: Any, ordered: Any, analysis: Analysis) -> None:
         self.text = text
@@ -44,6 +44,7 @@ class Expression:
         self._program = program
         self._ordered = ordered
         self._analysis = analysis
+        self._plain = analysis.plain
         self._direct = direct.program(text) if analysis.paths else None
         self._tree = _tree(analysis.paths)
         spelled = {name.rsplit(".", 1)[-1]: name for name in FUNCTIONS if "." in name}
@@ -71,8 +72,8 @@ class Expression:
 
     def evaluate(self, scope: Scope) -> Any:
         """Give the value, as JSON. Raises StepError of type expression_error; a MissingError passes through."""
-        if self._analysis.plain is not None:
-            return self._walk(self._analysis.plain, scope)
+        if self._plain is not None:
+            return self._walk(self._plain, scope)
         if self._direct is not None:
             try:
                 return direct.sure(self._direct(scope, {}))
@@ -119,13 +120,23 @@ class Expression:
         return False
 
     def _walk(self, path: Path, scope: Scope) -> Any:
+        keys = iter(path)
+        root = str(next(keys))
+        value = self._step(str(next(keys)), scope) if root == STEPS else self._root(root, scope)
+        for key in keys:
+            if type(value) is not dict or key not in value:
+                return self._walk_on(path, scope)
+            value = value[key]
+        return values.given(value)
+
+    def _walk_on(self, path: Path, scope: Scope) -> Any:
+        """Walk a path that does not lead through dicts alone; raises StepError where it leads nowhere."""
         if path[0] == STEPS:
             value, begin = self._step(str(path[1]), scope), 2
         else:
             value, begin = self._root(str(path[0]), scope), 1
         for number in range(begin, len(path)):
-            key = path[number]
-            value = value[key] if type(value) is dict and key in value else self._key(value, path, number)
+            value = self._key(value, path, number)
         return values.given(value)
 
     def _key(self, value: Any, path: Path, number: int) -> Any:

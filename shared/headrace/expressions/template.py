@@ -4,6 +4,7 @@ A text that is one expression keeps the expression's type; in a mixed text a tex
 JSON. `\{{` is literal `{{`. Values are never expanded a second time. Keys are never expanded.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
@@ -17,15 +18,17 @@ OPEN: Final = "{{"
 CLOSE: Final = "}}"
 
 Pieces = tuple[str | Expression, ...]
+Make = Callable[[Scope], Any]
 
 
 class Template:
     """A parsed template over a JSON value."""
 
-    __slots__ = ("_body", "expressions")
+    __slots__ = ("_body", "_make", "expressions")
 
     def __init__(self, body: Any, expressions: tuple[Expression, ...]) -> None:
         self._body = body
+        self._make = _maker(body)
         self.expressions = expressions
         """Every expression in the template, in the order of the document."""
 
@@ -49,7 +52,7 @@ class Template:
 
     def resolve(self, scope: Scope = NOTHING) -> Any:
         """Give the value; raises StepError of type expression_error. A MissingError passes through."""
-        return _resolved(self._body, scope) if self.expressions else _literal(self._body)
+        return self._make(scope)
 
 
 class _Text:
@@ -104,29 +107,24 @@ def _pieces(text: str) -> Pieces:
     return (*pieces, literal) if literal or not pieces else tuple(pieces)
 
 
-def _literal(body: Any) -> Any:
-    """Give a template without expressions as a value of its own, so that nobody changes the template through it."""
+def _maker(body: Any) -> Make:
+    """Give the function that makes the value, looked through once: a value of its own each time, which may be changed."""
     match body:
-        case list():
-            return [_literal(item) for item in body]
+        case _Text(pieces=(Expression() as only,)):
+            return only.evaluate
+        case _Text(pieces=pieces):
+            return lambda scope: _filled(pieces, scope)
         case dict():
-            return {key: _literal(item) for key, item in body.items()}
+            members = [(key, _maker(item)) for key, item in body.items()]
+            return lambda scope: {key: make(scope) for key, make in members}
+        case list():
+            items = [_maker(item) for item in body]
+            return lambda scope: [make(scope) for make in items]
         case _:
-            return body
+            return lambda _: body
 
 
-def _resolved(body: Any, scope: Scope) -> Any:
-    kind = type(body)  # `_read` has made it of these alone
-    if kind is _Text:
-        return _filled(body.pieces, scope)
-    if kind is dict:
-        return {key: _resolved(item, scope) for key, item in body.items()}
-    return [_resolved(item, scope) for item in body] if kind is list else body
-
-
-def _filled(pieces: Pieces, scope: Scope) -> Any:
-    if len(pieces) == 1 and isinstance(pieces[0], Expression):
-        return pieces[0].evaluate(scope)
+def _filled(pieces: Pieces, scope: Scope) -> str:
     return "".join(piece if isinstance(piece, str) else _written(piece.evaluate(scope)) for piece in pieces)
 
 

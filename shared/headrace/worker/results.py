@@ -69,13 +69,10 @@ def checked_output(model: type[BaseModel], given: Any, tool: str) -> dict[str, A
         raise ValidationError(message, plugin=tool) from problem
 
 
-async def kept_output(output: dict[str, Any], blobs: BlobClient, token: str) -> tuple[Raw, BlobRef | None]:
-    """Give the output inline, or as a blob when it is over INLINE_BYTES_MAX; raises ValidationError (not JSON)."""
-    body = codec.dumps(output)
-    if len(body) <= INLINE_BYTES_MAX:
-        return Raw(body), None
+async def kept_body(body: bytes, blobs: BlobClient, token: str) -> BlobRef:
+    """Keep an output that is too large for the report."""
     digest = await blobs.put(body, token)
-    return NULL, BlobRef(digest=digest, size_bytes=len(body), preview=preview_of(body))
+    return BlobRef(digest=digest, size_bytes=len(body), preview=preview_of(body))
 
 
 async def kept_artifacts(context: AttemptContext, blobs: BlobClient, token: str) -> tuple[ArtifactInfo, ...]:

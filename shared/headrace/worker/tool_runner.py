@@ -17,10 +17,11 @@ from pydantic import BaseModel
 
 from headrace import codec, telemetry
 from headrace.clock import Clock
+from headrace.codec import NULL, Raw
 from headrace.errors import ForbiddenError, StepError, UnauthorizedError, UnavailableError
 from headrace.events.base import Evidence
 from headrace.messages import ReportAttempt
-from headrace.vocabulary import Access, AttemptStatus, Effect
+from headrace.vocabulary import INLINE_BYTES_MAX, Access, AttemptStatus, Effect
 from headrace.wire import WorkOrder
 from headrace.worker import preconditions, results
 from headrace.worker.blobs import BlobClient
@@ -72,6 +73,11 @@ class Performance:
             self.context.cancel()
 
 
+def brings_nothing(order: WorkOrder) -> bool:
+    """Tell whether an order brings neither a connection nor evidence, as those of most steps."""
+    return order.connection == NULL and order.evidence == NULL and order.evidence_blob is None
+
+
 class ToolRunner:
     """Performs attempts and says what came of them. One serves a worker; any number of attempts at a time."""
 
@@ -107,24 +113,19 @@ class ToolRunner:
     async def run(self, performance: Performance) -> ReportAttempt:
         """Perform an attempt and give its report; raises nothing but CancelledError."""
         order = performance.order
+        seconds = min(order.timeout_s, TIMEOUT_S_MAX)
         with telemetry.attempt_span(order.tool, order.kind, order.run_id, order.step, order.traceparent) as span:
-            report = await self._within_time(performance)
+            try:
+                report = await self._limits.within(seconds, self._performed(performance))
+            except OverTimeError:
+                performance.cancel()
+                report = self._over_time(performance)
+            except (Exception, SystemExit) as problem:  # noqa: BLE001  (a tool may raise anything: it becomes an envelope)
+                report = self.failed(performance, problem)
             if report.error is not None:
                 telemetry.span_failed(span, report.error.type)
         telemetry.attempt_finished(order.tool, report.status, self._clock.monotonic() - performance.began_s)
         return report
-
-    async def _within_time(self, performance: Performance) -> ReportAttempt:
-        try:
-            seconds = min(performance.order.timeout_s, TIMEOUT_S_MAX)
-            return await self._limits.within(seconds, self._performed(performance))
-        except OverTimeError:
-            performance.cancel()
-            return self._over_time(performance)
-        except (Exception, SystemExit) as problem:  # noqa: BLE001  (a tool may raise anything: it becomes an envelope)
-            if isinstance(problem, TimeoutError):
-                performance.cancel()
-            return self.failed(performance, problem)
 
     def ended(self, performance: Performance, reason: str, *, leaving: bool = False) -> ReportAttempt:
         """Give the report of an attempt that was stopped from outside: cancelled, or handed back by a leaving worker."""
@@ -147,22 +148,29 @@ class ToolRunner:
         record = self._permitted(order)
         at_hand = performance.checked and order.arguments_blob is None
         arguments = codec.loads(order.arguments) if at_hand else await self._arguments(order)
-        context = performance.context = await self._context(order, record)
+        if brings_nothing(order) and record.check_connection is None:
+            context = self._context(order, {}, {}, {})
+        else:
+            context = await self._given_context(order, record)
+        performance.context = context
         given_input = results.checked_input(record.tool.input, arguments, order.tool)
-        if order.precondition != codec.NULL:  # the root is looked at anew each time: it may have been moved
+        if order.precondition != NULL:  # the root is looked at anew each time: it may have been moved
             self._precheck(codec.loads(order.precondition), FileRoot(self._root))
         permission = await self._claimer.claim(order) if order.effect in ACTS else None
         output = await self._call(record, performance, context, given_input, permission)
         finished_at = self._clock.now_ms()
         found_at = context.found_at or Evidence(source=order.tool, fetched_at=finished_at)
         artifacts = await results.kept_artifacts(context, self._blobs, order.blob_token) if context.kept else ()
-        written, blob = await results.kept_output(output, self._blobs, order.blob_token)
+        body = codec.dumps(output)
+        blob = None
+        if len(body) > INLINE_BYTES_MAX:
+            body, blob = b"null", await results.kept_body(body, self._blobs, order.blob_token)
         return results.report(
             order,
             self._worker,
             AttemptStatus.SUCCEEDED,
             performance.after,
-            output=written,
+            output=Raw(body),
             blob=blob,
             artifacts=artifacts,
             evidence=found_at,
@@ -195,18 +203,9 @@ class ToolRunner:
             raise UnauthorizedError(message)
         return codec.loads(body)
 
-    async def _context(self, order: WorkOrder, record: ToolRecord) -> AttemptContext:
-        """Give what the tool may use; most steps bring neither a connection nor evidence."""
-        settings: dict[str, Any] = {}
-        secrets: dict[str, str] = {}
-        if order.connection != codec.NULL or record.check_connection is not None:
-            settings, secrets = await self._connection(order, record)
-        evidence: dict[str, Any] = {}
-        if order.evidence_blob is not None or order.evidence != codec.NULL:
-            body = bytes(order.evidence)
-            if order.evidence_blob is not None:
-                body = await self._blobs.get(order.evidence_blob, order.blob_token)
-            evidence = await with_bodies(codec.loads(body) or {}, self._blobs, order.blob_token)
+    def _context(
+        self, order: WorkOrder, settings: dict[str, Any], secrets: dict[str, str], evidence: dict[str, Any]
+    ) -> AttemptContext:
         return AttemptContext(
             order,
             root=self._root,
@@ -218,9 +217,19 @@ class ToolRunner:
             progressed=self.holdings.progressed,
         )
 
+    async def _given_context(self, order: WorkOrder, record: ToolRecord) -> AttemptContext:
+        """Give the tool the connection and the evidence that its order brings; raises ForbiddenError, and as they say."""
+        settings, secrets = await self._connection(order, record)
+        evidence: dict[str, Any] = {}
+        if order.evidence_blob is not None or order.evidence != NULL:
+            body = bytes(order.evidence)
+            if order.evidence_blob is not None:
+                body = await self._blobs.get(order.evidence_blob, order.blob_token)
+            evidence = await with_bodies(codec.loads(body) or {}, self._blobs, order.blob_token)
+        return self._context(order, settings, secrets, evidence)
+
     async def _connection(self, order: WorkOrder, record: ToolRecord) -> tuple[dict[str, Any], dict[str, str]]:
-        """Give the settings and the secrets of the step's connection; raises ForbiddenError and as they say."""
-        connection = (codec.loads(order.connection) or {}) if order.connection != codec.NULL else {}
+        connection = (codec.loads(order.connection) or {}) if order.connection != NULL else {}
         references = dict(connection.get("secrets") or {})
         if references and self._secrets is None:
             message = "this service resolves no secrets: connections are the integrations service's alone"

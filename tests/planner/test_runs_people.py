@@ -38,6 +38,7 @@ def test_an_approval_step_shows_what_is_decided_and_binds_to_its_digest() -> Non
     assert asked.digest == codec.digest(shown)
     assert asked.requester.name == "ann"
     assert sim.told[0].log == LOG_APPROVALS
+    assert shown["tools"] == [{"step": "write", "tool": "write", "effect": "write"}]  # what the decision lets go on
 
 
 def test_an_approval_lets_the_covered_write_go_on() -> None:

@@ -1,7 +1,19 @@
 """Plans as people read them: tables, trees, what needs whose approval, differences."""
 
+import msgspec
+
 from headrace.plans.diff import diff
-from headrace.plans.model import ApprovalStep, CallStep, Plan, PlanStep, ToolPin, TransformStep, digest
+from headrace.plans.model import (
+    ApprovalStep,
+    CallStep,
+    Plan,
+    PlanStep,
+    SubWorkflowStep,
+    ToolPin,
+    TransformStep,
+    WorkflowPin,
+    digest,
+)
 from headrace.plans.show import approvals_text, rows, summary, table_text, tree, tree_text
 
 PIN = ToolPin(version="1", digest="sha256:a", effect="write", access="gated", pool="runner", idempotent=True)
@@ -58,6 +70,29 @@ def test_what_needs_whose_approval_is_said() -> None:
 
 def test_a_summary_names_the_digest_it_is_of() -> None:
     assert summary(SMALL)["plan_digest"] == digest(SMALL)
+
+
+def test_what_undoes_a_step_is_shown_with_its_arguments() -> None:
+    body = CallStep(tool="file_write", arguments={"path": "{{ output.path }}"})
+    undo = PlanStep(id="write.compensate", kind="tool", body=body, compensates="write", covered_by=("sign",))
+    undoing = msgspec.structs.replace(SMALL, compensations=(undo,))
+    row = rows(undoing)[-1]
+    assert (row.step, row.does, row.effect, row.approval) == (
+        "write.compensate",
+        "file_write, to undo write",
+        "write",
+        "by sign",
+    )
+    shown = summary(undoing)["steps"][-1]
+    assert (shown["compensates"], shown["tool"], shown["arguments"]) == ("write", "file_write", body.arguments)
+
+
+def test_a_sub_workflow_is_shown_with_the_plan_that_it_runs() -> None:
+    pin = WorkflowPin(version=3, digest="sha256:b")
+    calls = PlanStep(id="calls", kind="sub_workflow", body=SubWorkflowStep(workflow="child", inputs={"n": 1}))
+    shown = summary(msgspec.structs.replace(plan(calls), workflows={"child": pin}))["steps"][0]
+    assert (shown["workflow"], shown["version"], shown["workflow_plan_digest"]) == ("child", 3, "sha256:b")
+    assert shown["with"] == {"n": 1}
 
 
 def test_equal_plans_do_not_differ() -> None:

@@ -52,8 +52,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rows(plan: Plan) -> list[StepRow]:
-    """Give a row for each step, in the order of the plan."""
-    return [_row(plan, step) for step in plan.steps]
+    """Give a row for each step, in the order of the plan, and then for each that may be called to undo one."""
+    return [_row(plan, step) for step in (*plan.steps, *plan.compensations)]
 
 
 def tree(plan: Plan) -> tuple[Node, ...]:
@@ -123,7 +123,7 @@ def summary(plan: Plan) -> dict[str, Any]:
         "kind": plan.kind,
         "plan_digest": digest(plan),
         "authorization": plan.authorization,
-        "steps": [_shown(plan, step) for step in plan.steps],
+        "steps": [_shown(plan, step) for step in (*plan.steps, *plan.compensations)],
         "tools": {
             name: {"version": pin.version, "digest": pin.digest, "effect": pin.effect, "access": pin.access}
             for name, pin in sorted(plan.tools.items())
@@ -135,6 +135,8 @@ def summary(plan: Plan) -> dict[str, Any]:
 def does(step: PlanStep) -> str:
     """Say in a few words what a step does."""
     match step.body:
+        case CallStep(tool=tool) if step.compensates:
+            return f"{tool}, to undo {step.compensates}"
         case CallStep(tool=tool):
             return f"{tool} for each of {step.items}" if step.is_map else tool
         case TransformStep():
@@ -167,15 +169,20 @@ def _waits(wait: WaitStep) -> str:
 def _shown(plan: Plan, step: PlanStep) -> dict[str, Any]:
     row = _row(plan, step)
     about: dict[str, Any] = {"id": step.id, "kind": row.kind, "does": row.does, "needs": list(step.needs)}
-    if isinstance(step.body, CallStep):
-        about |= {"arguments": step.body.arguments, "effect": row.effect, "access": row.access}
-    elif isinstance(step.body, GateStep):
-        about |= {"config": step.body.config}
-    if step.when is not None:
-        about["when"] = step.when
-    if step.precondition is not None:
-        about["precondition"] = step.precondition
-    return about
+    match step.body:
+        case CallStep(tool=tool, arguments=arguments):
+            about |= {"tool": tool, "arguments": arguments, "effect": row.effect, "access": row.access}
+        case GateStep(gate=gate, config=config):
+            about |= {"gate": gate, "config": config}
+        case SubWorkflowStep(workflow=workflow, inputs=inputs):
+            pin = plan.workflows[workflow]
+            about |= {"workflow": workflow, "version": pin.version, "workflow_plan_digest": pin.digest, "with": inputs}
+        case TransformStep() | ConditionStep() | ApprovalStep() | WaitStep() | LoopStep():
+            pass
+        case _:
+            assert_never(step.body)
+    told = {"map": step.items, "when": step.when, "precondition": step.precondition, "compensates": step.compensates}
+    return about | {name: value for name, value in told.items() if value not in (None, "")}
 
 
 def _row(plan: Plan, step: PlanStep) -> StepRow:

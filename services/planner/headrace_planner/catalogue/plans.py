@@ -7,7 +7,8 @@ from headrace import codec
 from headrace.codec import NULL, Raw
 from headrace.errors import ValidationError
 from headrace.messages import RequestAuthorization
-from headrace.plans.model import CallStep, GateStep, Plan, PlanStep, parse
+from headrace.plans.model import Plan, parse
+from headrace.plans.show import summary
 from headrace.specs.problems import error_of
 
 SUBJECT = "plan"
@@ -33,28 +34,9 @@ def shown(plan: Plan, digest: str, command: RequestAuthorization) -> dict[str, A
     """Give what an approver sees and decides on: the plan in short, its digest, and what they decide."""
     return {
         "subject": SUBJECT,
-        "plan_digest": digest,
-        "name": plan.name,
-        "kind": plan.kind,
         "prompt": f"May every run of {plan.name} with this digest use its tools?",
         "roles": list(command.roles),
         "quorum": command.quorum,
-        "steps": [_step(step, plan) for step in plan.steps],
-        "tools": {
-            name: {"version": pin.version, "digest": pin.digest, "effect": pin.effect, "access": pin.access}
-            for name, pin in plan.tools.items()
-        },
+        **summary(plan),
+        "plan_digest": digest,
     }
-
-
-def _step(step: PlanStep, plan: Plan) -> dict[str, Any]:
-    about: dict[str, Any] = {"id": step.id, "kind": step.kind, "needs": list(step.needs)}
-    if isinstance(step.body, CallStep):
-        pin = plan.tools.get(step.body.tool)
-        about |= {"tool": step.body.tool, "arguments": step.body.arguments}
-        about |= {"effect": pin.effect, "access": pin.access} if pin is not None else {}
-    elif isinstance(step.body, GateStep):
-        about |= {"gate": step.body.gate, "config": step.body.config}
-    if step.is_map:
-        about["map"] = step.items
-    return about

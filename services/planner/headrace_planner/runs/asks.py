@@ -35,6 +35,9 @@ def for_step(run: Run, step: PlanStep, body: ApprovalStep, context: Context, lib
     """Ask what an approval step asks."""
     prompt = run.graph.template(step.id, "prompt", body.prompt).resolve(scope_of(run, library, (step.id, None)))
     shown = {**_frame(run), "step": step.id, "prompt": prompt}
+    lets = [{"step": each.id, **_use(run, each)} for each in run.graph.index.values() if step.id in each.covered_by]
+    if lets:
+        shown["tools"] = lets
     expires_at = None if body.expires_s is None else context.now + int(body.expires_s * 1000)
     return _ask(run, context, shown, step.id, body.roles, body.quorum, expires_at)
 

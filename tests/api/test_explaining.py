@@ -87,12 +87,12 @@ CASES = {
     "start": Case("- {id: a, transform: 1}", "start", "somebody to start it", "headrace runs start ID", more="automation: human_approval"),
     "approval": Case(
         "- {id: ask, approval: {roles: [approver], prompt: ok?, expires: 1d}}",
-        "approval", "step ask waits for the approval of 1 of approver other than ann; undecided at 20.*Z it counts as rejected",
+        "approval", "step ask waits for the approval of 1 approver other than ann; undecided at 20.*Z it counts as rejected",
         "headrace approvals approve apr_",
     ),
     "approval of the run": Case(
         "- {id: put, tool: file_write, with: {path: a, contents: b}}",
-        "approval", "all of its gated tools waits for the approval of 1 of approver", "headrace approvals approve apr_",
+        "approval", "all of its gated tools wait for the approval of 1 approver other than ann", "headrace approvals approve apr_",
     ),
     "timer": Case("- {id: rest, wait: {timer: 1h}}", "timer", "step rest waits until 20.*Z", "it goes on at that time"),
     "retry": Case(
@@ -104,7 +104,7 @@ CASES = {
     "event": Case("- {id: e, wait: {event: pushed}}", "event", "step e waits for .*pushed", "headrace trigger pushed"),
     "child": Case("- {id: c, sub_workflow: {workflow: child}}", "children", "step c waits for a child run: run_", "headrace runs explain run_"),
     "concurrency": Case("- {id: rest, wait: {timer: 1h}}", "concurrency", "waiting for .*'k'", "headrace runs cancel run_|it goes on when", more="concurrency: {key: k}", twice=True),
-    "rate limit": Case("- {id: one, tool: rare}", "rate_limit", "the rate limit of rare", "it goes on when", twice=True),
+    "rate limit": Case("- {id: one, tool: rare}", "rate_limit", "the rate limit of rare .*, which has room again at 20.*Z", "it goes on when the rate limit has room", twice=True),
     "cancel under way": Case(LASTS, None, "a cancel was asked for", "headrace workers", cancelled),
     "compensation": Case(
         "- {id: did, tool: soon, compensate: {tool: lasts}}\n    - {id: bad, tool: fails, depends_on: [did]}",

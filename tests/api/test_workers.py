@@ -127,7 +127,7 @@ async def test_a_drained_worker_takes_nothing_and_lives_until_it_is_resumed(
         let_go.set()
         run = await create(http, "waits")
         assert run["workers_active"] is False
-        assert "no worker serves the pool 'mine'" in await reasons(http, run["id"])
+        assert "no worker takes work of the pool 'mine'" in await reasons(http, run["id"])
         assert begun == []
         answer = await http.post(f"/workers/{one.id}", json={"action": "resume"})
         assert answer.json()["worker"]["status"] == "idle", answer.text

@@ -86,6 +86,15 @@ async def test_workers_are_active_until_61_s_after_the_last_beat_row_14(place: P
     assert (await place.get("/workers"))["items"] == []
 
 
+async def test_health_is_degraded_while_nobody_takes_work_of_a_pool_that_was_served(place: Place) -> None:
+    place.beat()
+    assert (await place.get("/workers/health"))["status"] == "healthy"
+    place.clock.ahead_s += 11
+    health = await place.get("/workers/health")
+    assert health["status"] == "degraded"
+    assert health["problems"][0].startswith("no worker takes work of the pool 'runner' since 20")
+
+
 async def test_a_worker_that_leaves_is_gone_at_once(place: Place) -> None:
     place.beat()
     place.beat(leaving=True)

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from headrace.plans.model import COMPENSATION_SUFFIX, CallStep, GateStep, Plan, PlanStep
 from headrace.vocabulary import POOL_GATES, POOL_INTEGRATIONS, POOL_RUNNER, RUN_FINAL, STEP_FINAL, RunStatus
-from headrace_api import flowing, views, waiting
+from headrace_api import flowing, performing, views, waiting
 from headrace_api.presence import Held, Presence, blocked_by
 
 SERVICE_OF_POOL: Final = {POOL_RUNNER: "runner", POOL_GATES: "gatekeeper", POOL_INTEGRATIONS: "integrations"}
@@ -44,10 +44,11 @@ def explain(
             )
         )
     reasons.extend(_without_workers(steps, plan, presence))
-    held = _held(presence.held_for(row["id"]))
-    reasons.extend(held.values())
+    waits = {each["step"] for each in reasons if each["waiting_for"]}
+    reasons.extend(_held(performing.in_hands(presence, row["id"], steps), presence, waits))
+    told_of = {each["step"] for each in reasons}
     for step in steps:
-        if step["status"] == "running" and step["step"] not in held:
+        if step["status"] == "running" and step["step"] not in told_of:
             told = f"step {step['step']} runs, attempt {step['attempt']}" + (
                 f", at {step['worker']}" if step["worker"] else ""
             )
@@ -75,12 +76,26 @@ def _over(step: Mapping[str, Any]) -> bool:
     return step["status"] in STEP_FINAL
 
 
-def _held(held: Sequence[Held]) -> dict[str, dict[str, Any]]:
+def _held(held: Sequence[Held], presence: Presence, waits: set[str | None]) -> list[dict[str, Any]]:
     """Say who performs which step, how far it is, and whether its worker is blocked; of many items of a map, one."""
     by_step: dict[str, list[Held]] = {}
     for each in held:
         by_step.setdefault(each.holding.step, []).append(each)
-    return {step: _performed(step, sorted(of_step, key=_telling)) for step, of_step in sorted(by_step.items())}
+    found = []
+    for step, of_step in sorted(by_step.items()):
+        living = [each for each in of_step if not presence.silent(each.seen)]
+        if living:
+            found.append(_performed(step, sorted(living, key=_telling)))
+        elif step not in waits:  # else its silence was proven, and what became of the attempt is known
+            found.append(_silent(step, of_step[0]))
+    return found
+
+
+def _silent(step: str, held: Held) -> dict[str, Any]:
+    worker = held.seen.beat.worker
+    told = f"step {step} is with worker {worker}, of which nothing was heard since {views.at(held.seen.at)}"
+    remedy = f"nothing to do: its attempt is lost once that silence is proven; or at once: `headrace workers rescue {worker}`"
+    return _reason(step, None, told, remedy, None)
 
 
 def _telling(held: Held) -> tuple[bool, bool, int]:
@@ -116,10 +131,17 @@ def _without_workers(steps: Sequence[Mapping[str, Any]], plan: Plan | None, pres
             pin = plan.tools.get(_tool(step))
             if pin is not None and pin.pool not in pools:
                 wanted.setdefault(pin.pool, step.id)
-    return [
-        _reason(step, None, f"no worker serves the pool {pool!r} ({_since(presence, pool)})", _start_worker(pool), None)
-        for pool, step in wanted.items()
-    ]
+    return [_reason(step, None, *_unserved(presence, pool), None) for pool, step in wanted.items()]
+
+
+def _unserved(presence: Presence, pool: str) -> tuple[str, str]:
+    """Say that nobody takes work of a pool, and what would change that."""
+    draining = presence.draining(pool)
+    if not draining:
+        return f"no worker serves the pool {pool!r} ({_since(presence, pool)})", _start_worker(pool)
+    names = f"worker {draining[0]}" + (f" and {len(draining) - 1} more" if len(draining) > 1 else "")
+    message = f"no worker takes work of the pool {pool!r}: {names} {'drain' if len(draining) > 1 else 'drains'}"
+    return message, f"`headrace workers resume {draining[0]}`; or {_start_worker(pool)}"
 
 
 def _since(presence: Presence, pool: str) -> str:

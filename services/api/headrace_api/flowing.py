@@ -74,15 +74,18 @@ def told(run_id: str, kept: Mapping[str, Any], known: Mapping[str, Any] | None) 
     """Say what a run waits for, of a key as it stands now: the message, what would move it, and until when."""
     message = f"waiting for {kept.get('message')}"
     until = views.at(kept.get("until"))
+    limited = kept.get("for") == WaitingFor.RATE_LIMIT
     if known is None:
-        return message, "nothing to do: it goes on when the key has room", until
+        remedy = f"nothing to do: it goes on when the {'rate limit' if limited else 'key'} has room"
+        return message + (f", which has room again at {until}" if limited and until else ""), remedy, until
     detail = known["detail"] or {}
     line = detail.get("queue") or []
     place = next((number for number, one in enumerate(line, 1) if one["run_id"] == run_id), None)
     where = f"; number {place} of {known['queued']} in line" if place else f"; {known['queued']} in line"
-    if kept.get("for") == WaitingFor.RATE_LIMIT:
+    if limited:
         until = views.at(detail.get("opens_at")) or until
-        return message + where, "nothing to do: it goes on when the rate limit has room", until
+        room = f", which has room again at {until}" if until else ""
+        return message + room + where, "nothing to do: it goes on when the rate limit has room", until
     holders = [one["run_id"] for one in detail.get("holders") or []]
     limit = "one run at a time" if known["limit"] == 1 else f"{known['limit']} runs at a time"
     held = f", held by run {', '.join(holders)}" if holders else ""

@@ -131,6 +131,10 @@ class Presence:
         """Tell whether a worker was silent for too long to be counted on."""
         return self._clock.monotonic() - seen.heard > PRESENCE_STALE_S
 
+    def silent(self, seen: Seen) -> bool:
+        """Tell whether a worker was silent for so long that owners take its attempts for lost once that is proven."""
+        return self._clock.monotonic() - seen.heard >= PRESENCE_LOST_S
+
     def _alive(self) -> list[Seen]:
         return [seen for seen in self._seen.values() if not self.stale(seen)]
 
@@ -140,9 +144,13 @@ class Presence:
 
     def serving(self, pool: str | None = None) -> list[Seen]:
         """Give the workers that take work (from a pool), of those whose attempts owners would not take for lost."""
-        now = self._clock.monotonic()
-        live = [seen for seen in self._seen.values() if now - seen.heard < PRESENCE_LOST_S]
-        return [seen for seen in live if not seen.beat.draining and (pool is None or pool in seen.beat.pools)]
+        live = [seen for seen in self._seen.values() if not self.silent(seen) and not seen.beat.draining]
+        return [seen for seen in live if pool is None or pool in seen.beat.pools]
+
+    def draining(self, pool: str) -> list[str]:
+        """Name the living workers of a pool that take no more work."""
+        live = [seen.beat for seen in self._seen.values() if not self.silent(seen)]
+        return sorted(beat.worker for beat in live if beat.draining and pool in beat.pools)
 
     def pools(self) -> set[str]:
         """Give the pools that work is taken from."""
@@ -167,7 +175,7 @@ class Presence:
         return [self.view(seen, workspace) for seen in self.known()]
 
     def held_for(self, run_id: str) -> list[Held]:
-        """Give the attempts of a run that living workers say they hold."""
+        """Give the attempts of a run that workers said they hold; see `silent` for those that say nothing any more."""
         return [Held(seen, held) for seen in self._alive() for held in seen.beat.holding if held.run_id == run_id]
 
     def status(self, seen: Seen) -> str:

@@ -20,9 +20,9 @@ def told(run_id: str, requester: str | None, kept: Mapping[str, Any]) -> tuple[s
     waits = WaitingFor(str(kept["for"]))
     match waits:
         case WaitingFor.APPROVAL:
-            what = who if step else "all of its gated tools"
+            what = f"{who} waits" if step else "all of its gated tools wait"
             late = f"; undecided at {until} it counts as rejected" if until else ""
-            message = f"{what} waits for the approval of {said} other than {requester}{late}"
+            message = f"{what} for the approval of {_people(said)} other than {requester}{late}"
             return message, f"one of them decides: `headrace approvals approve {kept.get('approval_id')}`"
         case WaitingFor.START:
             return "it waits for somebody to start it", f"`headrace runs start {run_id}`"
@@ -53,3 +53,9 @@ def told(run_id: str, requester: str | None, kept: Mapping[str, Any]) -> tuple[s
             return f"{who} waits for {said}{most}", f"{NOTHING}: it goes on when the key has room"
         case _:
             assert_never(waits)
+
+
+def _people(said: str) -> str:
+    """Read `1 of approver`, which says that one is needed of those roles, as people do."""
+    number, of, roles = said.partition(" of ")
+    return f"{number} {roles}" if of and number == "1" and " or " not in roles else said

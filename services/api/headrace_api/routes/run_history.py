@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from headrace import errors
 from headrace.events import registry
 from headrace.vocabulary import LOG_RUNS, RUN_FINAL
-from headrace_api import shapes, streaming, views
+from headrace_api import performing, shapes, streaming, views
 from headrace_api.answers import answer
 from headrace_api.asking import Asked, Paged, says
 from headrace_api.effects import Effects, effectful
@@ -25,7 +25,8 @@ async def get_step(asked: Asked, run_id: str, step: str) -> Response:
     run = await run_row(asked, run_id)
     row = await asked.desk.own_row("steps", {"run_id": run_id, "step": step}, asked.workspace)
     plan = await asked.desk.plan(run["plan_digest"])
-    rows = views.with_pending([row] if row else [], plan, run_over=run["status"] in RUN_FINAL)
+    shown = performing.with_performed([row] if row else [], asked.desk.presence, run_id)
+    rows = views.with_pending(shown, plan, run_over=run["status"] in RUN_FINAL)
     found = next((each for each in rows if each["step"] == step), None)
     if found is None:
         known = ", ".join(each["step"] for each in rows)

@@ -11,7 +11,7 @@ from headrace.messages import CreateRun
 from headrace.plans.fusion import fused
 from headrace.plans.model import parse
 from headrace.vocabulary import LOG_RUNS, PAGE_MAX, RUN_FINAL, RUN_STATUS_ALIASES, RunStatus
-from headrace_api import families, shapes, starting, views
+from headrace_api import families, performing, shapes, starting, views
 from headrace_api.answers import answer
 from headrace_api.asking import Asked, Asking, Paged, says
 from headrace_api.bodies import RunBody
@@ -89,10 +89,10 @@ async def run_row(asked: Asking, run_id: str) -> dict[str, Any]:
 
 @router.get("/runs/{run_id}", name="get_run", responses=says(shapes.WholeRun))
 async def get_run(asked: Asked, run_id: str) -> Response:
-    """Show a run with its steps; those that have not begun are `pending`."""
+    """Show a run with its steps: `pending` before they begin, `running` while a worker says that it performs them."""
     row = await run_row(asked, run_id)
     plan = await asked.desk.plan(row["plan_digest"])
-    steps = await starting.steps_of(asked, run_id)
+    steps = performing.with_performed(await starting.steps_of(asked, run_id), asked.desk.presence, run_id)
     whole = views.run_whole(row, views.with_pending(steps, plan, run_over=row["status"] in RUN_FINAL))
     if whole["inputs"] is None:
         whole["inputs"] = (await queued(asked, run_id))[1]

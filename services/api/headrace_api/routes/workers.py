@@ -72,8 +72,14 @@ async def workers_health(asked: Asked) -> Response:
     if not numbers["workers_active"]:
         problems.append("no worker lives: runs stay queued until one joins")
     problems.extend(f"worker {each['id']} is stale" for each in shown if each["status"] == "stale")
-    status = "down" if not numbers["workers_active"] else "degraded" if problems else "healthy"
     pools = {pool: _pool(presence, pool) for pool in sorted({pool for each in shown for pool in each["pools"]})}
+    if numbers["workers_active"]:
+        problems.extend(
+            f"no worker takes work of the pool {pool!r} since {each['last_served_at']}"
+            for pool, each in pools.items()
+            if not each["workers"]
+        )
+    status = "down" if not numbers["workers_active"] else "degraded" if problems else "healthy"
     return answer({"status": status, "pools": pools, "problems": problems, **numbers})
 
 
@@ -171,9 +177,7 @@ async def _rescue(asked: Asking, seen: Seen, *, force: bool) -> Response:
     worker, desk = seen.beat.worker, asked.desk
     silent_s = desk.presence.silent_s(worker) or 0.0
     if silent_s < RESCUE_SILENT_S and not force:
-        message = (
-            f"worker {worker} lives: it was heard {silent_s:.1f} s ago; `force` gives its attempts up all the same"
-        )
+        message = f"worker {worker} lives: it was heard {silent_s:.1f} s ago; with `force` its attempts are given up all the same"
         raise errors.ConflictError(message, details={"silent_s": round(silent_s, 1)})
     command = RescueWorker(worker=worker, forced=force)
     async with asyncio.TaskGroup() as group:

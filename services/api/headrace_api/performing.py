@@ -1,0 +1,35 @@
+"""Which steps of a run are performed right now: no event says so of a read, its worker's beats do."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from headrace.vocabulary import StepStatus
+from headrace_api.presence import Held, Presence
+
+Row = Mapping[str, Any]
+
+
+def in_hands(presence: Presence, run_id: str, steps: Sequence[Row]) -> list[Held]:
+    """Give the attempts of a run that are in workers' hands, but for those of which the log knows that they are over."""
+    over = {each.get("attempt_id") for step in steps for each in (step["detail"] or {}).get("attempts") or []}
+    return [held for held in presence.held_for(run_id) if held.holding.attempt_id not in over]
+
+
+def with_performed(steps: Sequence[Row], presence: Presence, run_id: str) -> list[Row]:
+    """Show as `running` those queued steps that a living worker has begun, with the worker and since when."""
+    if not any(step["status"] == StepStatus.QUEUED for step in steps):
+        return list(steps)
+    begun: dict[str, Held] = {}
+    for held in in_hands(presence, run_id, steps):
+        if held.holding.begun and not presence.silent(held.seen):
+            begun.setdefault(held.holding.step, held)
+    return [_shown(step, begun.get(step["step"])) for step in steps]
+
+
+def _shown(step: Row, held: Held | None) -> Row:
+    if held is None or step["status"] != StepStatus.QUEUED:
+        return step
+    told = {"status": StepStatus.RUNNING, "worker": held.seen.beat.worker, "attempt_id": held.holding.attempt_id}
+    if step["items_total"] is not None:  # items of a map have a worker and an attempt each
+        told = {"status": StepStatus.RUNNING}
+    return {**step, **told, "started_at": step["started_at"] or held.holding.since}

@@ -1,0 +1,116 @@
+"""What is said of a run's steps while workers perform them, fall silent, come back, or drain."""
+
+from typing import Any
+
+from headrace import codec
+from headrace.clock import SystemClock
+from headrace.keys import POOL, Keys
+from headrace.log.tables import TABLES
+from headrace.plans.model import CallStep, Plan, PlanStep, ToolPin
+from headrace.wire import Beat, Holding
+from headrace_api.explaining import explain
+from headrace_api.performing import with_performed
+from headrace_api.presence import Presence
+
+KEYS = Keys(master=b"k" * 32)
+RUN = "run_1"
+PIN = ToolPin(version="1", digest="sha256:a", effect="read", access="auto", pool="tools", idempotent=True)
+PLAN = Plan(
+    name="p",
+    kind="Workflow",
+    steps=(PlanStep(id="nap", kind="tool", body=CallStep(tool="nap")),),
+    tools={"nap": PIN},
+)
+
+
+class Moved(SystemClock):
+    """A clock that the test moves."""
+
+    ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead_s
+
+
+class Place:
+    """A run with one step that is handed to a pool, and what workers say."""
+
+    def __init__(self) -> None:
+        self.clock = Moved()
+        self.presence = Presence(self.clock, KEYS)
+        self.tried: list[dict[str, Any]] = []
+        self.waiting: list[dict[str, Any]] = []
+
+    def beat(self, worker: str, *attempts: str, begun: bool = True, draining: bool = False) -> None:
+        holding = tuple(
+            Holding(attempt_id=each, tool="nap", since=1, run_id=RUN, step="nap", begun=begun) for each in attempts
+        )
+        beat = Beat(worker=worker, service="w", host="h", pools=("tools",), slots=2, holding=holding, draining=draining)
+        self.presence.deliver(KEYS.pack(POOL + "tools", codec.encode(beat)))
+
+    @property
+    def step(self) -> dict[str, Any]:
+        blank: dict[str, Any] = dict.fromkeys(TABLES["steps"].columns)
+        return {**blank, "step": "nap", "status": "queued", "attempt": 1, "detail": {"attempts": self.tried}}
+
+    def reasons(self) -> list[tuple[str, str]]:
+        row = {"id": RUN, "status": "running", "cancel_requested": False, "requester_name": "ann"}
+        found = explain({**row, "detail": {"waiting": self.waiting}}, [self.step], PLAN, self.presence, {})
+        return [(each["message"], each["remedy"]) for each in found]
+
+    def shown(self) -> Any:
+        return with_performed([self.step], self.presence, RUN)[0]
+
+
+def test_a_step_that_a_worker_performs_is_running_there_since_then() -> None:
+    place = Place()
+    assert place.shown()["status"] == "queued"
+    place.beat("wrk_1", "att_1", begun=False)
+    assert place.shown()["status"] == "queued"
+    place.beat("wrk_1", "att_1")
+    shown = place.shown()
+    assert (shown["status"], shown["worker"], shown["attempt_id"], shown["started_at"]) == (
+        "running",
+        "wrk_1",
+        "att_1",
+        1,
+    )
+
+
+def test_a_worker_of_which_nothing_is_heard_is_not_said_to_perform_anything() -> None:
+    place = Place()
+    place.beat("wrk_1", "att_1")
+    place.clock.ahead_s += 11
+    assert place.shown()["status"] == "queued"
+    told = dict(place.reasons())
+    assert not any("is performed" in message for message in told)
+    (silent,) = (message for message in told if message.startswith("step nap is with worker wrk_1, of which nothing"))
+    assert "`headrace workers rescue wrk_1`" in told[silent]
+
+
+def test_a_lost_attempt_is_not_spoken_of_once_another_is_performed() -> None:
+    place = Place()
+    place.beat("wrk_1", "att_1")
+    place.clock.ahead_s += 11
+    place.tried.append({"attempt_id": "att_1", "status": "lost"})
+    place.beat("wrk_2", "att_2")
+    ((message, _),) = place.reasons()
+    assert message.startswith("step nap is performed by worker wrk_2 ")
+    assert "attempts in all" not in message
+
+
+def test_a_silent_worker_is_not_spoken_of_when_the_step_waits_for_a_person() -> None:
+    place = Place()
+    place.beat("wrk_1", "att_1")
+    place.clock.ahead_s += 11
+    place.waiting.append({"step": "nap", "for": "input", "message": "somebody must look"})
+    assert not any("wrk_1" in message for message, _ in place.reasons())
+
+
+def test_a_pool_whose_workers_drain_says_so_and_how_they_go_on() -> None:
+    place = Place()
+    place.beat("wrk_1", draining=True)
+    told = dict(place.reasons())
+    assert told["no worker takes work of the pool 'tools': worker wrk_1 drains"].startswith(
+        "`headrace workers resume wrk_1`; or start one: `headrace worker tools.py`"
+    )

@@ -25,11 +25,14 @@ DEPTH_MAX: Final = 200
 HARMLESS: Final = frozenset({str, int, bool, type(None)})
 """What the fast encoder writes as it is, or refuses by itself."""
 LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+PLAIN: Final = re.compile(rb'(?:"[ !#-\[\]-~]*+"|[\[\]{},:]|true|false|null|-?[0-9]{1,15}(?![0-9]))*+')
+"""JSON whose canonical form the fast encoder writes: printable ASCII without escapes, and whole numbers below 2^53."""
 
 NUL_SHOWN: Final = "\u2400"
 SURROGATE_SHOWN: Final = "\ufffd"
 
 _encoder = msgspec.json.Encoder()
+_sorter = msgspec.json.Encoder(order="sorted")
 
 
 def dumps(value: object) -> bytes:
@@ -93,6 +96,12 @@ def sha256(data: bytes | memoryview) -> str:
 def digest(value: object) -> str:
     """Give the digest of a value's canonical form."""
     return sha256(canonical(value))
+
+
+def digest_of(text: bytes | Raw) -> str:
+    """Give the digest of the canonical form of what a JSON text says; raises ValidationError as `canonical` does."""
+    value = loads(text)
+    return sha256(_sorter.encode(value) if PLAIN.fullmatch(text) else canonical(value))
 
 
 def _refuse_what_json_cannot_say(value: object, depth: int) -> None:

@@ -6,6 +6,7 @@ the last byte the partition, so that everybody who holds an id knows which owner
 """
 
 import hashlib
+import re
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
@@ -14,7 +15,9 @@ from headrace.errors import ValidationError
 from headrace.vocabulary import LOG_FLOW, LOG_PARTITIONS
 
 ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-DIGITS: Final = {letter: value for value, letter in enumerate(ALPHABET)}
+AS_BASE_32: Final = str.maketrans(ALPHABET, "0123456789abcdefghijklmnopqrstuv")
+"""The letters by which Python writes the digits to the base of 32."""
+SUFFIX: Final = re.compile(f"[0-7][{ALPHABET}]{{25}}")
 SUFFIX_CHARS: Final = 26
 PAIRS: Final = tuple(one + other for one in ALPHABET for other in ALPHABET)
 """Two letters at a time: this is written for every attempt."""
@@ -74,17 +77,15 @@ def _beginning(prefix: str, time: int) -> str:
 def number(type_id: str) -> int:
     """Read a TypeID back to its 128-bit number; raises ValidationError when it is none."""
     _, _, suffix = type_id.rpartition("_")
+    if SUFFIX.fullmatch(suffix) is not None:
+        return int(suffix.translate(AS_BASE_32), 32)
     if len(suffix) != SUFFIX_CHARS or suffix[0] > "7":
         message = f"{type_id!r} is not an id: expected a prefix, '_' and {SUFFIX_CHARS} characters"
-        raise ValidationError(message)
-    value = 0
-    for letter in suffix:
-        digit = DIGITS.get(letter)
-        if digit is None:
-            message = f"{type_id!r} is not an id: {letter!r} does not occur in one"
-            raise ValidationError(message)
-        value = value << 5 | digit
-    return value
+    else:
+        message = (
+            f"{type_id!r} is not an id: {next(each for each in suffix if each not in ALPHABET)!r} does not occur in one"
+        )
+    raise ValidationError(message)
 
 
 def partition_of(type_id: str) -> int:

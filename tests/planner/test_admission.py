@@ -99,3 +99,18 @@ def test_the_limit_is_set_by_the_environment() -> None:
     assert read({"HEADRACE_UNFINISHED_RUNS_MAX": "5"}).unfinished_runs_max == 5
     with pytest.raises(ValidationError, match="HEADRACE_UNFINISHED_RUNS_MAX"):
         read({"HEADRACE_UNFINISHED_RUNS_MAX": "many"})
+
+
+@in_virtual_time
+async def test_who_is_let_in_at_once_counts_like_the_others_and_none_is_before_runs_were_counted() -> None:
+    log, clock = Counter(), VirtualClock()
+    admission = Admission(log, clock, 3)
+    assert not admission.at_once("w")
+    await admission.admit("w")
+    assert admission.at_once("w")
+    await admission.admit("w")
+    with pytest.raises(RateLimitedError):
+        admission.at_once("w")
+    await clock.sleep(COUNT_KEPT_S)
+    assert not admission.at_once("w")
+    assert len(log.asked) == 1

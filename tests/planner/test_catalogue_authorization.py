@@ -10,6 +10,7 @@ from headrace.decider import Context, Tell
 from headrace.errors import HeadraceError
 from headrace.events.base import Actor
 from headrace.events.catalogue import AuthorizationReceived, AuthorizationRequested, AuthorizationResolved
+from headrace.events.runs import Parent
 from headrace.messages import (
     CreateRun,
     NoteApprovalReceived,
@@ -97,6 +98,24 @@ async def keep(catalogue: Catalogue, plan: Plan) -> Desk:
     row = {"id": stream_of(PLAN, WORKSPACE, digest(plan)), "authorization": "none"}
     catalogue.shelf.tables.setdefault("plans", {})[row["id"]] = row
     return Desk(catalogue, digest(plan))
+
+
+@pytest.mark.parametrize(("tool", "waits"), [("glob", None), ("write", "for its authorisation to be read")])
+async def test_a_run_of_a_plan_that_nobody_need_authorise_is_let_in_at_once_from_the_second_on(
+    tool: str, waits: str | None
+) -> None:
+    asked = await desk("Workflow", tool)
+    preparer = RunPreparer(asked.catalogue.shelf, Live("runner"))  # type: ignore[arg-type]  # only a part of a log
+    context = Context(now=asked.catalogue.clock.ms, stream_id=RUN, workspace=WORKSPACE, actor=OPERATOR)
+    command = CreateRun(plan_digest=asked.digest, authorized=True, connections=codec.raw({"forged": {}}))
+    assert preparer.at_once(command, context) is None
+    prepared = await preparer.prepare(command, context)
+    assert preparer.at_once(command, context) == (None if waits else prepared)
+    elsewhere = msgspec.structs.replace(context, workspace="other")
+    assert preparer.at_once(command, elsewhere) is None
+    changes: tuple[Any, ...] = ({"workflow": "w"}, {"retry_of": RUN}, {"parent": Parent(run_id=RUN, step="a", depth=1)})
+    for changed in changes:
+        assert preparer.at_once(msgspec.structs.replace(command, **changed), context) is None
 
 
 async def test_asking_opens_an_approval_of_exactly_what_is_shown() -> None:

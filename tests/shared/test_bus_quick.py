@@ -80,6 +80,33 @@ async def test_more_than_the_transport_takes_at_once_arrives_whole(client: Quick
     assert ears.heard == [body] * count
 
 
+async def test_of_what_is_to_go_at_once_the_first_does_and_the_others_of_its_turn_go_together(
+    client: QuickClient,
+) -> None:
+    transport: Any = client._transport
+    written: list[bytes] = []
+    write = transport.write
+
+    def seen(data: bytes) -> None:
+        written.append(data)
+        write(data)
+
+    transport.write = seen
+    ears = Ears(6)
+    await client.hear("quick.hurry", ears)
+    await client.flush()
+    for _ in range(2):
+        written.clear()
+        for number in range(3):
+            client.post("quick.hurry", b"%d" % number, at_once=True)
+        assert [piece.count(b"PUB quick.hurry") for piece in written] == [1]
+        await asyncio.sleep(0)
+        assert [piece.count(b"PUB quick.hurry") for piece in written] == [1, 2]
+        await asyncio.sleep(0)
+    await ears.enough()
+    assert ears.heard == [b"0", b"1", b"2"] * 2
+
+
 async def test_a_flush_answers_after_what_was_posted_before_it(client: QuickClient, nats_url: str) -> None:
     ears = Ears(1)
     other = await connect(servers=[nats_url])

@@ -121,3 +121,35 @@ async def test_a_repeat_of_what_was_done_is_answered_as_before_though_it_would_b
         refused = await world.ask(Add(), key="twice")
         assert refused.error is not None
         assert (refused.status, refused.error.type) == (429, "rate_limited")
+
+
+class AtOnce(Changing):
+    """Needs nothing for some commands: it lets one through, refuses one, and is mistaken about one."""
+
+    def at_once(self, command: Any, context: Context) -> Any:
+        match context.key:
+            case "default/refused":
+                message = "too many"
+                raise RateLimitedError(message)
+            case "default/mistaken":
+                raise ZeroDivisionError
+            case "default/waits":
+                return None
+        return command
+
+
+@on_virtual_time
+async def test_what_needs_nothing_from_outside_is_prepared_at_once_and_refused_like_any_other() -> None:
+    async with World() as world:
+        preparer = AtOnce()
+        await world.host(preparers={"runs": preparer})
+        answers = {key: await world.ask(Add(), key=key) for key in ("good", "refused", "mistaken")}
+        assert preparer.asked == 0
+        assert (answers["good"].error, answers["good"].status) == (None, 201)
+        refused, mistaken = answers["refused"].error, answers["mistaken"].error
+        assert refused is not None
+        assert refused.type == "rate_limited"
+        assert mistaken is not None
+        assert "ZeroDivisionError" in mistaken.message
+        assert (await world.ask(Add(), key="waits")).error is None
+        assert preparer.asked == 1

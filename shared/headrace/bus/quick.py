@@ -2,9 +2,9 @@
 
 nats-py gives each subscription a queue and a task, wakes another task for each flush, and reads in a third; a message
 then takes some turns of the loop on either side. Here what is published in one turn is written at its end, in one piece
-(a request at once: its sender waits for nothing else), and a hearer is called while its message comes in: whole messages
-for hearers are taken from what the socket gives before nats-py sees it. Everything else is nats-py's own: the protocol,
-reconnecting, subscribing again.
+(its first request at once: whoever sends it waits for nothing else), and a hearer is called while its message comes in:
+whole messages for hearers are taken from what the socket gives before nats-py sees it. Everything else is nats-py's own:
+the protocol, reconnecting, subscribing again.
 """
 
 import asyncio
@@ -47,17 +47,25 @@ class QuickClient(Client):
         super().__init__()
         self._hearers: dict[int, Hear] = {}
         self._planned = False
+        self._hurried = False
+        """Whether something was written at once in this turn of the loop."""
         self._undrained_bytes = 0
         self._draining: asyncio.Future[Any] | None = None
 
     def post(self, subject: str, payload: bytes, reply: str = "", *, at_once: bool = False) -> None:
-        """Publish at the end of this turn of the loop, or `at_once`; the caller has seen that there is a connection."""
+        """Publish at the end of this turn of the loop, or `at_once`; the caller has seen that there is a connection.
+
+        Of several that are to go at once, in one turn, the first does, and the others go together at its end: a write
+        for each costs more than they would wait for.
+        """
         command = pub_cmd(subject, reply, payload)
         self._pending.append(command)
         self._pending_data_size += len(command)
         self.stats["out_msgs"] += 1
         self.stats["out_bytes"] += len(payload)
-        if at_once:
+        if at_once and not self._hurried:
+            self._hurried = True
+            asyncio.get_running_loop().call_soon(self._rest)
             self.push()
         else:
             self._plan()
@@ -167,6 +175,9 @@ class QuickClient(Client):
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
         super()._remove_sub(sid, max_msgs)
         self._hearers.pop(sid, None)
+
+    def _rest(self) -> None:
+        self._hurried = False
 
     def _plan(self) -> None:
         if not self._planned:

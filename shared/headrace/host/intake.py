@@ -255,6 +255,7 @@ def _check_home(held: Held, stream_id: str) -> None:
 
 
 def _check_key(key: str) -> None:
-    if not key or len(key) > IDEMPOTENCY_KEY_CHARS_MAX or any(unicodedata.category(one)[0] == "C" for one in key):
+    printable_text = key.isprintable() if key.isascii() else not any(unicodedata.category(one)[0] == "C" for one in key)
+    if not key or len(key) > IDEMPOTENCY_KEY_CHARS_MAX or not printable_text:
         message = f"an idempotency key has 1 to {IDEMPOTENCY_KEY_CHARS_MAX} printable characters"
         raise ValidationError(message)

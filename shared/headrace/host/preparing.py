@@ -10,6 +10,7 @@ from headrace.clock import Clock
 from headrace.decider import Context
 from headrace.errors import HeadraceError, UnavailableError
 from headrace.host import metrics
+from headrace.host.calling import guarded
 from headrace.host.chores import Chores
 from headrace.host.failures import PoisonError
 from headrace.host.intake import Intake
@@ -39,6 +40,8 @@ class Preparing:
         kinds = getattr(preparer, "prepares", None)
         outside = item.origin is Origin.INBOX or item.origin is Origin.COMMAND
         if preparer is not None and outside and (kinds is None or isinstance(item.command, kinds)):
+            if self._at_once(item):
+                return
             self._line.put(item)
             self._chores.put(self._prepare_next)
         else:
@@ -49,14 +52,37 @@ class Preparing:
         if item is not None:
             await self._prepare(item)
 
-    async def _prepare(self, item: Item) -> None:
-        context = Context(
+    def _at_once(self, item: Item) -> bool:
+        """Prepare an item here and now if its preparer need not read anything for it; False when it has to wait."""
+        prepare = getattr(item.held.preparer, "at_once", None)
+        if prepare is None:
+            return False
+        try:
+            found = guarded(prepare, item.command, self._context(item))
+        except PoisonError as problem:
+            cause = problem.__cause__
+            if not isinstance(cause, HeadraceError):
+                self._broken(item, cause or problem)
+                return True
+            item.refusal = cause
+        else:
+            if found is None:
+                return False
+            item.command = found
+        self._place(item)
+        return True
+
+    def _context(self, item: Item) -> Context:
+        return Context(
             now=self._clock.now_ms(),
             stream_id=item.stream_id,
             workspace=item.workspace or "",
             actor=item.actor,
             key=item.key,
         )
+
+    async def _prepare(self, item: Item) -> None:
+        context = self._context(item)
         while not item.held.over:
             try:
                 item.command = await item.held.preparer.prepare(item.command, context)
@@ -73,7 +99,7 @@ class Preparing:
             self._place(item)
             return
 
-    def _broken(self, item: Item, problem: Exception) -> PoisonError:
+    def _broken(self, item: Item, problem: BaseException) -> PoisonError:
         """Refuse what a mistake in the preparer broke; the caller meets an error, the log says where."""
         metrics.count("poison")
         _logger.error("%s could not be prepared: %s", item.cause, problem, exc_info=problem)

@@ -58,7 +58,7 @@ def _open(state: Approval, command: OpenApproval) -> Decided:
             return ()
         message = f"approval {state.id} already asks about {state.opened.digest}, not about {command.digest}"
         return Rejection(ConflictError(message))
-    shown = codec.digest(codec.loads(command.shown))
+    shown = codec.digest_of(command.shown)
     if shown != command.digest:
         return Rejection(_mismatch(f"the digest of what is shown is {shown}", command.digest, shown))
     if command.quorum < 1 or not command.roles:

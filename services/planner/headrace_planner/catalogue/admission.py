@@ -40,7 +40,16 @@ class Admission:
 
     async def admit(self, workspace: str) -> None:
         """Let one more run of a workspace in; raises RateLimitedError when it has too many that are not finished."""
-        known = await self._counted(workspace)
+        self._let_in(workspace, await self._counted(workspace))
+
+    def at_once(self, workspace: str) -> bool:
+        """Let one more run in if that needs no counting; raises as `admit`."""
+        known = self._fresh(workspace)
+        if known is not None:
+            self._let_in(workspace, known)
+        return known is not None
+
+    def _let_in(self, workspace: str, known: Counted) -> None:
         if known.runs + known.since >= self._limit:
             message = (
                 f"workspace {workspace!r} has {known.runs + known.since} unfinished runs, and at most {self._limit} are "
@@ -50,10 +59,16 @@ class Admission:
             raise RateLimitedError(message, details=details)
         known.since += 1
 
-    async def _counted(self, workspace: str) -> Counted:
+    def _fresh(self, workspace: str) -> Counted | None:
         known = self._known.get(workspace)
-        if known is not None and (known.counting or self._clock.monotonic() - known.at < COUNT_KEPT_S):
+        fresh = known is not None and (known.counting or self._clock.monotonic() - known.at < COUNT_KEPT_S)
+        return known if fresh else None
+
+    async def _counted(self, workspace: str) -> Counted:
+        known = self._fresh(workspace)
+        if known is not None:
             return known
+        known = self._known.get(workspace)
         if known is None:
             if len(self._known) >= WORKSPACES_KEPT_MAX:
                 self._known.clear()

@@ -32,6 +32,20 @@ WHY: Final = {
 }
 
 
+NO_CONNECTIONS: Final = codec.raw({})
+
+
+class Free(msgspec.Struct, frozen=True):
+    """A plan that is recorded in a workspace, which stays so, and whose runs no authorisation concerns.
+
+    `pools` are those that its steps need; `alone` says that it needs no connection.
+    """
+
+    plan: Plan
+    pools: frozenset[str]
+    alone: bool
+
+
 class Presence(Protocol):
     """Who lives, as the owner host hears it."""
 
@@ -49,8 +63,25 @@ class RunPreparer:
         self._log, self._presence, self._admission = log, presence, admission
         self._plans = Plans(log)
         self._reruns = Reruns(log, self._plans)
-        self._free: dict[tuple[str, str], Plan] = {}
-        """Plans that are recorded in a workspace, which stays so, and whose runs no authorisation concerns."""
+        self._free: dict[tuple[str, str], Free] = {}
+
+    def at_once(self, command: RunCommand, context: Context) -> CreateRun | None:
+        """Give the command with the planner's findings if nothing need be read for them; raises RateLimitedError."""
+        if not isinstance(command, CreateRun) or command.parent or command.workflow is not None or command.retry_of:
+            return None
+        known = self._free.get((context.workspace, command.plan_digest))
+        if known is None or not known.alone:
+            return None
+        if self._admission is not None and not self._admission.at_once(context.workspace):
+            return None
+        return msgspec.structs.replace(
+            command,
+            authorized=False,
+            connections=NO_CONNECTIONS,
+            workers_active=known.pools.issubset(self._presence.pools()),
+            reused=(),
+            workflow_version=command.workflow_version or None,
+        )
 
     async def prepare(self, command: RunCommand, context: Context) -> RunCommand:
         """Give the command with the planner's findings.
@@ -129,7 +160,7 @@ class RunPreparer:
         digest = command.plan_digest
         free = self._free.get((context.workspace, digest))
         if free is not None:
-            return free, UNASKED
+            return free.plan, UNASKED
         row = await self._log.row("plans", {"id": stream_of(PLAN, context.workspace, digest)})
         if row is None and workflow is None:
             message = f"there is no plan {digest}"
@@ -138,7 +169,7 @@ class RunPreparer:
         if row is not None and not authorizable(plan):
             if len(self._free) >= PLANS_KEPT:
                 self._free.clear()
-            self._free[context.workspace, digest] = plan
+            self._free[context.workspace, digest] = Free(plan, frozenset(pools_of(plan)), not _wanted(plan))
         return plan, row["authorization"] if row else UNASKED
 
     async def _connections(self, plan: Plan, workspace: str) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def _ask(
     partition = ids.partition_for(LOG_PARTITIONS[LOG_APPROVALS], run.data.id, step)
     return ApprovalRequested(
         approval_id=ids.derive(ids.APPROVAL, context.now, partition, run.data.id, run.label((step, None))),
-        digest=codec.digest(full),
+        digest=codec.digest_of(written),
         shown=written,
         step=step,
         roles=roles,

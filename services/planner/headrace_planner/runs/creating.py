@@ -34,7 +34,7 @@ def queued_as(command: CreateRun, graph: Graph, context: Context, inputs: Raw, *
         kind=plan.kind,
         plan_digest=command.plan_digest,
         inputs=inputs,
-        inputs_digest=codec.digest(codec.loads(inputs)),
+        inputs_digest=codec.digest_of(inputs),
         requester=(command.requester if command.parent else None) or context.actor,
         workflow=command.workflow,
         workflow_version=command.workflow_version,

@@ -35,6 +35,21 @@ _commands: Final[msgspec.json.Decoder[RunCommand]] = msgspec.json.Decoder(RunCom
 _snapshots: Final[msgspec.json.Decoder[RunData]] = msgspec.json.Decoder(RunData)
 
 
+class Begun(msgspec.Struct, frozen=True, kw_only=True):
+    """What a new run's row says beyond what its command says."""
+
+    kind: str
+    name: str
+    workflow_version: int | None
+    inputs_digest: str
+    requester_id: str
+    requester_name: str
+    created_at: int
+    steps_total: int
+    connections: list[str] | msgspec.UnsetType
+    inputs: Raw | msgspec.UnsetType
+
+
 class RunRoom:
     """Runs. Keeps no state but plans by digest, which never change."""
 
@@ -164,22 +179,18 @@ class RunRoom:
         return run
 
 
-def _begun(state: Run, command: CreateRun) -> dict[str, Any]:
+def _begun(state: Run, command: CreateRun) -> Begun:
     """Give what a new run's row says beyond what its command says, so that whoever asked need not read the row."""
     queued = state.queued
-    told: dict[str, Any] = {
-        "kind": queued.kind,
-        "name": state.graph.plan.name,
-        "workflow_version": queued.workflow_version,
-        "inputs_digest": queued.inputs_digest,
-        "requester_id": queued.requester.id,
-        "requester_name": queued.requester.name,
-        "created_at": state.data.created_at,
-        "steps_total": len(state.graph.plan.steps),
-    }
-    connections = sorted(codec.loads(queued.connections) or {})
-    if connections:
-        told["connections"] = connections
-    if queued.inputs != command.inputs:
-        told["inputs"] = queued.inputs
-    return told
+    return Begun(
+        kind=queued.kind,
+        name=state.graph.plan.name,
+        workflow_version=queued.workflow_version,
+        inputs_digest=queued.inputs_digest,
+        requester_id=queued.requester.id,
+        requester_name=queued.requester.name,
+        created_at=state.data.created_at,
+        steps_total=len(state.graph.plan.steps),
+        connections=sorted(codec.loads(queued.connections) or {}) or msgspec.UNSET,
+        inputs=msgspec.UNSET if queued.inputs == command.inputs else queued.inputs,
+    )

@@ -76,15 +76,13 @@ def _detail(run: Run, same: str, waiting: list[dict[str, Any]]) -> str:
 
 def _constant(run: Run) -> Constant:
     data, queued = run.data, run.queued
-    detail: dict[str, Any] = {
-        "inputs": _if_small(queued.inputs),
-        "trigger": _if_small(queued.trigger),
-        "connections": sorted(codec.loads(queued.connections) or {}),
-    }
+    connections = sorted(codec.loads(queued.connections) or {})
+    detail = f'{{"inputs":{_if_small(queued.inputs)},"trigger":{_if_small(queued.trigger)}'
+    detail += f',"connections":{codec.written(connections) if connections else "[]"}'
     if queued.rerun_from:
-        detail["rerun_from"] = queued.rerun_from
+        detail += f',"rerun_from":{codec.written(queued.rerun_from)}'
     if queued.parent:
-        detail["parent"] = msgspec.to_builtins(queued.parent)
+        detail += f',"parent":{codec.written(msgspec.to_builtins(queued.parent))}'
     return Constant(
         place=(data.id, storable(data.workspace), ids.partition_of(data.id)),
         what=(
@@ -102,9 +100,9 @@ def _constant(run: Run) -> Constant:
             storable(queued.requester.name),
             _text(queued.subject),
             _text(queued.stage),
-            codec.written(queued.labels),
+            codec.written(queued.labels) if queued.labels else "{}",
         ),
-        detail=codec.written(detail)[:-1],
+        detail=detail,
     )
 
 
@@ -112,8 +110,9 @@ def _text(text: str | None) -> str | None:
     return None if text is None else storable(text)
 
 
-def _if_small(value: Raw) -> Any:
-    return codec.loads(value) if len(bytes(value)) <= INPUTS_SHOWN_BYTES_MAX else None
+def _if_small(value: Raw) -> str:
+    body = bytes(value)
+    return body.decode() if len(body) <= INPUTS_SHOWN_BYTES_MAX else NOTHING
 
 
 def _outputs(outputs: Raw) -> str:

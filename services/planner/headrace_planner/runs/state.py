@@ -149,6 +149,7 @@ class Run:
         "stopped",
         "unchecked",
         "undone",
+        "wakes",
     )
 
     def __init__(self, data: RunData, graph: Graph | None = None, bounds: Bounds = USUAL) -> None:
@@ -176,6 +177,7 @@ class Run:
         self.quotas: dict[str, Any] = {}
         self.retries: list[tuple[int, str, int]] | None = None
         self.undone: dict[str, int] | None = None
+        self.wakes: tuple[int, int | None] | None = None
         self.at = 0
 
     @property

@@ -53,8 +53,10 @@ def retries_due(run: Run, now: int) -> list[StepRetried]:
 
 
 def wake_at(run: Run) -> int | None:
-    """Give the earliest time at which something is due."""
-    return min(_times(run), default=None)
+    """Give the earliest time at which something is due; once found, it stands until the next event."""
+    if run.wakes is None or run.wakes[0] != run.data.version:
+        run.wakes = run.data.version, min(_times(run), default=None)
+    return run.wakes[1]
 
 
 def wake_after(run: Run, now: int) -> int | None:

@@ -195,6 +195,18 @@ def test_a_word_between_parent_and_child_that_is_lost_is_said_again_until_it_is_
     assert (rests(child), parent.room.wake_at(parent.run)) == (False, None)
 
 
+def test_a_child_whose_word_of_its_rest_is_lost_goes_on_with_its_parent_all_the_same() -> None:
+    house, parent, child = paused_family()
+    house.mail(lose=(NoteChildHeld,))
+    assert rests(child)
+    parent.do(ResumeRun())
+    house.mail()
+    assert (rests(child), parent.room.wake_at(parent.run)) == (False, None)
+    parent.do(PauseRun())
+    house.mail()
+    assert rests(child)
+
+
 def test_a_late_word_of_an_earlier_pause_changes_nothing() -> None:
     house, parent, child = paused_family()
     (held,) = tells(parent, HoldChild)

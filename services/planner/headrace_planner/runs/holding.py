@@ -23,11 +23,15 @@ from headrace_planner.runs.state import Run
 
 
 def unheard(run: Run) -> Iterator[tuple[str, Child]]:
-    """Give the children that have not confirmed whether they rest as their parent does."""
-    if run.final or run.data.hold is None:
+    """Give the children that have not confirmed the newest turn.
+
+    Also when it brings back what was so before: a child may have heard of the turn between, and its word be lost.
+    """
+    hold = run.data.hold
+    if run.final or hold is None:
         return
     for child_id, child in run.data.children.items():
-        if child.started and child.held != (run.data.paused is not None) and needed(run, child_id):
+        if child.started and child.turn != hold.turned and needed(run, child_id):
             yield child_id, child
 
 
@@ -54,16 +58,16 @@ def _tell(run: Run, child_id: str) -> Tell:
 def confirmed(run: Run, command: NoteChildHeld) -> Sequence[RunEvent]:
     """Take a child's word that it rests, or goes on. Again, and of an earlier turn: nothing."""
     child, hold = run.data.children.get(command.child_id), run.data.hold
-    if child is None or hold is None or command.turn != hold.turned or child.held == command.held:
+    if child is None or hold is None or command.turn != hold.turned or child.turn == hold.turned:
         return ()
     return (ChildHeld(step=child.step, child_id=command.child_id, held=command.held),)
 
 
 def remember(run: Run, event: ChildHeld) -> None:
     """Remember what a child has confirmed: for `evolve` alone."""
-    child = run.data.children.get(event.child_id)
-    if child is not None:
-        child.held = event.held
+    child, hold = run.data.children.get(event.child_id), run.data.hold
+    if child is not None and hold is not None:
+        child.turn = hold.turned
 
 
 # --- as the child ------------------------------------------------------------------------------------------------

@@ -72,9 +72,14 @@ def _set_going(run: Run, instance: Instance, trial: Try) -> None:
     step = run.graph.index[step_id]
     if step_id in run.graph.children:
         trial.child = run.child_id(instance, trial.attempt, run.at)
-        round_ = run.step(step_id).iteration
+        hold = run.data.hold
         run.data.children[trial.child] = Child(
-            step=step_id, attempt=trial.attempt, asked_at=run.at, index=index, iteration=round_
+            step=step_id,
+            attempt=trial.attempt,
+            asked_at=run.at,
+            index=index,
+            iteration=run.step(step_id).iteration,
+            turn=hold.turned if hold is not None and run.data.paused is None else 0,
         )
     else:
         run.data.active += 1

@@ -93,7 +93,7 @@ class Signal(msgspec.Struct, omit_defaults=True):
 class Child(msgspec.Struct, omit_defaults=True):
     """A child run that has not said how it ended; `started` once it is known to be on record.
 
-    `held` says that it has confirmed to rest with its parent.
+    `turn` is the newest turn of its parent's resting and going on that it has confirmed, or that came before it.
     """
 
     step: str
@@ -102,7 +102,7 @@ class Child(msgspec.Struct, omit_defaults=True):
     index: int | None = None
     iteration: int = 0
     started: bool = False
-    held: bool = False
+    turn: int = 0
 
 
 class Hold(msgspec.Struct, omit_defaults=True):

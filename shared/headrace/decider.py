@@ -145,7 +145,8 @@ class Room[State, Command, Kind: Event](Protocol):
     """A pure core and its projections, as the owner host runs it. One instance serves a process; it keeps no state.
 
     `format` keeps older code from claiming what newer code wrote. `fingerprint` is the hash of evolve and upcasters:
-    snapshots written under another one are ignored.
+    snapshots written under another one are ignored. A room whose streams end and begin anew under the same address says
+    `renews`, and by `heir(state)` the events with which the next one begins in the same append.
     """
 
     log: ClassVar[str]

@@ -25,6 +25,8 @@ SHIFTS: Final = tuple(range(120, -1, -10))
 TIME_PAIRS: Final = 5
 """The pairs of letters that an id's time takes: all that were made in one millisecond begin with them."""
 PARTITIONS_MAX: Final = 256
+NOT_TIME: Final = (1 << 80) - 1
+"""The bits of an id that are not its time: its last 16 characters."""
 TIMELESS_MS: Final = 0
 """Time part of streams that never end (the catalogue): they live in a month of their own that never detaches."""
 
@@ -127,6 +129,16 @@ def flow_key(workspace: str, kind: str, key: str) -> str:
     """Make the stream id of a key that many runs share: everybody who means the key asks the same stream."""
     partition = partition_for(LOG_PARTITIONS[LOG_FLOW], workspace, kind, key)
     return derive(FLOW, TIMELESS_MS, partition, FLOW, workspace, kind, key)
+
+
+def address(stream_id: str) -> str:
+    """Name what a stream is one use of: streams that begin anew now and then are asked for by this id, at any time."""
+    return text(stream_id.rpartition("_")[0], number(stream_id) & NOT_TIME)
+
+
+def use(name: str, now_ms: int) -> str:
+    """Make the id of the stream in which what has this address is used from `now_ms` on: it tells its month."""
+    return text(name.rpartition("_")[0], (now_ms & ((1 << 48) - 1)) << 80 | number(name) & NOT_TIME)
 
 
 def instance(step: str, index: int | None, iteration: int = 0) -> str:

@@ -190,6 +190,12 @@ PERMIT_CONFIRM_S: Final = 300.0
 """How long a run holds a key before the key asks it whether it still does, so that a lost release heals."""
 PERMIT_CONFIRM_WANTED_S: Final = 20.0
 """The same while somebody waits for the key."""
+KEY_RESTS_S: Final = 3_600.0
+"""How long after its last use the stream of a key that runs share ends, which nobody holds."""
+KEY_MOVES_S: Final = 7 * 86_400.0
+"""How old the stream of such a key becomes while it is in use: then it goes on in a new one, so that months can leave."""
+KEY_MOVED_PERMITS_MAX: Final = 1_000
+"""Requests up to which it moves, so that what it begins with is no more than 300 KB; with more it moves later."""
 UNFINISHED_RUNS_MAX: Final = 20_000
 """Runs of one workspace that may be unfinished at once; HEADRACE_UNFINISHED_RUNS_MAX sets another number."""
 BATCH_EVENTS_MAX: Final = 500

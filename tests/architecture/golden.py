@@ -52,6 +52,8 @@ def _value(kind: msgspec.inspect.Type, name: str) -> Any:
             return _value(next(one for one in kind.types if not isinstance(one, msgspec.inspect.NoneType)), name)
         case msgspec.inspect.VarTupleType() | msgspec.inspect.ListType():
             return [_value(kind.item_type, name)]
+        case msgspec.inspect.TupleType():
+            return [_value(one, name) for one in kind.item_types]
         case msgspec.inspect.DictType():
             return {f"{name}_key": _value(kind.value_type, f"{name}_value")}
         case msgspec.inspect.StrType():

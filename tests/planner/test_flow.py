@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from headrace import ids
-from headrace.decider import Tell
+from headrace.decider import Context, Tell
 from headrace.events.base import Event
-from headrace.events.flow import PermitAsked, PermitGiven, PermitRecalled, PermitReceived, PermitReturned
+from headrace.events.flow import KeyEnded, PermitAsked, PermitGiven, PermitRecalled, PermitReceived, PermitReturned
 from headrace.log.tables import TABLES
 from headrace.messages import FlowCommand, Wake
 from headrace.steering import (
@@ -23,6 +23,7 @@ from headrace.steering import (
     YieldPermit,
 )
 from headrace.testing.given import Then, given
+from headrace.vocabulary import KEY_MOVED_PERMITS_MAX
 from headrace_planner.flow.room import FlowRoom
 from headrace_planner.flow.state import Flow
 
@@ -30,6 +31,8 @@ ROOM = FlowRoom()
 KEY = ids.flow_key("default", "concurrency", "deploy")
 RATE = ids.flow_key("default", "rate_limit", "github")
 MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+WEEK_MS = 7 * 24 * HOUR_MS
 NOW = 1_000_000
 
 
@@ -261,6 +264,55 @@ def test_what_is_outstanding_is_what_runs_have_not_confirmed() -> None:
     kinds = [type(effect.command) for effect in ROOM.outstanding(state, NOW) if isinstance(effect, Tell)]
     assert kinds == [GrantPermit, YieldPermit]
     assert row_of(state)["busy"]
+
+
+def test_a_key_that_nobody_holds_ends_after_a_while_and_a_held_one_does_not() -> None:
+    free = after(asked(1), gave(1), PermitReturned(permit_id="p1"))
+    assert ROOM.wake_at(free.state) == NOW + HOUR_MS
+    free.when(Wake(), now=NOW + HOUR_MS - 1).then()
+    rested = free.when(Wake(), now=NOW + HOUR_MS).then(KeyEnded()).state
+    assert ROOM.finished(rested)
+    assert (ROOM.wake_at(rested), row_of(rested)["busy"], list(ROOM.heir(rested))) == (None, None, [])
+    after(asked(1), gave(1)).when(Wake(), now=NOW + HOUR_MS).then()
+
+
+def test_a_rate_limit_ends_only_when_its_period_is_over_too() -> None:
+    slow = {"kind": "rate_limit", "key": "github", "limit": 5, "period_ms": 3 * HOUR_MS}
+    used = after(asked(1, **slow), gave(1), PermitReceived(permit_id="p1"), stream=RATE)
+    assert ROOM.wake_at(used.state) == NOW + 3 * HOUR_MS
+    used.when(Wake(), now=NOW + 3 * HOUR_MS).then(KeyEnded())
+
+
+def test_a_key_that_is_always_in_use_goes_on_in_a_new_stream_with_all_that_counts() -> None:
+    stream = ids.use(KEY, NOW)
+    history = (
+        asked(1, on_conflict="replace"), gave(1), asked(2, priority=3), asked(3), asked(4),
+        PermitRecalled(permit_id="p1", for_run="run_9"), PermitRecalled(permit_id="p4", for_run="run_9"),
+    )  # fmt: skip
+    key = after(*history, stream=stream)
+    key.when(Wake(), now=NOW + WEEK_MS - 1).then()
+    old = key.when(Wake(), now=NOW + WEEK_MS).then(KeyEnded(goes_on=True)).state
+    assert ROOM.finished(old)
+    (begins,) = ROOM.heir(old)
+    new = ROOM.evolve(ROOM.initial(ids.use(KEY, NOW + WEEK_MS), "default"), begins, NOW + WEEK_MS)
+    assert new.address == KEY
+    assert (new.permits, new.held, new.untold, new.recalled) == (old.permits, old.held, old.untold, old.recalled)
+    assert list(new.waiting()) == list(old.waiting()) == ["p2", "p3"]
+    assert not ROOM.finished(new)
+    assert ROOM.decide(new, Wake(), Context(now=NOW + WEEK_MS, stream_id=new.id, workspace="default")) == ()
+
+
+def test_a_rate_limit_goes_on_with_what_was_spent_and_whoever_waits_is_given_first() -> None:
+    key = after(asked(1, **rate(7)), gave(1, 7), asked(2, **rate(9)), gave(2, 3), stream=ids.use(RATE, NOW))
+    old = key.when(Wake(), now=NOW + WEEK_MS).then(gave(2, 6), KeyEnded(goes_on=True)).state
+    (begins,) = ROOM.heir(old)
+    new = ROOM.evolve(ROOM.initial(ids.use(RATE, NOW + WEEK_MS), "default"), begins, NOW + WEEK_MS)
+    assert (new.spent, new.untold, new.period_ms) == ([(NOW + WEEK_MS, 6)], old.untold, MINUTE_MS)
+
+
+def test_a_key_for_which_very_many_wait_goes_on_where_it_is() -> None:
+    many = [asked(number) for number in range(KEY_MOVED_PERMITS_MAX + 1)]
+    after(*many, gave(0), stream=ids.use(KEY, NOW)).when(Wake(), now=NOW + WEEK_MS).then()
 
 
 def test_commands_travel_as_they_are() -> None:

@@ -10,11 +10,13 @@ import headrace
 from headrace import ids
 from headrace.errors import UnavailableError, ValidationError
 from headrace.log.port import Batch
+from headrace.log.rebuild import rebuild
 from headrace.ports.tool import ToolContext
 from headrace.testing.engine import Engine
 from headrace.testing.views import Run
 from headrace.testing.virtual import in_virtual_time
-from headrace.vocabulary import LOG_FLOW, LOG_PARTITIONS
+from headrace.vocabulary import KEY_RESTS_S, LOG_FLOW, LOG_PARTITIONS
+from headrace_planner.flow.bounds import Bounds
 from tests.tour.kit import workflow
 
 
@@ -57,8 +59,7 @@ class Works:
 
 
 async def flow(engine: Engine, key: str, kind: str = "concurrency") -> dict[str, Any]:
-    row = await engine.log.row("flows", {"id": ids.flow_key("default", kind, key)})
-    assert row is not None
+    (row,) = await engine.log.rows("flows", {"key": key, "kind": kind, "busy": (False, True)})
     return row
 
 
@@ -245,6 +246,57 @@ async def test_a_connections_rate_limit_is_checked_when_it_is_saved() -> None:
         with pytest.raises(ValidationError, match="such as 100/1m"):
             await engine.connect("github", {"rate_limit": "often"}, {"token": "env:GITHUB_TOKEN"})
         await engine.connect("github", {"rate_limit": "30/1m"}, {"token": "env:GITHUB_TOKEN"})
+
+
+async def streams(engine: Engine) -> dict[str, list[str]]:
+    """Give the events of every stream of the log flow, by name."""
+    found: dict[str, list[str]] = {}
+    for partition in range(LOG_PARTITIONS[LOG_FLOW]):
+        for event in await engine.log.read(LOG_FLOW, partition, 0, 10_000):
+            found.setdefault(event.stream_id, []).append(event.type.removeprefix("flow."))
+    return found
+
+
+@in_virtual_time
+async def test_a_key_comes_to_rest_after_its_last_use_and_the_next_use_is_a_new_stream() -> None:
+    works = Works()
+    async with Engine(tools=works.tools) as engine:
+        await engine.apply(job())
+        for label in ("first", "second"):
+            run = await engine.run("deploy", {"label": label})
+            await run.until("succeeded")
+            await engine.pass_time(KEY_RESTS_S + 120)
+        found = await streams(engine)
+        assert [names[-1] for names in found.values()] == ["ended", "ended"]
+        assert len({ids.address(stream) for stream in found}) == 1
+        assert await engine.log.rows("flows", {"busy": (False, True)}) == []
+        assert (await rebuild(engine.log)).changed == 0
+
+
+@in_virtual_time
+async def test_a_key_in_use_goes_on_in_new_streams_and_nobody_gets_it_meanwhile_whoever_owns_it() -> None:
+    works = Works()
+    async with Engine(tools=works.tools) as engine:
+        for held in engine.processes.planners()[0].host.tenures:
+            if held.log == LOG_FLOW:
+                held.room.bounds = Bounds(moves_s=60)
+        await engine.apply(job())
+        holder = await engine.run(workflow("long", {"id": "nap", "wait": "5m"}, concurrency={"key": "prod"}))
+        waits = await engine.run("deploy", {"label": "second"})
+        await engine.pass_time(200)
+        found = [found for _, found in sorted((await streams(engine)).items())]
+        assert len(found) >= 3
+        assert [names[-1] for names in found[:-1]] == ["ended"] * (len(found) - 1)
+        assert [names[0] for names in found] == ["asked", *["continued"] * (len(found) - 1)]
+        await engine.kill_planner()
+        await engine.pass_time(60)
+        known = await flow(engine, "prod")
+        assert (known["held"], known["queued"], works.began) == (1, 1, [])
+        await engine.pass_time(60)
+        await holder.until("succeeded")
+        await waits.until("succeeded", seconds=120)
+        assert len(await streams(engine)) == len(found)
+        assert (await rebuild(engine.log)).changed == 0
 
 
 @in_virtual_time

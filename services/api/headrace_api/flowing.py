@@ -3,11 +3,17 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from headrace.vocabulary import WaitingFor
+from headrace import ids
+from headrace.vocabulary import LOG_FLOW, WaitingFor
 from headrace_api import views
+from headrace_api.desk import Desk
 from headrace_api.run_shapes import Shape
 
 WAITS: Final = (WaitingFor.CONCURRENCY, WaitingFor.RATE_LIMIT)
+
+
+IN_USE: Final = {"busy": (False, True)}
+"""What is true of the rows of keys that are in use: of one that came to rest, or goes on in a new stream, it is null."""
 
 
 class Holder(Shape):
@@ -62,6 +68,16 @@ def flow(row: Mapping[str, Any]) -> dict[str, Any]:
         "opens_at": views.at(detail.get("opens_at")),
         "updated_at": views.at(row["updated_at"]),
     }
+
+
+async def flow_row(desk: Desk, flow_id: str, workspace: str) -> dict[str, Any] | None:
+    """Read the row of a key, as it is used now when `flow_id` is its address, which runs name."""
+    if not flow_id.startswith(f"{ids.FLOW}_"):
+        return None
+    name = flow_id
+    if ids.millis_of(flow_id) == ids.TIMELESS_MS:
+        name = (await desk.log.uses(LOG_FLOW, [flow_id])).get(flow_id, flow_id)
+    return await desk.own_row("flows", {"id": name}, workspace)
 
 
 def flows_of(row: Mapping[str, Any]) -> list[str]:

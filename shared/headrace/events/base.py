@@ -84,3 +84,18 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 SYSTEM = Actor(id="system", name="headrace", roles=())
+
+
+class CarriedPermit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A request for a key, as it goes with the key into its next stream."""
+
+    permit_id: str
+    run_id: str
+    limit: int
+    period_ms: int = 0
+    on_conflict: str = "queue"
+    priority: int = 0
+    count: int = 1
+    given: int = 0
+    asked_at: int = 0
+    recalled_for: str = ""

@@ -3,7 +3,7 @@
 A key is a concurrency key, which runs hold until they are over, or a rate limit, which attempts use up.
 """
 
-from headrace.events.base import Event
+from headrace.events.base import CarriedPermit, Event
 
 
 class PermitAsked(Event, frozen=True, kw_only=True, tag="flow.asked"):
@@ -46,4 +46,25 @@ class PermitReturned(Event, frozen=True, kw_only=True, tag="flow.returned"):
     permit_id: str
 
 
-FlowEvent = PermitAsked | PermitGiven | PermitReceived | PermitRecalled | PermitReturned
+class KeyEnded(Event, frozen=True, kw_only=True, tag="flow.ended"):
+    """Written when the stream of a key ends, the last of it: nobody holds the key, or it `goes_on` in a new stream."""
+
+    goes_on: bool = False
+
+
+class KeyContinued(Event, frozen=True, kw_only=True, tag="flow.continued"):
+    """Written when a key goes on in a new stream: what counts of the one before, which ends in the same append."""
+
+    after: str
+    kind: str
+    key: str
+    limit: int
+    period_ms: int = 0
+    permits: tuple[CarriedPermit, ...] = ()
+    held: tuple[tuple[str, int], ...] = ()
+    untold: tuple[tuple[str, int], ...] = ()
+    recalled: tuple[tuple[str, int], ...] = ()
+    spent: tuple[tuple[int, int], ...] = ()
+
+
+FlowEvent = PermitAsked | PermitGiven | PermitReceived | PermitRecalled | PermitReturned | KeyEnded | KeyContinued

@@ -69,12 +69,11 @@ class Deciding:
                     raise SpoiltError(problem) from problem
             now = self._clock.now_ms()
             woken = {item.stream_id for item in part.items if isinstance(item.command, Wake)}
-            for stream_id in part.changed.keys() | woken:
+            changed = {stream.stream_id for stream, _ in part.changed.values()}
+            for stream_id in changed | woken:
                 touched = part.touched.get(stream_id)
                 if touched is not None:
-                    part.ends[stream_id] = end_of(
-                        touched, now, woken=stream_id in woken, changed=stream_id in part.changed
-                    )
+                    part.ends[stream_id] = end_of(touched, now, woken=stream_id in woken, changed=stream_id in changed)
 
     async def _rows(self, stream: Stream, events: Sequence[Event]) -> list[Any]:
         absent: set[str] = set()
@@ -157,7 +156,7 @@ class Deciding:
 
     def _stream(self, item: Item) -> Stream:
         try:
-            return self._states.stream(item.held, item.stream_id, item.workspace or "")
+            return self._states.stream(item.held, item.stream_id, item.workspace or "", self._clock.now_ms())
         except MissingError:
             raise
         except Exception as problem:
@@ -261,6 +260,10 @@ class Deciding:
             self._receipts(draft, part, stream, ADVANCE, context, suspect=item.restarted)
             if not events:
                 return
+            if stream.held.renews and (begins := guarded(room.heir, stream.state)):
+                stream = self._states.renewed(stream, stream.workspace, context.now)
+                part.touched[stream.stream_id] = stream
+                self._record(draft, part, stream, item, begins, context)
 
     def _receipts(
         self, draft: Draft, part: Part, stream: Stream, command: Any, context: Context, *, suspect: bool
@@ -291,7 +294,7 @@ class Deciding:
             parts += len(event.parts)
             part.events.append(
                 NewEvent(
-                    stream.stream_id,
+                    stream.in_log,
                     stream.version,
                     name_of(type(event)),
                     event.SCHEMA,
@@ -307,7 +310,7 @@ class Deciding:
         held.drafted += len(events)
         draft.events += len(events)
         draft.emit(stream.stream_id, len(events))
-        part.changed.setdefault(stream.stream_id, (stream, []))[1].extend(events)
+        part.changed.setdefault(stream.in_log, (stream, []))[1].extend(events)
         self._states.grown(stream, weight, parts)
 
     def _emit(self, draft: Draft, part: Part, stream: Stream, effects: Iterable[Effect], *, suspect: bool) -> None:

@@ -181,7 +181,9 @@ class Intake:
             if isinstance(command, ReportAttempt | AnnounceTool):
                 actor = _worker(command.worker)
             body = bytes(part)
-            item = Item(held, Origin.INBOX, told.stream_id, command, told.workspace or None, actor, body=body)
+            item = Item(
+                held, Origin.INBOX, held.address(told.stream_id), command, told.workspace or None, actor, body=body
+            )
             item.sequence, item.traceparent = sequence, _trace(told.traceparent)
             self._put(item)
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from headrace import ids
 from headrace.decider import MissingError
 from headrace.events import registry
 from headrace.host.cache import STATES_BYTES_MAX, STATES_MAX, WeightedCache
@@ -40,6 +41,7 @@ class States:
         self._library = library
         self._cache = WeightedCache[str, Stream](entries_max=entries_max, weight_max=bytes_max)
         self._histories: dict[str, History] = {}
+        self._names: dict[str, str] = {}
         self._pinned: set[str] = set()
         self._read: set[str] = set()
 
@@ -53,6 +55,7 @@ class States:
         """
         lacking: dict[str, tuple[Any, set[str]]] = {}
         self._histories.clear()
+        self._names.clear()
         self._pinned = {item.stream_id for item in items}
         self._read = {item.stream_id for item in items if item.minted}
         for item in items:
@@ -60,27 +63,46 @@ class States:
                 lacking.setdefault(item.held.log, (item.held.room, set()))[1].add(item.stream_id)
         for log, (room, stream_ids) in lacking.items():
             async with asyncio.timeout(READ_TIMEOUT_S):
-                self._histories.update(await self._log.histories(log, room.fingerprint, sorted(stream_ids)))
+                if getattr(room, "renews", False):
+                    await self._load_uses(log, room, sorted(stream_ids))
+                else:
+                    self._histories.update(await self._log.histories(log, room.fingerprint, sorted(stream_ids)))
             self._read |= stream_ids
         long = {name: history for name, history in self._histories.items() if _bytes(history) > FOLDED_BYTES_MAX}
         holders = {item.stream_id: item.held for item in items if item.stream_id in long and not item.held.over}
         for stream_id, held in holders.items():
             await self._fold(held, stream_id, long[stream_id])
 
-    def stream(self, held: Held, stream_id: str, workspace: str) -> Stream:
+    async def _load_uses(self, log: str, room: Any, addresses: Sequence[str]) -> None:
+        """Read the histories of the streams in which these are used now, if any is."""
+        names = await self._log.uses(log, addresses)
+        if names:
+            found = await self._log.histories(log, room.fingerprint, sorted(names.values()))
+            self._histories.update({address: found[name] for address, name in names.items()})
+        self._names.update(names)
+
+    def stream(self, held: Held, stream_id: str, workspace: str, now: int = 0) -> Stream:
         """Give a stream's state; raises MissingError while folding it needs a body.
 
+        What is over and begins anew does so in a stream of `now`.
         Raises SpoiltError when its history was not read: then all is to be done again.
         """
         known = self._cache.get(stream_id)
         if known is not None and known.held is held:
-            return known
+            renews = held.renews and (known.version == 0 or held.room.finished(known.state))
+            return self.renewed(known, workspace, now) if renews else known
         if stream_id not in self._read:
             raise SpoiltError(RuntimeError(f"the history of {stream_id} was not read"))
-        fold = _Fold(held, stream_id, workspace, self._histories.get(stream_id))
+        name = self._names.get(stream_id) or (ids.use(stream_id, now) if held.renews else "")
+        fold = _Fold(held, stream_id, workspace, self._histories.get(stream_id), name)
         for recorded in fold.events:
             fold.add(recorded)
         return self._made(fold)
+
+    def renewed(self, before: Stream, workspace: str, now: int) -> Stream:
+        """Give the stream in which what is over in `before` goes on from `now`."""
+        at = max(now, ids.millis_of(before.in_log) + 1)
+        return self._made(_Fold(before.held, before.stream_id, workspace, None, ids.use(before.stream_id, at)))
 
     def _made(self, fold: "_Fold") -> Stream:
         made = fold.stream()
@@ -90,7 +112,7 @@ class States:
     async def _fold(self, held: Held, stream_id: str, history: History) -> None:
         """Fold a long history, and let others have the loop now and then; what is amiss with it `stream` says again."""
         try:
-            fold = guarded(_Fold, held, stream_id, "", history)
+            fold = guarded(_Fold, held, stream_id, "", history, self._names.get(stream_id, ""))
             size = 0
             for recorded in fold.events:
                 size += len(recorded.data)
@@ -177,8 +199,8 @@ def snapshot(stream: Stream) -> tuple[int, bytes]:
 class _Fold:
     """A state that is made of its snapshot and the events after it, which stand in `events`."""
 
-    def __init__(self, held: Held, stream_id: str, workspace: str, history: History | None) -> None:
-        self.held, self.stream_id, self.workspace = held, stream_id, workspace
+    def __init__(self, held: Held, stream_id: str, workspace: str, history: History | None, name: str = "") -> None:
+        self.held, self.stream_id, self.workspace, self._name = held, stream_id, workspace, name
         self.events = history.events if history is not None else ()
         self._version = self._kept_version = self._kept_bytes = self._bytes = self._since = 0
         if history is not None and history.snapshot is not None:
@@ -189,7 +211,7 @@ class _Fold:
             return
         if self.events:
             self.workspace = self.events[0].workspace
-        self._state = held.room.initial(stream_id, self.workspace)
+        self._state = held.room.initial(name or stream_id, self.workspace)
 
     def add(self, recorded: Recorded) -> None:
         """Fold an event; what it raises leaves the state as it was."""
@@ -210,6 +232,7 @@ class _Fold:
             kept_version=self._kept_version,
             kept_bytes=self._kept_bytes,
             since=self._since,
+            name=self._name,
         )
 
 

@@ -112,7 +112,7 @@ class Publisher:
         for stream in gone:
             if stream.since >= SNAPSHOT_EVENTS_MIN and not stream.held.over:
                 place = (stream.held.log, stream.held.room.fingerprint)
-                by_room.setdefault(place, {})[stream.stream_id] = snapshot(stream)
+                by_room.setdefault(place, {})[stream.in_log] = snapshot(stream)
         for (log, fingerprint), kept in by_room.items():
             self._put_snapshots(log, fingerprint, kept)
 
@@ -143,7 +143,7 @@ class Publisher:
         if finished:
             self._states.retire(stream.stream_id)
         elif is_due(stream):
-            kept[stream.stream_id] = made = snapshot(stream)
+            kept[stream.in_log] = made = snapshot(stream)
             self._states.measured(stream, len(made[1]))
 
     def _put_snapshots(self, log: str, fingerprint: str, kept: Mapping[str, tuple[int, bytes]]) -> None:

@@ -4,6 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from headrace import ids
 from headrace.bus.port import Inbox, Subscription
 from headrace.log.port import KeptAnswer, Tenure
 
@@ -92,6 +93,15 @@ class Held:
         )
 
     @property
+    def renews(self) -> bool:
+        """Tell whether what is over here begins anew, in another stream, when it is spoken to again."""
+        return getattr(self.room, "renews", False)
+
+    def address(self, stream_id: str) -> str:
+        """Give the id under which a stream of the log is spoken to."""
+        return ids.address(stream_id) if self.renews else stream_id
+
+    @property
     def place(self) -> tuple[str, int]:
         """Name the partition."""
         return self.log, self.partition
@@ -112,7 +122,8 @@ class Stream:
     """A stream's state in memory. `touched` is the number of the last draft that changed it; `weight` its bytes.
 
     `kept_version` is that of its last snapshot, of `kept_bytes`; `since` counts what has happened after it, of events
-    that stand for several each of those.
+    that stand for several each of those. `name` is the stream's id in the log where that is not `stream_id`, under which
+    it is spoken to: of what begins anew now and then.
     """
 
     held: Held
@@ -125,3 +136,9 @@ class Stream:
     kept_version: int = 0
     kept_bytes: int = 0
     since: int = 0
+    name: str = ""
+
+    @property
+    def in_log(self) -> str:
+        """Give the stream's id in the log."""
+        return self.name or self.stream_id

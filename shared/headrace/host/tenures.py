@@ -170,7 +170,7 @@ class Tenures:
             try:
                 if not asked:
                     async with asyncio.timeout(READ_TIMEOUT_S):
-                        busy = await self._log.busy(held.log, held.partition)
+                        busy = [held.address(one) for one in await self._log.busy(held.log, held.partition)]
                     held.unproven = set(busy)
                     self._begun(held, [advance(held, stream_id, restart=True) for stream_id in busy])
                     asked = True

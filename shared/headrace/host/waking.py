@@ -94,4 +94,4 @@ class Waking:
             for due in found:
                 owner = parts.get(ids.partition_of(due.stream_id))
                 if owner is not None and not owner.over:
-                    self._wakeups.found(owner, due.stream_id, due.wake_at)
+                    self._wakeups.found(owner, owner.address(due.stream_id), due.wake_at)

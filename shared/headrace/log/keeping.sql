@@ -20,6 +20,11 @@ select id as stream_id, status from headrace.{table}
   where id >= $1 and id < $2 and not (status = any($3::text[]) and not coalesce(busy, false) and wake_at is null)
   order by id limit $4
 
+-- unrested --
+-- The same for streams that only end, of which `busy` is null then.
+select id as stream_id, null as status from headrace.{table} where id >= $1 and id < $2 and busy is not null
+  order by id limit $3
+
 -- endless --
 -- A stream of another log in a month: nobody can tell when it is over.
 select stream_id from headrace.events_{month} where month = {month} and log = $1 limit 1

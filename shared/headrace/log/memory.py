@@ -6,10 +6,12 @@ It lives on the given clock. Failures that a database can show are asked for by 
 
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
 
+from headrace import ids
 from headrace.clock import Clock
 from headrace.errors import UnavailableError
 from headrace.log import rows as projection
@@ -108,6 +110,14 @@ class MemoryLog(MemoryBodies, MemoryOwners):
             else:
                 found[stream_id] = History(tuple(events))
         return found
+
+    async def uses(self, log: str, addresses: Sequence[str]) -> dict[str, str]:
+        """Name the streams of addresses that are not over."""
+        rows = self._columns(MAIN[log], ("id", "busy"))
+        found = {
+            ids.address(row["id"]): row["id"] for row in sorted(rows, key=itemgetter("id")) if row["busy"] is not None
+        }
+        return {address: found[address] for address in addresses if address in found}
 
     async def due(self, log: str, partitions: Sequence[int], until: int, limit: int) -> list[Due]:
         """Read streams with `wake_at` up to `until`, the earliest first."""

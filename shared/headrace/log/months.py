@@ -22,7 +22,7 @@ from headrace.log.connections import translated
 from headrace.log.migrate import CONNECT_S, inspect
 from headrace.log.queries import QUERIES
 from headrace.log.tables import MAIN, TABLES
-from headrace.vocabulary import LOG_APPROVALS, LOG_RUNS, RUN_FINAL, ApprovalStatus
+from headrace.vocabulary import LOG_APPROVALS, LOG_FLOW, LOG_RUNS, RUN_FINAL, ApprovalStatus
 
 TIMELESS: Final = 197001
 """The month of streams that never end."""
@@ -38,8 +38,9 @@ COLLECTED_AFTER_S: Final = 86_400
 OVER: Final[dict[str, tuple[str, frozenset[str]]]] = {
     LOG_RUNS: (ids.RUN, frozenset(map(str, RUN_FINAL))),
     LOG_APPROVALS: (ids.APPROVAL, frozenset(str(one) for one in ApprovalStatus) - {str(ApprovalStatus.PENDING)}),
+    LOG_FLOW: (ids.FLOW, frozenset()),
 }
-"""Logs whose streams end: the prefix of their ids, and the statuses in which one is over."""
+"""Logs whose streams end: the prefix of their ids, and the statuses in which one is over (keys have none: see `unrested`)."""
 SNAPSHOTS: Final = "snapshots"
 LINES: Final = "lines"
 
@@ -167,8 +168,8 @@ class Months:
                 found += [Straggler(month, log, row["stream_id"])] if row else []
                 continue
             prefix, final = OVER[log]
-            sql = QUERIES["unfinished"].format(table=MAIN[log])
-            rows = await self.connection.fetch(sql, *between(prefix, month), sorted(final), limit)
+            sql = QUERIES["unfinished" if final else "unrested"].format(table=MAIN[log])
+            rows = await self.connection.fetch(sql, *between(prefix, month), *([sorted(final)] if final else []), limit)
             found += [Straggler(month, log, row["stream_id"], row["status"]) for row in rows]
         return found[:limit]
 

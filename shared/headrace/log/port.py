@@ -177,6 +177,10 @@ class OwnerLog(Protocol):
         """Read what makes the state of streams; snapshots of another fingerprint are ignored."""
         ...
 
+    async def uses(self, log: str, addresses: Sequence[str]) -> dict[str, str]:
+        """Name, by address, the streams that are not over of a log whose streams begin anew now and then."""
+        ...
+
     async def answers(self, keys: Sequence[tuple[str, int, str]]) -> dict[tuple[str, int, str], KeptAnswer]:
         """Read what was answered under idempotency keys (log, partition, key), as far as kept, in one round trip."""
         ...

@@ -141,6 +141,11 @@ class PostgresLog:
             stream_id: History(tuple(found), *kept.get(stream_id, (None, 0))) for stream_id, found in events.items()
         }
 
+    async def uses(self, log: str, addresses: Sequence[str]) -> dict[str, str]:
+        """Name the streams of addresses that are not over."""
+        rows = await self._owner.fetch(QUERIES["uses"].format(table=MAIN[log]), list(addresses))
+        return {row["address"]: row["id"] for row in rows}
+
     async def answers(self, keys: Sequence[tuple[str, int, str]]) -> dict[tuple[str, int, str], KeptAnswer]:
         """Read what was answered under keys, as far as kept."""
         if not keys:

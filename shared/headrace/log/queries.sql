@@ -75,6 +75,12 @@ insert into headrace.snapshots (log, stream_id, fingerprint, version, body)
   on conflict (log, stream_id) do update set
     fingerprint = excluded.fingerprint, version = excluded.version, body = excluded.body
 
+-- uses --
+-- The newest stream of each address that is not over: only the time is not the same in their ids.
+select w.address, one.id from unnest($1::text[]) as w(address)
+  cross join lateral (
+    select id from headrace.{table} where right(id, 16) = right(w.address, 16) and busy is not null order by id desc limit 1) one
+
 -- answers --
 -- Key by key, so that whatever the planner takes their number to be no answer is read that nobody asks for.
 select a.* from unnest($1::text[], $2::int[], $3::text[]) as w(log, partition, key)

@@ -16,7 +16,7 @@ from headrace_api.answers import answer
 from headrace_api.asking import Asked, Asking, Paged, says
 from headrace_api.bodies import RunBody
 from headrace_api.explaining import explain
-from headrace_api.flowing import flows_of
+from headrace_api.flowing import flow_row, flows_of
 
 router = APIRouter(tags=["runs"])
 
@@ -139,8 +139,8 @@ async def explain_run(asked: Asked, run_id: str) -> Response:
     """Say why the run is not moving, and what would move it."""
     row = await run_row(asked, run_id)
     plan = await asked.desk.plan(row["plan_digest"])
-    found = [await asked.desk.own_row("flows", {"id": flow_id}, asked.workspace) for flow_id in flows_of(row)]
-    flows = {known["id"]: known for known in found if known is not None}
+    found = {flow_id: await flow_row(asked.desk, flow_id, asked.workspace) for flow_id in flows_of(row)}
+    flows = {flow_id: known for flow_id, known in found.items() if known is not None}
     row = await families.with_statuses(asked, row)
     reasons = explain(row, await starting.steps_of(asked, run_id), plan, asked.desk.presence, flows)
     return answer({"id": run_id, "status": row["status"], "reasons": reasons})

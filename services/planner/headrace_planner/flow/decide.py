@@ -13,12 +13,14 @@ from headrace.events.flow import FlowEvent, PermitAsked, PermitGiven, PermitReca
 from headrace.messages import Advance, FlowCommand, Wake
 from headrace.steering import NotePermitReceived, ReleasePermit, RequestPermit
 from headrace.vocabulary import BATCH_EVENTS_MAX
+from headrace_planner.flow import uses
+from headrace_planner.flow.bounds import USUAL, Bounds
 from headrace_planner.flow.state import CONCURRENCY, QUEUE, RATE_LIMIT, REJECT, REPLACE, Flow
 
 Decision = Sequence[FlowEvent] | Rejection
 
 
-def decide(flow: Flow, command: FlowCommand, context: Context) -> Decision:
+def decide(flow: Flow, command: FlowCommand, context: Context, bounds: Bounds = USUAL) -> Decision:
     """Say what a command does to a key."""
     match command:
         case RequestPermit():
@@ -30,7 +32,7 @@ def decide(flow: Flow, command: FlowCommand, context: Context) -> Decision:
         case Wake():
             return ()
         case Advance():
-            return tuple(_given(flow, context.now))
+            return tuple(_given(flow, context.now)) or uses.ending(flow, context.now, bounds)
         case _:
             assert_never(command)
 

@@ -4,12 +4,15 @@ from typing import assert_never
 
 from headrace.events.flow import (
     FlowEvent,
+    KeyContinued,
+    KeyEnded,
     PermitAsked,
     PermitGiven,
     PermitRecalled,
     PermitReceived,
     PermitReturned,
 )
+from headrace_planner.flow import uses
 from headrace_planner.flow.state import CONCURRENCY, Flow, Permit
 
 
@@ -30,6 +33,10 @@ def evolve(flow: Flow, event: FlowEvent, at: int) -> Flow:
             _leave_queue(flow, permit_id)
         case PermitReturned(permit_id=permit_id):
             _forget(flow, permit_id)
+        case KeyEnded(goes_on=goes_on):
+            flow.over, flow.goes_on = True, goes_on
+        case KeyContinued():
+            uses.take_over(flow, event)
         case _:
             assert_never(event)
     return flow

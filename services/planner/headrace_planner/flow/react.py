@@ -6,7 +6,16 @@ from typing import Final, assert_never
 
 from headrace.decider import Effect, Tell
 from headrace.envelope import Message
-from headrace.events.flow import FlowEvent, PermitAsked, PermitGiven, PermitRecalled, PermitReceived, PermitReturned
+from headrace.events.flow import (
+    FlowEvent,
+    KeyContinued,
+    KeyEnded,
+    PermitAsked,
+    PermitGiven,
+    PermitRecalled,
+    PermitReceived,
+    PermitReturned,
+)
 from headrace.messages import Advance, FlowCommand, Wake
 from headrace.steering import (
     ConfirmPermit,
@@ -19,7 +28,9 @@ from headrace.steering import (
     YieldPermit,
 )
 from headrace.vocabulary import BATCH_EVENTS_MAX, LOG_RUNS, TELL_REPEAT_S
+from headrace_planner.flow.bounds import USUAL, Bounds
 from headrace_planner.flow.state import Flow
+from headrace_planner.flow.uses import rests_at
 
 HOLDERS_TOLD_MAX: Final = 5
 REPEAT_MS: Final = int(TELL_REPEAT_S * 1000)
@@ -32,7 +43,7 @@ def react(flow: Flow, event: FlowEvent) -> Iterable[Effect]:
             return (_grant(flow, permit_id),)
         case PermitRecalled(permit_id=permit_id):
             return (_recall(flow, permit_id),)
-        case PermitAsked() | PermitReceived() | PermitReturned():
+        case PermitAsked() | PermitReceived() | PermitReturned() | KeyEnded() | KeyContinued():
             return ()
         case _:
             assert_never(event)
@@ -53,18 +64,22 @@ def receipts(flow: Flow, command: FlowCommand, now: int) -> Iterable[Effect]:
 
 def outstanding(flow: Flow) -> Iterable[Effect]:
     """Give everything that runs have not confirmed."""
+    if flow.over:
+        return ()
     return [
         *(_grant(flow, permit_id) for permit_id in flow.untold),
         *(_recall(flow, permit_id) for permit_id in flow.recalled),
     ]
 
 
-def wake_at(flow: Flow) -> int | None:
-    """Give when the key wants to be woken: to say something again, to ask a holder, or when it has room again."""
+def wake_at(flow: Flow, bounds: Bounds = USUAL) -> int | None:
+    """Give when the key wants to be woken: to say something again, to ask a holder, when it has room, or to end."""
+    if flow.over:
+        return None
     times = [since + REPEAT_MS for kept in (flow.untold, flow.recalled) for since in islice(kept.values(), 1)]
     times.extend(since + flow.confirm_ms for since in islice(flow.held.values(), 1))
-    opens = flow.opens_at()
-    return min([*times, *([opens] if opens is not None else [])], default=None)
+    others = (flow.opens_at(), rests_at(flow, bounds))
+    return min([*times, *(at for at in others if at is not None)], default=None)
 
 
 def _answered(flow: Flow, command: RequestPermit) -> Iterable[Effect]:
@@ -91,17 +106,17 @@ def _repeated(flow: Flow, now: int) -> Iterator[Effect]:
     for permit_id, since in islice(flow.held.items(), BATCH_EVENTS_MAX):
         if since + flow.confirm_ms > now:
             return
-        yield _tell(flow, permit_id, ConfirmPermit(permit_id=permit_id, flow_id=flow.id))
+        yield _tell(flow, permit_id, ConfirmPermit(permit_id=permit_id, flow_id=flow.address))
 
 
 def _grant(flow: Flow, permit_id: str) -> Tell:
     count = flow.permits[permit_id].given
-    return _tell(flow, permit_id, GrantPermit(permit_id=permit_id, count=count, flow_id=flow.id))
+    return _tell(flow, permit_id, GrantPermit(permit_id=permit_id, count=count, flow_id=flow.address))
 
 
 def _recall(flow: Flow, permit_id: str) -> Tell:
     for_run = flow.permits[permit_id].recalled_for
-    return _tell(flow, permit_id, YieldPermit(permit_id=permit_id, for_run=for_run, flow_id=flow.id))
+    return _tell(flow, permit_id, YieldPermit(permit_id=permit_id, for_run=for_run, flow_id=flow.address))
 
 
 def _tell(flow: Flow, permit_id: str, command: Message) -> Tell:

@@ -12,7 +12,8 @@ from headrace.events.flow import FlowEvent
 from headrace.events.upcasting import fingerprint
 from headrace.messages import FlowCommand
 from headrace.vocabulary import LOG_FLOW
-from headrace_planner.flow import decide, evolve, react, state, views
+from headrace_planner.flow import decide, evolve, react, state, uses, views
+from headrace_planner.flow.bounds import USUAL
 from headrace_planner.flow.state import Flow
 
 
@@ -20,10 +21,12 @@ class FlowRoom:
     """Shared keys: a pure core and its projection."""
 
     log: ClassVar[str] = LOG_FLOW
-    format: ClassVar[int] = 1
+    format: ClassVar[int] = 2
+    renews: ClassVar[bool] = True
 
     def __init__(self) -> None:
-        self.fingerprint = fingerprint(evolve, state)
+        self.fingerprint = fingerprint(evolve, state, uses)
+        self.bounds = USUAL
         self._commands: msgspec.json.Decoder[FlowCommand] = msgspec.json.Decoder(FlowCommand)
         self._states = msgspec.json.Decoder(Flow)
 
@@ -41,7 +44,7 @@ class FlowRoom:
 
     def decide(self, state: Flow, command: FlowCommand, context: Context) -> Sequence[FlowEvent] | Rejection:
         """Say what happens."""
-        return decide.decide(state, command, context)
+        return decide.decide(state, command, context, self.bounds)
 
     def evolve(self, state: Flow, event: FlowEvent, at: int) -> Flow:
         """Remember an event."""
@@ -65,15 +68,19 @@ class FlowRoom:
 
     def wake_at(self, state: Flow) -> int | None:
         """Give the earliest time at which it wants a wake-up."""
-        return react.wake_at(state)
+        return react.wake_at(state, self.bounds)
 
     def finished(self, state: Flow) -> bool:
-        """A key is never over: whoever asks next finds it as it was left."""
-        return False
+        """Tell whether this stream of the key is over: whoever asks next begins a new one."""
+        return state.over
+
+    def heir(self, state: Flow) -> Sequence[FlowEvent]:
+        """Give what the next stream of the key begins with; nothing when it came to rest, or while it is used."""
+        return uses.heir(state)
 
     def rows(self, state: Flow, events: Sequence[FlowEvent] | None) -> Iterable[Row]:
         """Give its one row."""
-        return (views.row(state),) if self.exists(state) else ()
+        return (views.row(state, self.bounds),) if self.exists(state) else ()
 
     def attachments(self, command: FlowCommand) -> Mapping[str, bytes]:
         """Give no blobs: a key has no bodies."""

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from headrace import ids
 from headrace.vocabulary import PERMIT_CONFIRM_S, PERMIT_CONFIRM_WANTED_S
 
 CONCURRENCY: Final = "concurrency"
@@ -42,7 +43,8 @@ class Flow(msgspec.Struct, kw_only=True, omit_defaults=True):
     `permits` stand in the order in which they were asked for. `queue` holds those that wait, by priority. `held` says
     since when runs hold a concurrency key (or when they last confirmed it), the longest ago first. `untold` and
     `recalled` say since when a run has not confirmed what it was given, and not made room. `spent` are the attempts
-    that a rate limit let begin: when, and how many, as far back as its period.
+    that a rate limit let begin: when, and how many, as far back as its period. `over`: this stream of it ended, and the
+    key `goes_on` in another one that began with what counts of it.
     """
 
     id: str
@@ -59,6 +61,13 @@ class Flow(msgspec.Struct, kw_only=True, omit_defaults=True):
     recalled: dict[str, int] = {}
     spent: list[tuple[int, int]] = []
     updated_at: int = 0
+    over: bool = False
+    goes_on: bool = False
+
+    @property
+    def address(self) -> str:
+        """Give the id under which runs ask for the key, whichever stream it is used in."""
+        return ids.address(self.id)
 
     def waiting(self) -> Iterator[str]:
         """Give the permits that wait, in the order in which they are given: by priority, then first come first served."""

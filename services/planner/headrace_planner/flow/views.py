@@ -6,14 +6,15 @@ from typing import Any, Final
 
 from headrace import ids
 from headrace.decider import Reason, Row
+from headrace_planner.flow.bounds import USUAL, Bounds
 from headrace_planner.flow.react import wake_at
 from headrace_planner.flow.state import CONCURRENCY, Flow
 
 SHOWN_MAX: Final = 20
 
 
-def row(flow: Flow) -> Row:
-    """Give the row of table `flows`, which follows from the state alone."""
+def row(flow: Flow, bounds: Bounds = USUAL) -> Row:
+    """Give the row of table `flows`. One that is over is neither busy nor not: `busy` is null."""
     return Row(
         "flows",
         {
@@ -29,15 +30,15 @@ def row(flow: Flow) -> Row:
             "queued": flow.queued,
             "detail": {"holders": _holders(flow), "queue": _queue(flow), "opens_at": flow.opens_at()},
             "updated_at": flow.updated_at,
-            "wake_at": wake_at(flow),
-            "busy": bool(flow.untold or flow.recalled),
+            "wake_at": wake_at(flow, bounds),
+            "busy": None if flow.over else bool(flow.untold or flow.recalled),
         },
     )
 
 
 def explain(flow: Flow) -> Sequence[Reason]:
     """Say who holds the key, and who waits."""
-    if not flow.queued:
+    if not flow.queued or flow.over:
         return ()
     if flow.kind == CONCURRENCY:
         holders = flow.holders(SHOWN_MAX)

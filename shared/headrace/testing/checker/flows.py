@@ -9,15 +9,25 @@ from headrace.log.port import Recorded
 
 
 class Key(msgspec.Struct):
-    """A key as its events tell it: who asked with what limits, who holds it, what was given when (ms)."""
+    """A key as its events tell it: who asked with what limits, who holds it, what was given when (ms).
+
+    `ended`: the stream in which it was used is over. `goes_on` is that stream when the next one must begin with its state.
+    """
 
     asked: dict[str, dict[str, Any]] = {}
     held: set[str] = set()
     given: list[tuple[int, int]] = []
+    ended: bool = False
+    goes_on: str = ""
 
 
 def see(key: Key, recorded: Recorded, data: dict[str, Any]) -> Iterator[str]:
-    """Take the next event of a key in."""
+    """Take the next event of a key in, of whichever of its streams."""
+    if recorded.type in {"flow.ended", "flow.continued"}:
+        yield from _turn(key, recorded, data)
+        return
+    if recorded.version == 1:
+        yield from _begins(key)
     permit = data["permit_id"]
     match recorded.type:
         case "flow.asked":
@@ -36,6 +46,27 @@ def see(key: Key, recorded: Recorded, data: dict[str, Any]) -> Iterator[str]:
             key.asked.pop(permit, None)
         case _:
             pass
+
+
+def _begins(key: Key) -> Iterator[str]:
+    if key.goes_on or (key.given and not key.ended) or (key.asked and not key.ended):
+        yield f"a stream begins with nothing while {len(key.asked)} ask and {len(key.held)} hold"
+    key.ended = False
+
+
+def _turn(key: Key, recorded: Recorded, data: dict[str, Any]) -> Iterator[str]:
+    """See that a stream ends with nothing, or hands all of it to the next."""
+    if recorded.type == "flow.ended":
+        key.ended, key.goes_on = True, recorded.stream_id if data.get("goes_on") else ""
+        if not key.goes_on and key.held:
+            yield f"it ends while {len(key.held)} hold it"
+        return
+    before, held = key.goes_on, {permit for permit, _ in data.get("held", ())}
+    key.ended, key.goes_on = False, ""
+    if recorded.version != 1 or data["after"] != before:
+        yield f"it goes on after {data['after']}, where {before or 'nothing'} ended"
+    if held != key.held:
+        yield f"it goes on with {sorted(held)}, where {sorted(key.held)} held it"
 
 
 def _rate(key: Key, at: int, count: int, asked: dict[str, Any]) -> Iterator[str]:

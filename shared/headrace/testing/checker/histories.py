@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from headrace import ids
 from headrace.events.parts import parts_of
 from headrace.log.port import Recorded
 from headrace.testing.checker import flows
@@ -127,7 +128,7 @@ class Watch:
         elif recorded.log == "approvals":
             said += self._approval(recorded, data)
         elif recorded.log == "flow":
-            said += flows.see(self.flows.setdefault(recorded.stream_id, flows.Key()), recorded, data)
+            said += flows.see(self.flows.setdefault(ids.address(recorded.stream_id), flows.Key()), recorded, data)
         return [
             Finding(HISTORY, f"{recorded.type} (version {recorded.version}): {one}", recorded.stream_id) for one in said
         ]

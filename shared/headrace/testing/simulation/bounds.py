@@ -5,14 +5,17 @@ from typing import Any, Final
 
 import msgspec
 
-from headrace.vocabulary import LOG_RUNS
+from headrace.vocabulary import LOG_FLOW, LOG_RUNS
 
-SMALL: Final = {"items_a_piece": 4, "undoing_s": 30.0, "handed_back_at_once": 1}
+SMALL: Final = {
+    LOG_RUNS: {"items_a_piece": 4, "undoing_s": 30.0, "handed_back_at_once": 1},
+    LOG_FLOW: {"rests_s": 5.0, "moves_s": 8.0},
+}
 
 
 def bounded(rooms: Sequence[Any]) -> Sequence[Any]:
-    """Give rooms whose runs have small bounds."""
+    """Give rooms whose runs and keys have small bounds."""
     for room in rooms:
-        if room.log == LOG_RUNS:
-            room.bounds = msgspec.structs.replace(room.bounds, **SMALL)
+        if room.log in SMALL:
+            room.bounds = msgspec.structs.replace(room.bounds, **SMALL[room.log])
     return rooms

@@ -89,14 +89,15 @@ def test_ctrl_c_in_our_terminal_does_not_reach_the_child() -> None:
     assert leash.kill() == 128 + signal.SIGKILL
 
 
-async def test_postgres_keeps_its_data_over_stop_and_kill_below_a_folder_that_is_closed(tmp_path: Path) -> None:
-    closed = tmp_path / "closed"
+async def test_postgres_keeps_its_data_over_stop_and_kill_below_a_folder_that_is_closed(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    closed = tmp_path_factory.mktemp("short") / "closed"
     closed.mkdir(mode=0o700)
     server = EmbeddedPostgres(closed / "postgres").start()
     try:
         connection = await asyncpg.connect(server.url)
         assert await connection.fetchval("show fsync") == "on"
-        assert await connection.fetchval("show unix_socket_directories") == ""
         await connection.execute("create table kept (n int); insert into kept values (1)")
         await connection.close()
         port = server.port
@@ -105,26 +106,34 @@ async def test_postgres_keeps_its_data_over_stop_and_kill_below_a_folder_that_is
         server.kill()
         server.start()
         assert server.port == port
-        connection = await asyncpg.connect(server.url)
-        assert await connection.fetchval("select n from kept") == 1
-        await connection.close()
         assert (closed / "postgres" / "password").stat().st_mode & 0o077 == 0
-        wrong = server.url.replace("headrace:", "headrace:wrong", 1)
-        with pytest.raises(asyncpg.InvalidPasswordError):
-            await asyncpg.connect(wrong)
+        for url, told in ((server.url, server.port), (server.local_url, None)):
+            connection = await asyncpg.connect(url)
+            assert await connection.fetchval("select n from kept") == 1
+            assert await connection.fetchval("select inet_server_port()") == told
+            await connection.close()
+            with pytest.raises(asyncpg.InvalidPasswordError):
+                await asyncpg.connect(url.replace("headrace:", "headrace:wrong", 1))
         with pytest.raises(UnavailableError, match="already runs"):
             EmbeddedPostgres(closed / "postgres").start()
     finally:
         server.stop()
 
 
-def test_a_stale_lock_of_another_process_does_not_keep_postgres_from_starting(tmp_path: Path) -> None:
-    with EmbeddedPostgres(tmp_path / "postgres"):
-        pass
-    lock = tmp_path / "postgres" / "data" / "postmaster.pid"
-    lock.write_text(f"{os.getpid()}\n{tmp_path}\n")
+def test_stale_locks_of_another_process_do_not_keep_postgres_from_starting(tmp_path: Path) -> None:
     with EmbeddedPostgres(tmp_path / "postgres") as server:
+        pass
+    data = tmp_path / "postgres" / "data"
+    for lock in ("postmaster.pid", f".s.PGSQL.{server.port}.lock"):
+        (data / lock).write_text(f"{os.getpid()}\n{tmp_path}\n")
+    with server:
         assert psutil.pid_exists(server.pid)
+
+
+def test_postgres_has_no_socket_in_a_folder_whose_path_is_too_long_for_one(tmp_path: Path) -> None:
+    far = EmbeddedPostgres(tmp_path / ("far" * 30))
+    with far:
+        assert far.local_url == far.url
 
 
 def test_a_taken_port_is_named(tmp_path: Path) -> None:

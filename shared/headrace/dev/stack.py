@@ -91,7 +91,7 @@ class Stack:
     @property
     def database_url(self) -> str:
         """Give the URL of the database."""
-        return self.postgres.url if self.postgres else self.config.database_url or ""
+        return self.postgres.local_url if self.postgres else self.config.database_url or ""
 
     async def stop_services(self) -> None:
         """Stop the services in order; the servers stay."""

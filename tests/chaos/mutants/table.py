@@ -260,8 +260,8 @@ MUTANTS = (
         (
             Edit(
                 f"{HOST}/tenures.py",
-                "busy = await self._log.busy(held.log, held.partition)",
-                "busy = (await self._log.busy(held.log, held.partition))[:0]",
+                "for one in await self._log.busy(held.log, held.partition)]",
+                "for one in (await self._log.busy(held.log, held.partition))[:0]]",
             ),
         ),
     ),

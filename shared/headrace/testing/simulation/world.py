@@ -211,6 +211,7 @@ def registry(ledger: Ledger) -> Registry:
         if hasattr(own.tool, "_ledger"):
             own.tool = copy.copy(own.tool)
             own.tool._ledger = ledger  # noqa: SLF001  (a tool of the simulation)
+            own.perform = own.tool.perform
     return made
 
 

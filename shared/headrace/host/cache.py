@@ -29,6 +29,11 @@ class WeightedCache[Key, Value]:
     def __iter__(self) -> Iterator[Key]:
         return iter(self._kept)
 
+    @property
+    def full(self) -> bool:
+        """Tell whether it is over its bounds."""
+        return self._weight > self._weight_max or len(self._kept) > self._entries_max
+
     def get(self, key: Key) -> Value | None:
         """Give a value and mark it as used."""
         value = self._kept.get(key)
@@ -59,7 +64,7 @@ class WeightedCache[Key, Value]:
     def trim(self, may_go: Callable[[Value], bool]) -> list[tuple[Key, Value]]:
         """Let the oldest go until the bounds hold; gives what left. What may not go stays, over the bounds if need be."""
         gone: list[tuple[Key, Value]] = []
-        if len(self._kept) <= self._entries_max and self._weight <= self._weight_max:
+        if not self.full:
             return gone
         excess, weight = len(self._kept) - self._entries_max, self._weight
         for key, value in self._kept.items():

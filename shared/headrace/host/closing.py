@@ -26,7 +26,8 @@ def end_of(stream: Stream, now: int, *, woken: bool, changed: bool) -> End:
 
 def light(order: WorkOrder, part: Part, trace: str | None) -> WorkOrder:
     """Name the trace, and let large arguments and evidence travel as blobs, stored with the events that order them."""
-    if trace is None and max(len(order.arguments), len(order.evidence)) <= ORDER_INLINE_BYTES_MAX:
+    size = len(order.arguments) + len(order.evidence)
+    if trace is None and size <= ORDER_INLINE_BYTES_MAX:
         return order
     changes: dict[str, Any] = {} if trace is None else {"traceparent": trace}
     for name in ("arguments", "evidence"):

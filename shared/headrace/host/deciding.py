@@ -68,9 +68,9 @@ class Deciding:
                 except Exception as problem:
                     raise SpoiltError(problem) from problem
             now = self._clock.now_ms()
-            woken = {item.stream_id for item in part.items if isinstance(item.command, Wake)}
-            changed = {stream.stream_id for stream, _ in part.changed.values()}
-            for stream_id in changed | woken:
+            woken = {item.stream_id: True for item in part.items if isinstance(item.command, Wake)}
+            changed = {stream.stream_id: True for stream, _ in part.changed.values()}
+            for stream_id in changed | woken if woken else changed:
                 touched = part.touched.get(stream_id)
                 if touched is not None:
                     part.ends[stream_id] = end_of(touched, now, woken=stream_id in woken, changed=stream_id in changed)

@@ -121,10 +121,11 @@ class Dispatcher:
             pool.window.finished(now, now - known.at - performed_s)
         if pool.out.pop(attempt_id, None) is None and pool.suspects.pop(attempt_id, None) is None:
             pool.waiting.withdraw(known)
-        attempts = self._streams.get(known.order.run_id, set())
-        attempts.discard(attempt_id)
-        if not attempts:
-            self._streams.pop(known.order.run_id, None)
+        attempts = self._streams.get(known.order.run_id)
+        if attempts is not None:
+            attempts.discard(attempt_id)
+            if not attempts:
+                del self._streams[known.order.run_id]
 
     def finished(self, stream_id: str) -> None:
         """Forget all attempts of a stream that is over."""
@@ -195,13 +196,16 @@ class Dispatcher:
             if not pool.asked:
                 pool.asked = True
                 self._control(pool.name, BeatNow())
-        slots = self._presence.pools() if any(len(pool.waiting) for pool in self._pools.values()) else {}
+        slots: dict[str, int] | None = None
         for pool in self._pools.values():
-            room = pool.window.room(len(pool.out), slots.get(pool.name, 0)) if len(pool.waiting) else 0
-            while room > 0 and (order := pool.waiting.take()) is not None:
-                self._publish(pool, order)
-                room -= 1
-            pool.window.full = len(pool.waiting) > 0
+            waiting = pool.waiting
+            if len(waiting):
+                slots = self._presence.pools() if slots is None else slots
+                room = pool.window.room(len(pool.out), slots.get(pool.name, 0))
+                while room > 0 and (order := waiting.take()) is not None:
+                    self._publish(pool, order)
+                    room -= 1
+            pool.window.full = len(waiting) > 0
 
     def _publish(self, pool: Pool, known: Order) -> None:
         now = self._clock.monotonic()

@@ -21,8 +21,10 @@ def messages(incarnation: str, held: Held, after: int, events: Sequence[NewEvent
     """
     array: list[bytes] = []
     size = 0
+    log, partition = held.log, held.partition
+    source = f"headrace/{incarnation}/{log}"
     for position, event in enumerate(events, after + 1):
-        body = codec.encode(_cloud_event(incarnation, held, position, event))
+        body = codec.encode(_cloud_event(log, partition, source, position, event))
         if len(body) > ARRAY_BYTES_MAX:
             continue
         if size + len(body) > ARRAY_BYTES_MAX:
@@ -34,16 +36,16 @@ def messages(incarnation: str, held: Held, after: int, events: Sequence[NewEvent
         yield b"[" + b",".join(array) + b"]"
 
 
-def _cloud_event(incarnation: str, held: Held, position: int, event: NewEvent) -> FeedEvent:
+def _cloud_event(log: str, partition: int, source: str, position: int, event: NewEvent) -> FeedEvent:
     return FeedEvent(
-        id=f"{held.log}/{held.partition}/{position}",
-        source=f"headrace/{incarnation}/{held.log}",
+        id=f"{log}/{partition}/{position}",
+        source=source,
         type=event.type,
         subject=event.stream_id,
         time=rfc3339(event.at),
         data=Raw(event.data),
-        log=held.log,
-        partition=held.partition,
+        log=log,
+        partition=partition,
         position=position,
         version=event.version,
         workspace=event.workspace,

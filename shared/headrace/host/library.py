@@ -30,4 +30,5 @@ class CachedLibrary:
 
     def trim(self) -> None:
         """Let the oldest go beyond the bounds."""
-        self._bodies.trim(lambda _body: True)
+        if self._bodies.full:
+            self._bodies.trim(lambda _body: True)

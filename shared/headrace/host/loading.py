@@ -160,6 +160,11 @@ class States:
         """Let all states of a tenure go."""
         self._cache.drop(lambda stream: stream.held is held)
 
+    @property
+    def full(self) -> bool:
+        """Tell whether there are more states than are to be kept."""
+        return self._cache.full
+
     def trim(self, committed: int) -> list[Stream]:
         """Evict the oldest beyond the bounds, but none that a draft after `committed` has touched; gives them."""
         return [stream for _, stream in self._cache.trim(self._may_go(committed))]

@@ -28,17 +28,31 @@ class Mailboxes:
         self._turns: deque[str] = deque()
         self._restarts: deque[Item] = deque()
         self._count = 0
+        self._lone: Item | None = None
+        """The only item that waits, which needs no queue."""
 
     def __len__(self) -> int:
-        return self._count + len(self._restarts)
+        return self._count + len(self._restarts) + (self._lone is not None)
 
     def put(self, item: Item) -> None:
         """Queue an item behind others of its stream."""
+        if not self._count and self._lone is None:
+            self._lone = item
+            return
+        self._queue_lone()
         self._box(item).append(item)
         self._count += 1
 
+    def _queue_lone(self) -> None:
+        """Give the only item a queue, now that others come."""
+        lone, self._lone = self._lone, None
+        if lone is not None:
+            self._box(lone).append(lone)
+            self._count += 1
+
     def put_back(self, items: Iterable[Item]) -> None:
         """Queue items again in their order, before others of their streams but behind other streams."""
+        self._queue_lone()
         for item in reversed(list(items)):
             self._box(item).appendleft(item)
             self._count += 1
@@ -61,7 +75,10 @@ class Mailboxes:
 
     def take(self, count: int) -> list[Item]:
         """Take up to `count` items: some of each workspace in turn, and of each of its streams, a stream's own in order."""
-        taken: list[Item] = []
+        lone, self._lone = self._lone, None
+        taken: list[Item] = [] if lone is None else [lone]
+        if not self._count and not self._restarts:
+            return taken
         while len(taken) < count and self._turns:
             workspace = self._turns.popleft()
             ring = self._rings[workspace]
@@ -70,7 +87,7 @@ class Mailboxes:
                 self._turns.append(workspace)
             else:
                 del self._rings[workspace]
-        self._count -= len(taken)
+        self._count -= len(taken) - (lone is not None)
         restarts = min(len(self._restarts), max(count - len(taken), RESTARTS_MIN))
         taken.extend(self._restarts.popleft() for _ in range(restarts))
         return taken
@@ -89,11 +106,13 @@ class Mailboxes:
 
     def holds(self, wanted: Callable[[Item], bool]) -> bool:
         """Tell whether some item is wanted."""
+        self._queue_lone()
         boxes = any(wanted(item) for box in self._boxes.values() for item in box)
         return boxes or any(wanted(item) for item in self._restarts)
 
     def drop(self, unwanted: Callable[[Item], bool]) -> None:
         """Forget items: their tenure is over, and whoever sent them will send them again."""
+        self._queue_lone()
         self._restarts = deque(item for item in self._restarts if not unwanted(item))
         for stream_id in list(self._boxes):
             kept = deque(item for item in self._boxes[stream_id] if not unwanted(item))

@@ -1,7 +1,6 @@
 """How long runs and steps took, counted once their ends are committed: from the events and the rows made of them."""
 
 from collections.abc import Callable
-from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -35,19 +34,22 @@ def measure(part: Part) -> None:
     over: set[str] = set()
     ends: dict[tuple[str, str], StepSucceeded | StepFailed] = {}
     for stream_id, (_, events) in part.changed.items():
-        for event in chain.from_iterable(event.parts for event in events):
-            if isinstance(event, STEP_ENDS):
-                ends[stream_id, event.step] = event
-            elif isinstance(event, RUN_ENDS):
-                over.add(stream_id)
+        for event in events:
+            for one in event.parts:
+                if isinstance(one, STEP_ENDS):
+                    ends[stream_id, one.step] = one
+                elif isinstance(one, RUN_ENDS):
+                    over.add(stream_id)
     if not over and not ends:
         return
     for row in part.rows:
         if row.table == "runs":
+            if not over:
+                continue
             name, status, created, began, finished = _run_of(values(row))
             if name in over:
                 telemetry.run_finished(status, max(finished - (began or created), 0) / 1000)
-        elif row.table == "steps":
+        elif row.table == "steps" and ends:
             run_id, step, kind, status, began, finished = _step_of(values(row))
             if (run_id, step) in ends:
                 _step(kind, status, began, finished, ends[run_id, step])

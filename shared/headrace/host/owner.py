@@ -271,7 +271,8 @@ class OwnerHost:
                 await self._decide_alone(self._solo.popleft())
             return
         draft = self._draft
-        items = self._mailboxes.take(draft.room_left) if draft.room_left else []
+        room = draft.room_left
+        items = self._mailboxes.take(room) if room else []
         try:
             if items:
                 await self._deciding.decide(draft, items)
@@ -286,9 +287,10 @@ class OwnerHost:
             self._stirred.set()
 
     def _submit(self, draft: Draft) -> None:
-        later = set(map(id, draft.later))
-        draft.items = [item for item in draft.items if id(item) not in later]
-        self._mailboxes.put_back(item for item in draft.later if not item.held.over)
+        if draft.later:
+            later = set(map(id, draft.later))
+            draft.items = [item for item in draft.items if id(item) not in later]
+            self._mailboxes.put_back(item for item in draft.later if not item.held.over)
         self._committing = draft
         self._draft = Draft(draft.number + 1)
         self._submitted.set()

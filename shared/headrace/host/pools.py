@@ -114,7 +114,7 @@ class Waiting:
 
     def take(self) -> Order | None:
         """Give the next order in fair turn."""
-        while self._turns:
+        while self._count:
             workspace = self._turns[0]
             order = self._head(workspace)
             if order is None:
@@ -122,18 +122,22 @@ class Waiting:
                 del self._queues[workspace]
                 self._credit.pop(workspace, None)
                 continue
-            credit = self._credit.get(workspace, QUANTUM)
-            if credit < order.cost:
+            credit, cost = self._credit.get(workspace, QUANTUM), order.cost
+            if credit < cost:
                 self._credit[workspace] = credit + QUANTUM
                 self._turns.rotate(-1)
                 continue
-            self._credit[workspace] = credit - order.cost
-            if self._credit[workspace] <= 0:
+            self._credit[workspace] = credit - cost
+            if credit <= cost:
                 self._credit[workspace] += QUANTUM
                 self._turns.rotate(-1)
             queues = self._queues[workspace]
             queues[order.priority].popleft()
             self._count -= 1
+            if not self._count:
+                self._queues.clear()
+                self._turns.clear()
+                self._credit.clear()
             return order
         return None
 

@@ -86,22 +86,26 @@ class Publisher:
         measure(part)
         now = self._clock.now_ms()
         kept: dict[str, tuple[int, bytes]] = {}
+        held = part.held
         for stream_id, end in part.ends.items():
             if end.woken and end.wake_at is not None and end.wake_at <= now:
-                self._wakeups.put_off(part.held, stream_id, now, changed=end.changed, latest=end.next_at)
+                self._wakeups.put_off(held, stream_id, now, changed=end.changed, latest=end.next_at)
             else:
-                self._wakeups.note(part.held, stream_id, end.wake_at, now)
+                self._wakeups.note(held, stream_id, end.wake_at, now)
             if end.changed:
-                part.held.poisoned.pop(stream_id, None)
+                held.poisoned.pop(stream_id, None)
                 self._keep(end.stream, draft.number, kept, finished=end.finished)
-        for item in part.items:
-            if item.stream_id in part.held.poisoned and item.stream_id not in part.ends:
-                self._wakeups.put_off(part.held, item.stream_id, now, changed=False)
-        self._put_snapshots(part.held.log, part.held.room.fingerprint, kept)
+        if held.poisoned:
+            for item in part.items:
+                if item.stream_id in held.poisoned and item.stream_id not in part.ends:
+                    self._wakeups.put_off(held, item.stream_id, now, changed=False)
+        if kept:
+            self._put_snapshots(held.log, held.room.fingerprint, kept)
 
     def evict(self, committed: int) -> None:
         """Let states go that are too many, with a snapshot where it pays."""
-        self._let_go(self._states.trim(committed))
+        if self._states.full:
+            self._let_go(self._states.trim(committed))
 
     def rest(self, committed: int) -> None:
         """Let states go that nothing has happened to for a while."""
@@ -117,7 +121,8 @@ class Publisher:
             self._put_snapshots(log, fingerprint, kept)
 
     def _finish(self, item: Item) -> None:
-        self._answers.committed(item)
+        if item.key is not None:
+            self._answers.committed(item)
         if item.reply is not None and item.outcome is not None:
             item.reply(item.outcome)
         if item.sequence is not None:
@@ -127,15 +132,15 @@ class Publisher:
         match sent.effect:
             case Dispatch() as dispatch:
                 self._dispatcher.offer(part.held, dispatch, suspect=sent.suspect)
+            case Ended(command=command):
+                answered = isinstance(command, ReportAttempt)
+                self._dispatcher.over(command.attempt_id, answered=answered, performed_s=_performed_s(command))
             case Unchain() as unchain:
                 self._dispatcher.unchain(unchain)
             case Stop() as stop:
                 self._dispatcher.stop(stop)
             case Tell() as tell:
                 self._telling.put(tell)
-            case Ended(command=command):
-                answered = isinstance(command, ReportAttempt)
-                self._dispatcher.over(command.attempt_id, answered=answered, performed_s=_performed_s(command))
 
     def _keep(self, stream: Stream, number: int, kept: dict[str, tuple[int, bytes]], *, finished: bool) -> None:
         if stream.touched != number:

@@ -40,6 +40,8 @@ class Telling:
 
     def send(self) -> None:
         """Send what was taken."""
+        if not self._waiting:
+            return
         waiting, self._waiting = self._waiting, {}
         for (log, partition), told in waiting.items():
             for body in bundles(told):

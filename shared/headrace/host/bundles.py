@@ -4,7 +4,7 @@ One of them leads; the `others` share its fate until it is decided, and are deci
 that they are not of one kind with it, or when anything goes wrong.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
 from headrace.host.items import Item
@@ -17,10 +17,8 @@ TOGETHER_BYTES_MAX: Final = 256 * 1024
 """Bytes of messages in one event, which travels on the feed as a whole."""
 
 
-def gathered(items: Sequence[Item]) -> Sequence[Item]:
+def gathered(items: Iterable[Item]) -> list[Item]:
     """Give items to decide, in an order that is each stream's own, with results of a map behind the first of them."""
-    if len(items) == 1 and not items[0].others:
-        return items
     found: list[Item] = []
     leading: dict[str, dict[tuple[str, str, str | None], tuple[Item, int]]] = {}
     for item in _apart(items):

@@ -91,7 +91,8 @@ class Deciding:
         """Decide what can be decided; gives the items whose streams must wait for bodies or answers, in order."""
         blocked: set[str] = set()
         waiting: list[Item] = []
-        queue = deque(gathered(items))
+        alone = len(items) == 1 and not items[0].others
+        queue = deque(items if alone else gathered(items))
         while queue:
             item = queue.popleft()
             if item.held.over:

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from headrace.dev.embedded import EmbeddedNats, EmbeddedPostgres, free_port
+from headrace.dev.stack import port_before
 from headrace.dev.leash import Leash
 from headrace.errors import UnavailableError
 
@@ -155,3 +156,12 @@ def test_nats_is_killed_wiped_and_started_again_on_its_port(tmp_path: Path) -> N
     assert server.port == port
     assert server.pid != first
     server.stop()
+
+
+def test_a_nats_server_is_found_where_it_was_unless_somebody_else_is_there_now(tmp_path: Path) -> None:
+    assert port_before(tmp_path / "nats") == 0
+    with EmbeddedNats(tmp_path / "nats") as server:
+        port = server.port
+        assert port_before(tmp_path / "nats") == 0  # it is taken
+    with EmbeddedNats(tmp_path / "nats", port_before(tmp_path / "nats")) as again:
+        assert again.port == port

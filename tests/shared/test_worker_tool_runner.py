@@ -110,6 +110,19 @@ async def test_a_tool_that_raises_gives_an_envelope_without_a_traceback__row_90(
     assert (shown["error_count"], shown["success_count"], shown["state"], shown["reason"]) == (1, 1, "initialized", "")
 
 
+async def test_the_workers_log_says_where_a_tool_raised_what_it_did_not_mean_to(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    await Bench(tmp_path, Gives(RuntimeError("broken pipe dream"))).perform("gives")
+    assert f"RuntimeError: broken pipe dream (at {__file__}:" in caplog.text
+    assert "in perform; HEADRACE_LOG_LEVEL=debug shows the traceback)" in caplog.text
+    caplog.clear()
+    await Bench(tmp_path, Gives(StepError("no such bridge", type="upstream_error"))).perform("gives")
+    assert "upstream_error: no such bridge" in caplog.text
+    assert __file__ not in caplog.text
+
+
 def test_the_average_is_over_the_last_ten_calls__row_90() -> None:
     record = Registry([Gives({})]).get("gives")
     assert record.state == "loaded"

@@ -1,14 +1,16 @@
 """Everything on one machine: servers, migrations, one process a service, and the first access token."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 from headrace.clock import Clock
 from headrace.config import Config, environment
 from headrace.dev import children, first_token
-from headrace.dev.embedded import EmbeddedNats, EmbeddedPostgres, free_port, refuse_taken
+from headrace.dev.embedded import HOST, EmbeddedNats, EmbeddedPostgres, PortTakenError, free_port, refuse_taken
 from headrace.dev.home import Home, Servers
 from headrace.dev.keeper import Keeper
 from headrace.dev.supervisor import Supervisor, last_said
@@ -26,6 +28,7 @@ LOOPBACK: Final = "127.0.0.1"
 ANYWHERE: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104  (recognised here, bound elsewhere)
 POSTGRES: Final = "PostgreSQL"
 NATS: Final = "nats-server"
+LISTENS: Final = re.compile(rf'listen: "{re.escape(HOST)}:(\d+)"')
 STOP_ORDER: Final = (("api",), ("runner", "integrations"), ("gatekeeper", "planner"))
 """First nobody comes in, then workers finish what they hold, then owners take their results and let go."""
 
@@ -39,7 +42,8 @@ class Stack:
         self.supervisor = Supervisor(self.home.logs, clock, say)
         self.programs: dict[str, children.Program] = {}
         self.postgres = None if config.database_url else EmbeddedPostgres(self.home.folder / "postgres")
-        self.nats = None if config.nats_url else EmbeddedNats(self.home.folder / "nats")
+        nats = self.home.folder / "nats"
+        self.nats = None if config.nats_url else EmbeddedNats(nats, port_before(nats))
         given = {POSTGRES: self.postgres, NATS: self.nats}
         self._embedded = {name: server for name, server in given.items() if server is not None}
         self.keeper = Keeper(self._embedded, clock, say)
@@ -141,6 +145,22 @@ def _first_of(many: BaseExceptionGroup[BaseException]) -> BaseException:
     """Give the error itself where task groups wrapped just one."""
     first = many.exceptions[0]
     return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def port_before(data_dir: Path) -> int:
+    """Give the port of the nats-server that had this data folder before, for those who still look for it there.
+
+    0 when there was none, or somebody else has the port now.
+    """
+    settings = data_dir / "nats.conf"
+    told = LISTENS.search(settings.read_text()) if settings.is_file() else None
+    if told is None:
+        return 0
+    try:
+        refuse_taken(int(told[1]))
+    except PortTakenError:
+        return 0
+    return int(told[1])
 
 
 def _refuse_taken_port(config: Config) -> None:

@@ -1,6 +1,7 @@
 """`headrace worker my.py`: a worker for the tools of one Python file."""
 
 import importlib.util
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from headrace.config import Config
 from headrace.errors import ValidationError
 from headrace.ports.tool import Tool
 from headrace.worker.service import run_worker_service
+
+log = logging.getLogger(__name__)
 
 
 def load_tools(path: Path) -> list[Tool]:
@@ -44,6 +47,8 @@ def load_tools(path: Path) -> list[Tool]:
 async def run_worker(config: Config, path: Path) -> None:
     """Work for the tools of a file until cancelled, then drain."""
     tools = load_tools(path)
+    for tool in tools:
+        log.info("offers %s (%s) in pool %s", tool.name, tool.effect, tool.pool)
     await run_worker_service("worker", (), lambda _: tools, config)
 
 

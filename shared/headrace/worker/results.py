@@ -20,6 +20,8 @@ from headrace.worker.context import AttemptContext, Kept
 ARTIFACTS_INLINE_BYTES_MAX: Final = 256 * 1024
 """All inline bodies of one report together, so that it fits a message."""
 DETAILS_BYTES_MAX: Final = 16 * 1024
+OTHERS_CODE: Final = ("site-packages", "/lib/python", "<frozen")
+SHOW_TRACEBACK: Final = "HEADRACE_LOG_LEVEL=debug shows the traceback"
 NOT_RETRYABLE: Final = frozenset(
     {
         "validation_error",
@@ -160,6 +162,18 @@ def retry_after_s(problem: BaseException) -> float | None:
         seconds = problem.details.get("retry_after_s")
         return float(seconds) if isinstance(seconds, int | float) else None
     return None
+
+
+def place(problem: BaseException) -> str:
+    """Say where a tool's own code raised what it did not mean to give its caller, for its author; nothing else of it."""
+    traceback = None if isinstance(problem, HeadraceError) else problem.__traceback__
+    found = None
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if found is None or not any(part in code.co_filename for part in OTHERS_CODE):
+            found = f" (at {code.co_filename}:{traceback.tb_lineno} in {code.co_name}; {SHOW_TRACEBACK})"
+        traceback = traceback.tb_next
+    return found or ""
 
 
 def report(order: WorkOrder, worker: str, status: AttemptStatus, after: str = "", **fields: Any) -> ReportAttempt:

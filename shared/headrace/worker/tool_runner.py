@@ -139,7 +139,9 @@ class ToolRunner:
         info = results.error_info(problem, order.tool, performance.context)
         # A traceback may quote arguments: it stays at debug, and off where secrets were in play.
         shown = problem if performance.context is None or not performance.context.scrubber else None
-        log.info("%s of %s failed: %s: %s", order.attempt_id, order.tool, info.type, info.message)
+        log.info(
+            "%s of %s failed: %s: %s%s", order.attempt_id, order.tool, info.type, info.message, results.place(problem)
+        )
         log.debug("traceback of %s", order.attempt_id, exc_info=shown)
         return self._report(performance, AttemptStatus.FAILED, problem)
 

@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from headrace.dev.embedded import EmbeddedNats, EmbeddedPostgres, free_port
-from headrace.dev.stack import port_before
 from headrace.dev.leash import Leash
+from headrace.dev.stack import port_before
 from headrace.errors import UnavailableError
 
 ENV = {"PATH": os.environ["PATH"]}

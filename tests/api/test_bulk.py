@@ -84,6 +84,7 @@ async def test_what_the_action_refuses_is_named_and_the_rest_is_done(http: httpx
     ("body", "status", "says"),
     [
         ({"action": "cancel", "query": {}}, 400, "say which runs"),
+        ({"action": "cancel"}, 400, "query: is required"),
         ({"action": "cancel", "query": {"workflow": "w"}}, 400, "dry_run first"),
         ({"action": "cancel", "query": {"workflow": "w"}, "preview": "1.abc"}, 409, "another question"),
         ({"action": "cancel", "query": {"older_than": "long"}, "dry_run": True}, 422, "not a duration"),
@@ -168,4 +169,4 @@ async def test_the_command_line_asks_for_yes_in_a_pipe_and_then_says_what_became
     code, out, err = await command("purge", "--label", "team=a", "--yes")
     assert (code, "forbidden" in err) == (1, True)
     code, _, err = await command("cancel", runs[0], "--workflow", "w")
-    assert (code, "not both" in err) == (1, True)
+    assert (code, "not both" in err, "->" in err) == (2, True, False)

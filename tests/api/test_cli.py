@@ -110,6 +110,31 @@ async def test_a_plan_is_shown_and_compared(cli: Run, tmp_path: Path) -> None:
     assert (code, "~ step one" in out) == (0, True), out
 
 
+async def test_several_documents_are_applied_in_order_and_a_workflow_is_planned_run_and_listed(
+    cli: Run, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    text = {"n": {"type": "string", "default": "x"}}
+    first.write_text(json.dumps(workflow("inner", [step("echo")], inputs=text, outputs="{{ inputs.n }}")))
+    inner = {"id": "one", "sub_workflow": {"workflow": "inner"}}
+    second.write_text(json.dumps(workflow("outer", [inner])))
+    code, out, _ = await cli("apply", str(first), str(second))
+    assert (code, [line.split(":")[0] for line in out.splitlines()]) == (0, ["Workflow inner", "Workflow outer"])
+    code, out, _ = await cli("plan", "outer")
+    assert (code, "runs inner" in out) == (0, True)
+    code, _, err = await cli("plan", "nobody")
+    assert (code, "there is no workflow 'nobody'" in err) == (1, True)
+    for _ in range(2):
+        code, out, err = await cli("run", "inner", "-i", "n=404")
+        assert (code, out.splitlines()[-1]) == (0, '"404"'), err
+    code, out, err = await cli("runs", "list", "--limit", "1")
+    assert (out.count("run_"), "--all lists them" in err) == (1, True)
+    code, out, err = await cli("runs", "list", "--all")
+    assert (out.count("run_"), err) == (2, "")
+    code, _, err = await cli("runs", "list", "--workflow", "nobody")
+    assert "never applied" in err
+
+
 async def test_a_plan_names_the_steps_that_are_dispatched_together(cli: Run, tmp_path: Path) -> None:
     after = {**step("echo"), "id": "two", "depends_on": ["one"]}
     file = tmp_path / "chain.json"

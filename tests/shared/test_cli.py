@@ -9,6 +9,7 @@ from typing import get_args
 import pytest
 
 from headrace import __version__
+from headrace.cli.inputs import as_declared, declared_in, inputs_of
 from headrace.cli.main import invoke, told
 from headrace.cli.narrating import sentence
 from headrace.cli.options import found
@@ -79,7 +80,7 @@ def test_a_worker_finds_the_servers_and_keys_of_a_running_up(tmp_path: Path) -> 
 
 def test_what_talks_to_no_api_names_its_own_remedy() -> None:
     taken = ConflictError("headrace already runs on .headrace; stop it, or set HEADRACE_DATA_DIR")
-    assert told(taken, remedies=False) == f"error: conflict: {taken.message}"
+    assert told(taken, "up") == f"error: conflict: {taken.message}"
 
 
 def test_an_unknown_service_is_refused_in_one_line() -> None:
@@ -116,8 +117,8 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_is_missing_or_unknown_is_said_with_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, said in (
         (["get"], "say what to list: workflows, "),
-        (["apply"], "name one document: headrace apply FILE"),
-        (["apply", "a.yaml", "-f", "b.yaml"], "name one document"),
+        (["apply"], "name a document: headrace apply FILE"),
+        (["apply", "a.yaml", "-f", "b.yaml"], "a.yaml cannot be read"),
         (["schema", "nosuch"], "known are: Workflow, "),
     ):
         assert invoke(arguments) == 2, arguments
@@ -144,3 +145,40 @@ def test_paragraphs_of_help_are_filled(capsys: pytest.CaptureFixture[str]) -> No
         text = "\n".join(lines)
         assert words in " ".join(lines)
         assert "--approve or\n--reject" not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "text"),
+    [
+        ("wait.started", {"step": "w", "kind": "trigger", "name": "pushed"}, "w waits for the event pushed"),
+        (
+            "wait.started",
+            {"step": "w", "kind": "run", "name": "", "run_id": "run_1"},
+            "w waits for the end of run run_1",
+        ),
+        (
+            "wait.started",
+            {"step": "w", "kind": "run", "name": "step.failed", "run_id": "run_1"},
+            "w waits for the event step.failed of run run_1",
+        ),
+        (
+            "attempt.failed",
+            {"step": "a", "attempt": 1, "status": "failed", "retry_at": 4_500, "finished_at": 2_000},
+            "a attempt 1 failed; another follows in 2.5 s",
+        ),
+    ],
+)
+def test_an_event_is_told_in_the_words_of_documents(kind: str, data: dict[str, object], text: str) -> None:
+    assert sentence(kind, data) == text
+
+
+def test_a_value_stays_text_where_the_document_declares_a_string() -> None:
+    declared = declared_in(GOOD.replace("steps:", "inputs: {a: string, b: {type: string}, c: integer}\n  steps:"))
+    given = ["a=404", "b=true", "c=404", "d=404"]
+    assert as_declared(given, inputs_of(given, None), declared) == {"a": "404", "b": "true", "c": 404, "d": 404}
+    assert declared_in("no: [yaml") == {}
+
+
+def test_a_conflict_names_what_to_look_at_where_something_can_be_looked_at() -> None:
+    assert told(ConflictError("it is over"), "runs").endswith("-> look at it as it stands now: `headrace runs show`")
+    assert told(ConflictError("it lives"), "workers") == "error: conflict: it lives"

@@ -28,6 +28,15 @@ def test_row_44_a_dependency_on_a_missing_step_is_refused() -> None:
     assert found == {"unknown step 'gathr' in depends_on; did you mean gather?": "unknown_dependency"}
 
 
+def test_an_error_type_that_is_misspelt_is_refused_one_of_a_tools_own_is_not() -> None:
+    assert one("id: a, tool: t, retry: {retry_on: [upstream_eror]}") == (
+        "unknown error type 'upstream_eror'; did you mean upstream_error?"
+    )
+    assert said("id: a, tool: t, retry: {retry_on: [tool_exploded, timeout]}") == {}
+    assert said("id: a, tool: t, retry: {retry_on: timeout}") == {}
+    assert one("id: a, tool: t, retry: {retry_on: 5}") == "retry_on must be a list, not int"
+
+
 def test_row_46_a_branch_that_names_a_missing_step_is_refused() -> None:
     assert "unknown step 'nope' in the branch else" in one(
         "id: a, transform: 1\nid: c, condition: 'true', then: [a], else: [nope]"

@@ -69,7 +69,9 @@ def of_validation(problems: list[dict[str, Any]]) -> errors.HeadraceError:
 
 
 def _told(problem: dict[str, Any]) -> dict[str, str]:
-    place = [str(part) for part in problem.get("loc", ()) if part not in {"body", "query", "path", "header"}]
+    place = [str(part) for part in problem.get("loc", ())]
+    if place and place[0] in {"body", "query", "path", "header"}:  # where it was read; a field may have such a name too
+        place = place[1:]
     message = str(problem.get("msg", "is not valid")).removeprefix("Value error, ")
     if problem.get("type") == "missing":
         message = "is required"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -11,6 +12,13 @@ from headrace.cli.options import Out, Output, Token, Url, read_text, show, show_
 if TYPE_CHECKING:
     from headrace.client.client import Client
 
+SUFFIXES = {".yaml", ".yml", ".json"}
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE|WORKFLOW|DIGEST", help="A document, a workflow's newest version, or a recorded plan's digest."
+    ),
+]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A document, YAML or JSON; - is standard input.")]
 
 
@@ -49,16 +57,24 @@ def is_digest(text: str) -> bool:
     return text.startswith("sha256:") and not Path(text).exists()
 
 
+def is_name(text: str) -> bool:
+    """Tell a workflow's name from a file: there is no such file, and it does not look like one."""
+    path = Path(text)
+    return text != "-" and len(path.parts) == 1 and path.suffix not in SUFFIXES and not path.is_file()
+
+
 async def recorded(api: "Client", source: str) -> dict[str, Any]:
-    """Give the plan of a digest, or compile a file and record its plan."""
+    """Give the plan of a digest or of a workflow's newest version, or compile a file and record its plan."""
     if is_digest(source):
         return await api.plan(source)
+    if is_name(source):
+        return await api.plan((await api.get(f"/workflows/{quote(source)}"))["plan_digest"])
     return await api.record_plan(read_text(Path(source)))
 
 
 def plan(
-    source: Annotated[str, typer.Argument(metavar="FILE|DIGEST", help="A document, or a recorded plan's digest.")],
-    diff: Annotated[str | None, typer.Option(help="Show what differs from this document or digest.")] = None,
+    source: Source,
+    diff: Annotated[str | None, typer.Option(help="Show what differs from this document, workflow or digest.")] = None,
     output: Output = Out.TEXT,
     url: Url = None,
     token: Token = None,
@@ -78,38 +94,45 @@ def plan(
 
 
 def apply(
-    file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", show_default=False, help="A document; - is standard input.")
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="FILE...", show_default=False, help="Documents, kept in this order; - is standard input."
+        ),
     ] = None,
-    given: Annotated[Path | None, typer.Option("-f", "--file", help="The same, as an option.")] = None,
+    given: Annotated[list[Path] | None, typer.Option("-f", "--file", help="The same, as an option.")] = None,
     output: Output = Out.TEXT,
     url: Url = None,
     token: Token = None,
 ) -> None:
-    """Keep a document as the newest version of its name; again without a change: nothing happens.
+    """Keep each document as the newest version of its name; again without a change: nothing happens.
 
     Example: headrace apply hello.yaml, then headrace run hello
     """
     from headrace.errors import MissingArgumentError
 
-    source = given or file
-    if source is None or (given and file):
-        message = "name one document: headrace apply FILE"
+    sources = [*(files or []), *(given or [])]
+    if not sources:
+        message = "name a document: headrace apply FILE"
         raise MissingArgumentError(message)
 
     async def todo(api: "Client") -> None:
-        body = await api.apply(read_text(source))
-        show(
-            output,
-            body,
-            lambda: print(f"{body['kind']} {body['name']}: version {body['version']}, plan {body['plan_digest']}"),
-        )
+        kept = []
+        for text in [read_text(each) for each in sources]:
+            body = await api.apply(text)
+            kept.append(body)
+            if output is Out.TEXT:
+                print(
+                    f"{body['kind']} {body['name']}: version {body['version']}, plan {body['plan_digest']}", flush=True
+                )
+        if output is Out.JSON:
+            show_json(kept[0] if len(kept) == 1 else {"items": kept, "next_cursor": None})
 
     work(url, token, todo)
 
 
 def authorize(
-    source: Annotated[str, typer.Argument(metavar="FILE|DIGEST", help="A document, or a recorded plan's digest.")],
+    source: Source,
     role: Annotated[list[str] | None, typer.Option(help="Who may approve; again for more.")] = None,
     quorum: Annotated[int, typer.Option(min=1, help="How many must.")] = 1,
     output: Output = Out.TEXT,

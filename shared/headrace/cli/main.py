@@ -28,9 +28,10 @@ REMEDIES: Final[tuple[tuple[type[HeadraceError], str], ...]] = (
     (ForbiddenError, "use the token of somebody who may; an admin makes them by `headrace tokens create`"),
     (NotAuthorizedError, "ask for it: `headrace authorize DIGEST`, and let an approver approve it"),
     (NotConnectedError, "connect it: `headrace connections set NAME --secret token=env:NAME`"),
-    (ConflictError, "look at it as it stands now: `headrace runs show` or `headrace approvals show`"),
     (UnavailableError, "see that it runs (`headrace up`, `headrace doctor`), then try again"),
 )
+SHOWN: Final = frozenset({"runs", "approvals"})
+"""Commands whose things stand in another way than the caller thought when they are refused with a conflict."""
 UP: Final = "`headrace up`"
 PROCESSES: Final = frozenset({"up", "demo", "serve", "worker", "db"})
 """Commands that talk to no api: their errors name their own remedy."""
@@ -51,7 +52,7 @@ def invoke(arguments: Sequence[str]) -> int:
         return _dispatch(list(arguments))
     except HeadraceError as error:
         sys.stdout.flush()
-        print(told(error, remedies=not set(arguments[:1]) & PROCESSES), file=sys.stderr)
+        print(told(error, next(iter(arguments), "")), file=sys.stderr)
         return USAGE if isinstance(error, BAD_INPUT) else FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -61,11 +62,13 @@ def invoke(arguments: Sequence[str]) -> int:
         return 0
 
 
-def told(error: HeadraceError, *, remedies: bool = True) -> str:
+def told(error: HeadraceError, command: str = "") -> str:
     """Write an error as one line: type, message, remedy; then each problem of a document on a line of its own."""
     first = " ".join(error.message.split())
-    wanted = remedies and UP not in first  # a message that names its remedy needs no other
+    wanted = command not in PROCESSES and UP not in first  # a message that names its remedy needs no other
     remedy = next((text for kind, text in REMEDIES if wanted and isinstance(error, kind)), "")
+    if isinstance(error, ConflictError) and command in SHOWN:
+        remedy = f"look at it as it stands now: `headrace {command} show`"
     problems = error.details.get("problems")
     listed = problems if isinstance(problems, list) and len(problems) > 1 else []
     if listed:

@@ -31,7 +31,7 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
         "step.failed": f"{step} {data.get('status', 'failed')}{worker}{why}",
         "step.skipped": f"{step} skipped: {data.get('reason')}",
         "step.retried": f"{step} is tried again",
-        "attempt.failed": f"{step} attempt {data.get('attempt')} {data.get('status')}{why}; another follows",
+        "attempt.failed": f"{step} attempt {data.get('attempt')} {data.get('status')}{why}; another follows{_delay(data)}",
         "attempt.late": f"{step} attempt {data.get('attempt')}: a late result was kept, it changes nothing",
         "write.claimed": f"{step} may act on the world: claimed by {data.get('worker')}",
         "outcome.lost": f"{step}: worker {data.get('worker')} {_gone(data)} while it acted; somebody must say what happened",
@@ -41,7 +41,7 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
         "run.resumed": f"run resumed{_by(data)}",
         "map.started": f"{step} has {data.get('count')} items",
         "loop.iterated": f"{step} begins round {data.get('count')}",
-        "wait.started": f"{step} waits for the {data.get('kind')} {data.get('name')}",
+        "wait.started": f"{step} waits for {_awaited(data)}",
         "signal.received": f"signal {data.get('name')} received{_by(data)}",
         "child.started": f"{step} runs {data.get('child_id')}",
         "compensation.started": "what the run did is being undone",
@@ -66,6 +66,22 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
         "watch.confirmed": "who waited for it has heard",
     }
     return told.get(kind, f"{kind} {step}".strip())
+
+
+def _delay(data: Mapping[str, Any]) -> str:
+    """Say how long the next attempt is waited for."""
+    at, ended = data.get("retry_at"), data.get("finished_at")
+    if not (isinstance(at, int) and isinstance(ended, int) and at > ended):
+        return ""
+    return f" in {(at - ended) / 1000:.1f} s"
+
+
+def _awaited(data: Mapping[str, Any]) -> str:
+    """Say what a wait is for, in the words of documents."""
+    kind, name, run_id = data.get("kind"), data.get("name"), data.get("run_id")
+    if kind == "run":
+        return f"the event {name} of run {run_id}" if name else f"the end of run {run_id}"
+    return f"the {'event' if kind == 'trigger' else kind} {name}"
 
 
 def _key(data: Mapping[str, Any]) -> str:

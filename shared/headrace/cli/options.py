@@ -20,6 +20,9 @@ WORDS = {"True": "yes", "False": "no"}
 """How a table says what is true."""
 
 
+OF_NO_WORKFLOW = "runs of a document that was never applied belong to no workflow: find them by status or label"
+
+
 class Out(StrEnum):
     """How to print."""
 

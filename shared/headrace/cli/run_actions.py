@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from headrace.cli.inputs import as_declared, declared_of, inputs_of, may_be_text
 from headrace.cli.options import Out, Output, Token, Url, ago, read_json, read_text, show, show_table, work
-from headrace.cli.running import inputs_of
 from headrace.cli.runs import RunId
 from headrace.errors import MissingArgumentError
 
@@ -67,7 +67,19 @@ def rerun(
 
     An input may differ as long as no result that stands depends on it.
     """
-    act(run, "rerun", output, url, token, {"from_step": from_step, "inputs": inputs_of(single or [], None)})
+    given = single or []
+    inputs = inputs_of(given, None)
+
+    async def todo(api: "Client") -> None:
+        typed = inputs
+        if may_be_text(given, inputs):
+            digest = (await api.run(run)).plan_digest
+            typed = as_declared(given, inputs, await declared_of(api, {"plan_digest": digest}))
+        known = await api.act(run, "rerun", from_step=from_step, inputs=typed)
+        body = await api.get(f"/runs/{known.id}")
+        show(output, body, lambda: print(_told(known, "rerun")))
+
+    work(url, token, todo)
 
 
 def settle(

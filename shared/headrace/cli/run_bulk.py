@@ -9,9 +9,9 @@ import msgspec
 import typer
 
 from headrace.cli.exits import FAILED, SUCCEEDED, USAGE
-from headrace.cli.options import Out, Output, Token, Url, ago, pairs, show, show_table, work
+from headrace.cli.options import OF_NO_WORKFLOW, Out, Output, Token, Url, ago, pairs, show, show_table, work
 from headrace.cli.run_actions import Reason, act
-from headrace.errors import ConflictError, MissingArgumentError
+from headrace.errors import MissingArgumentError, ValidationError
 
 if TYPE_CHECKING:
     from headrace.client.client import Client
@@ -53,12 +53,12 @@ def _chosen(
     url: Url = None,
     token: Token = None,
 ) -> Chosen:
-    """Read the options that every command here has; raises ConflictError, MissingArgumentError."""
+    """Read the options that every command here has; raises ValidationError, MissingArgumentError."""
     told = {"workflow": workflow, "status": status, "labels": pairs(label or [], "--label"), "older_than": older_than}
     query = {name: value for name, value in told.items() if value}
     if run is not None and query:
         message = "name one run, or say which ones by options, not both"
-        raise ConflictError(message)
+        raise ValidationError(message)
     if run is None and not query:
         message = "name a run, or say which ones: --workflow, --status, --label, --older-than"
         raise MissingArgumentError(message)
@@ -116,6 +116,8 @@ async def _many(api: "Client", action: str, query: dict[str, Any], reason: str, 
     found = await api.post("/runs/bulk", {**asked, "dry_run": True})
     if output is Out.TEXT:
         _show_preview(found)
+        if not found["count"] and "workflow" in query:
+            typer.echo(OF_NO_WORKFLOW, err=True)
     if found["count"] and not yes and not await _agreed(action, found, output):
         show(output, found, lambda: None)
         typer.echo(f"nothing was {DONE[action]}: --yes does it", err=True)
@@ -143,13 +145,13 @@ async def _agreed(action: str, found: dict[str, Any], output: Out) -> bool:
         return False
     from headrace.cli.terminal import asked
 
-    answer = await asked(f"{action.capitalize()} {found['count']} runs? [y/N] ")
+    answer = await asked(f"{action.capitalize()} {found['count']} run{'' if found['count'] == 1 else 's'}? [y/N] ")
     return answer is not None and answer.lower() in {"y", "yes"}
 
 
 def _show_preview(found: dict[str, Any]) -> None:
-    count = f"{found['count']}{' or more' if found['capped'] else ''}"
-    print(f"{count} runs, created before {ago(found['before'])}" + (", such as:" if found["examples"] else ""))
+    count = f"{found['count']}{' or more' if found['capped'] else ''} run{'' if found['count'] == 1 else 's'}"
+    print(f"{count}, created before {ago(found['before'])}" + (", such as:" if found["examples"] else ""))
     if found["examples"]:
         rows = [(run["id"], run["status"], run["name"], ago(run["created_at"])) for run in found["examples"]]
         show_table(("id", "status", "name", "created"), rows)

@@ -6,30 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from headrace.cli.documents import SUFFIXES
+from headrace.cli.inputs import as_declared, declared_of, inputs_of, may_be_text
 from headrace.cli.options import Out, Output, Token, Url, pairs, read_json, read_text, show, show_json, work
 from headrace.errors import ValidationError
 
 if TYPE_CHECKING:
     from headrace.client.client import Client
-
-SUFFIXES = {".yaml", ".yml", ".json"}
-
-
-def inputs_of(single: list[str], whole: str | None) -> dict[str, Any]:
-    """Read inputs: `--inputs` JSON, then `--input k=v` over it; a value that is JSON is read as such, else as text."""
-    told: dict[str, Any] = {}
-    if whole is not None:
-        read = read_json(read_text(Path(whole[1:])) if whole.startswith("@") else whole, "--inputs")
-        if not isinstance(read, dict):
-            message = "--inputs must be a JSON object"
-            raise ValidationError(message)
-        told.update(read)
-    for name, value in pairs(single, "--input").items():
-        try:
-            told[name] = read_json(value, "--input")
-        except ValidationError:
-            told[name] = value
-    return told
 
 
 def what(source: str) -> dict[str, Any]:
@@ -74,7 +57,10 @@ def run(
         from headrace.cli.following import follow
 
         about: dict[str, Any] = {"subject": subject, "stage": stage, "labels": labels, "priority": priority}
-        made = await api.create_run(**told, inputs=inputs, **about, key=key)
+        typed = inputs
+        if single and may_be_text(single, inputs):
+            typed = as_declared(single, inputs, await declared_of(api, told))
+        made = await api.create_run(**told, inputs=typed, **about, key=key)
         if detach:
             show(output, await api.get(f"/runs/{made.id}"), lambda: print(made.id))
             return 0

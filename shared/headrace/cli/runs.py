@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.cli.options import Out, Output, Token, Url, ago, show, show_fields, show_table, work
+from headrace.cli.options import OF_NO_WORKFLOW, Out, Output, Token, Url, ago, show, show_fields, show_table, work
 
 if TYPE_CHECKING:
     from headrace.client.client import Client
@@ -23,6 +23,8 @@ def list_(
     subject: Annotated[str | None, typer.Option(help="Only runs about this subject.")] = None,
     parent: Annotated[str | None, typer.Option(metavar="RUN", help="Only the child runs of this run.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
+    *,
+    all_: Annotated[bool, typer.Option("--all", help="All there are, not only the newest.")] = False,
     output: Output = Out.TEXT,
     url: Url = None,
     token: Token = None,
@@ -31,11 +33,19 @@ def list_(
 
     async def todo(api: "Client") -> None:
         where = {"workflow": workflow, "subject": subject, "parent": parent}
-        page = await api.get("/runs", status=status or None, limit=limit, **where)
+        if all_:
+            items = [item async for item in api.pages("/runs", status=status or None, limit=100, **where)]
+            page: dict[str, Any] = {"items": items, "next_cursor": None}
+        else:
+            page = await api.get("/runs", status=status or None, limit=limit, **where)
 
         def text() -> None:
             columns = ("id", "status", "waiting for", "name", "steps", "requester", "created")
             show_table(columns, [_row(item) for item in page["items"]])
+            if page["next_cursor"]:
+                typer.echo(f"there are more than these {limit}: --all lists them", err=True)
+            elif workflow and not page["items"]:
+                typer.echo(OF_NO_WORKFLOW, err=True)
 
         show(output, page, text)
 
@@ -69,6 +79,7 @@ def show_run(body: dict[str, Any]) -> None:
         ("error", f"{error['type']}: {error['message']}" if error else None),
         ("plan", body["plan_digest"]),
         ("requester", body["requester"]["name"]),
+        ("attempt", body["attempt"] if body["attempt"] > 1 else None),
         ("retry of", body["retry_of"]),
         ("rerun from", body["rerun_from"]),
         ("retried by", ", ".join(each["id"] for each in body["retried_by"])),

@@ -7,8 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from headrace.cli.exits import FAILED, SUCCEEDED, WAITING
-from headrace.cli.options import Out, Output, Token, Url, client, found, pairs, read_json, read_text, show, show_table
-from headrace.cli.running import inputs_of
+from headrace.cli.inputs import as_declared, declared_in, inputs_of
+from headrace.cli.options import (
+    Out,
+    Output,
+    Token,
+    Url,
+    client,
+    found,
+    needed,
+    pairs,
+    read_json,
+    read_text,
+    show,
+    show_table,
+)
 from headrace.config import from_env
 from headrace.errors import NotFoundError, ValidationError
 from headrace.plans.durations import duration
@@ -54,7 +67,7 @@ def simulate(
 
     text, others = read_text(spec), [read_text(each) for each in also or []]
     scenario = Scenario(
-        inputs=inputs_of(single or [], whole),
+        inputs=as_declared(single or [], inputs_of(single or [], whole), declared_in(text)),
         stubs=_stubs(stub or [], stubs),
         failures=_failures(fail or []),
         approved=None if approve is None else frozenset(approve),
@@ -244,7 +257,7 @@ def _approvals(told: "Told") -> Iterator[str]:
         )
         prompt = each.shown.get("prompt") if isinstance(each.shown, dict) else None
         shown = f', shown: "{prompt}"' if prompt else ""
-        yield f"{what}: {each.quorum} of {' or '.join(each.roles)}{shown}; supposed: {each.decision}"
+        yield f"{what}: {needed(each.quorum, each.roles)}{shown}; supposed: {each.decision}"
 
 
 def _waits(told: "Told") -> Iterator[str]:

@@ -7,10 +7,10 @@ NAMES_SHOWN_MAX = 8
 SIMILARITY_MIN = 0.6
 
 
-def near(name: str, known: Iterable[str]) -> str | None:
+def near(name: str, known: Iterable[str], similarity: float = SIMILARITY_MIN) -> str | None:
     """Give the known name that `name` most resembles, or None when none does."""
     by_plain = {one.lower().replace("_", "").replace("-", ""): one for one in sorted(known, reverse=True)}
-    found = get_close_matches(name.lower().replace("_", "").replace("-", ""), by_plain, n=1, cutoff=SIMILARITY_MIN)
+    found = get_close_matches(name.lower().replace("_", "").replace("-", ""), by_plain, n=1, cutoff=similarity)
     return by_plain[found[0]] if found else None
 
 

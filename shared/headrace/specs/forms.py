@@ -6,11 +6,13 @@ Nothing is judged here but what cannot be brought into the form; the models judg
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from headrace.expressions.near import hint
+from headrace.expressions.near import hint, near
 from headrace.specs import names
 from headrace.specs.problems import Path
 from headrace.vocabulary import RETRY_ATTEMPTS_DEFAULT
 
+SLIP_SIMILARITY_MIN: Final = 0.85
+"""From here on a word is taken for another one misspelt, where it might as well be a word of its own."""
 OPERATOR_DEFAULT: Final = ">="
 GATE_FIELDS: Final = frozenset({"type", "config", "required", "failure_message"})
 BACKOFFS: Final[dict[str, dict[str, Any]]] = {"exponential": {}, "fixed": {"factor": 1.0}, "linear": {"factor": 1.0}}
@@ -239,8 +241,11 @@ def retry(value: Any, path: Path, found: Found) -> Any:
         return {"max_attempts": value}
     if not isinstance(value, dict):
         return value
-    known = frozenset({"max_attempts", "backoff", "strategy", "on"})
-    result = renamed(value, known, {"attempts": "max_attempts", "retry_on": "on"}, path, found)
+    known = frozenset({"max_attempts", "backoff", "strategy", "retry_on"})
+    result = renamed(value, known, {"attempts": "max_attempts", "on": "retry_on"}, path, found)
+    if "retry_on" in result:
+        result["retry_on"] = listed(result["retry_on"])
+        _misspelt(result["retry_on"], (*path, "retry_on"), found)
     if result.get("strategy") == "llm_self_correct":
         found.problem((*path, "strategy"), "the retry strategy llm_self_correct is not built yet; there is: simple")
         del result["strategy"]
@@ -248,6 +253,14 @@ def retry(value: Any, path: Path, found: Found) -> Any:
     if isinstance(backoff, str):
         result["backoff"] = dict(BACKOFFS[backoff]) if backoff in BACKOFFS else {"initial": backoff}
     return result
+
+
+def _misspelt(types: Any, path: Path, found: Found) -> None:
+    """Note error types that are nearly one of ours: a tool may have types of its own, but a slip would retry nothing."""
+    for number, text in enumerate(types if isinstance(types, list) else ()):
+        meant = near(text, names.ERROR_TYPES, SLIP_SIMILARITY_MIN) if isinstance(text, str) else None
+        if meant not in {None, text}:
+            found.problem((*path, number), f"unknown error type {text!r}; did you mean {meant}?")
 
 
 def kind_name(word: Any, path: Path, found: Found) -> str | None:

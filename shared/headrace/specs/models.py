@@ -50,12 +50,12 @@ class Backoff(Part):
 
 
 class Retry(Part):
-    """How often a step is tried; `on` restricts it to these error types."""
+    """How often a step is tried; `retry_on` restricts it to these error types."""
 
     max_attempts: int = Field(default=RETRY_ATTEMPTS_DEFAULT, ge=1, le=RETRY_ATTEMPTS_MAX)
     backoff: Backoff | None = None
     strategy: Literal["simple"] = "simple"
-    on: list[str] = []
+    retry_on: list[str] = []
 
 
 class Artifact(Part):

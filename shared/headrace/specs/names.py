@@ -74,3 +74,23 @@ _HUMP: Final = re.compile(r"(?<=[a-z0-9])([A-Z])")
 def snake(name: str) -> str:
     """Give a camelCase name in snake_case."""
     return _HUMP.sub(lambda found: "_" + found[1].lower(), name)
+
+
+ERROR_TYPES: Final = (
+    "budget_exceeded",
+    "concurrency_limit",
+    "conflict",
+    "execution_error",
+    "expression_error",
+    "integration_auth_error",
+    "not_found",
+    "precondition_failed",
+    "rate_limited",
+    "timeout",
+    "tool_error",
+    "unavailable",
+    "upstream_error",
+    "validation_error",
+    "worker_lost",
+)
+"""The types of errors that attempts end with, of ours; tools may have others."""

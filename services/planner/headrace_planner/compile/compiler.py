@@ -273,14 +273,14 @@ def _retry(retry: RetrySpec | None) -> Retry:
         return Retry()
     backoff = retry.backoff
     if backoff is None:
-        return Retry(max_attempts=retry.max_attempts, on=tuple(retry.on))
+        return Retry(max_attempts=retry.max_attempts, on=tuple(retry.retry_on))
     return Retry(
         max_attempts=retry.max_attempts,
         initial_s=backoff.initial,
         factor=backoff.factor,
         max_s=max(backoff.max, backoff.initial),
         jitter=backoff.jitter,
-        on=tuple(retry.on),
+        on=tuple(retry.retry_on),
     )
 
 

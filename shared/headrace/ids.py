@@ -27,6 +27,8 @@ TIME_PAIRS: Final = 5
 PARTITIONS_MAX: Final = 256
 NOT_TIME: Final = (1 << 80) - 1
 """The bits of an id that are not its time: its last 16 characters."""
+DAY_S: Final = 86_400
+DAY_MS: Final = 1_000 * DAY_S
 TIMELESS_MS: Final = 0
 """Time part of streams that never end (the catalogue): they live in a month of their own that never detaches."""
 
@@ -100,17 +102,21 @@ def millis_of(type_id: str) -> int:
     return number(type_id) >> 80
 
 
-@lru_cache(maxsize=65_536)
 def month_of(type_id: str) -> int:
     """Tell the month a stream was created in, as yyyymm (197001 for streams that never end).
 
     Raises ValidationError for what is no id, and for one whose time no calendar has.
     """
     try:
-        at = datetime.fromtimestamp(millis_of(type_id) / 1000, UTC)
+        return _month_of_day(millis_of(type_id) // DAY_MS)
     except (ValueError, OverflowError) as problem:
         message = f"{type_id!r} is not an id: its time is beyond the year 9999"
         raise ValidationError(message) from problem
+
+
+@lru_cache(maxsize=1_024)
+def _month_of_day(day: int) -> int:
+    at = datetime.fromtimestamp(day * DAY_S, UTC)
     return at.year * 100 + at.month
 
 

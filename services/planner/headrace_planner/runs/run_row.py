@@ -131,12 +131,11 @@ def _error(run: Run) -> str:
 def busy(run: Run) -> bool:
     """Tell whether a new owner has something to look after: attempts, or what others have not confirmed."""
     if not run.alone:
-        told = any(True for _ in unheard(run)) or bool(permits.unheard(run)) or parents.unheard(run)
-        if (
-            told
-            or any(True for _ in children.unheard(run))
-            or any(True for _ in (*watches.unheard(run), *holding.unheard(run)))
-        ):
+        if any(True for _ in unheard(run)) or permits.unheard(run) or parents.unheard(run):
+            return True
+        if run.data.children and any(True for _ in (*children.unheard(run), *holding.unheard(run))):
+            return True
+        if (run.data.watches or run.graph.waits) and any(True for _ in watches.unheard(run)):
             return True
     return not run.final and run.data.active > 0
 
@@ -153,7 +152,9 @@ def _waiting(run: Run) -> list[dict[str, Any]]:
         found.append(_wait(WaitingFor.APPROVAL, message, ask.step or None, ask.expires_at, ask.approval_id))
     found.extend(_unknown_outcomes(run))
     if not run.alone:
-        found.extend((*permits.waits(run), *waits.shown(run), *children.waits(run)))
+        found.extend(permits.waits(run))
+        found.extend(waits.shown(run) if run.graph.waits else ())
+        found.extend(children.waits(run) if run.data.children else ())
     for step_id, known in run.going():
         found.extend(_times(run, step_id, known))
     return found

@@ -79,12 +79,14 @@ def _told_again(run: Run) -> Iterator[int]:
     """Give when others are told again what they have not confirmed."""
     data = run.data
     again = int(TELL_REPEAT_S * 1000)
-    for child in children.unheard(run):
-        yield child.asked_at + again
-    for _, child in holding.unheard(run):
-        yield child.asked_at + again
-    for since in watches.unheard(run):
-        yield since + again
+    if data.children:
+        for child in children.unheard(run):
+            yield child.asked_at + again
+        for _, child in holding.unheard(run):
+            yield child.asked_at + again
+    if data.watches or run.graph.waits:
+        for since in watches.unheard(run):
+            yield since + again
     if parents.unheard(run):
         yield (data.finished_at or data.created_at) + again
     for ask in unheard(run):

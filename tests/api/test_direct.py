@@ -54,6 +54,34 @@ async def test_what_is_wrong_is_told_alike(http: httpx2.AsyncClient, body: Any) 
     assert (told["type"], told["message"], told["details"]) == (same["type"], same["message"], same["details"])
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (
+            "/runs/batch",
+            {"runs": [{"spec": SPEC, "cardId": "c"}, {"workflow": "none"}, {"spec": SPEC, "inputs": {"n": 1}}]},
+        ),
+        ("/runs/batch", {"runs": []}),
+        ("/runs/batch", {"runs": [{"nonsense": 1}]}),
+        ("/runs/batch", {}),
+        ("/approvals/batch", {"decisions": [{"approval_id": "apr_1", "action": "approve", "digest": "sha256:0"}]}),
+        ("/approvals/batch", {"decisions": [{"approval_id": "apr_1"}]}),
+    ],
+)
+async def test_many_at_once_are_answered_alike_both_ways(http: httpx2.AsyncClient, path: str, body: Any) -> None:
+    text = json.dumps(body)
+    short = await http.post(path, content=text, headers={"Content-Type": "application/json"})
+    long = await http.post(path, content=text, headers=ODD)
+    assert short.status_code == long.status_code
+
+    def told(answer: Any) -> Any:
+        if "error" in answer:
+            return [answer["error"][name] for name in ("type", "message", "details")]
+        return {**answer, "items": [{**item, "id": item.get("id", "")[:4]} for item in answer["items"]]}
+
+    assert told(short.json()) == told(long.json())
+
+
 async def test_json_that_is_none_is_told_with_its_place(http: httpx2.AsyncClient) -> None:
     response = await http.post("/runs", content=b'{"spec": ', headers={"Content-Type": "application/json"})
     assert response.status_code == 400

@@ -1,25 +1,43 @@
-"""The short way of `POST /runs`: read, checked and answered without the framework, which costs more than all the rest.
+"""The short way of what is posted most: read, checked and answered without the framework, which costs more than the rest.
+
+It is that of `POST /runs`, of many runs at once, and of many decisions.
 
 Only what is right goes this way. Anything else (a body that is no JSON, a field that is wrong, a query) takes the way of
 every other route, from the beginning, so that there is one place that says what is wrong.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
+import msgspec
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import ValidationError as PydanticError
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope
 
-from headrace_api.asking import let_in
-from headrace_api.bodies import RunBody
+from headrace_api.asking import Asking, let_in
+from headrace_api.bodies import Body, RunBody
 from headrace_api.desk import Desk
+from headrace_api.routes.batches import DecisionsBody, RunsBody, create_runs, decide_approvals
 from headrace_api.routes.runs import create_run
 
 JSON: Final = "application/json"
+TAKEN: Final[tuple[tuple[type[Body], Callable[[Asking, Any], Awaitable[Response]]], ...]] = (
+    (RunBody, create_run),
+    (RunsBody, create_runs),
+    (DecisionsBody, decide_approvals),
+)
+"""The routes that are taken the short way, each with its body; a route is named as its function is."""
+
+
+class Way(msgspec.Struct, frozen=True):
+    """A route: as the framework knows it, what its body is, and who answers."""
+
+    route: Any
+    body: type[Body]
+    answer: Callable[[Asking, Any], Awaitable[Response]]
 
 
 class Direct:
@@ -27,13 +45,16 @@ class Direct:
 
     def __init__(self, app: FastAPI, desk: Desk) -> None:
         self._desk = desk
-        self._path, self._route = _found(app, "create_run")
+        self._ways: dict[str, Way] = {}
+        for body, answer in TAKEN:
+            path, route = _found(app, answer.__name__)
+            self._ways[path] = Way(route, body, answer)
 
     def knows(self, scope: Scope, headers: Mapping[bytes, str]) -> bool:
         """Tell whether a request may go the short way."""
         return (
             scope["method"] == "POST"
-            and scope["path"] == self._path
+            and scope["path"] in self._ways
             and not scope["query_string"]
             and not scope.get("root_path")
             and headers.get(b"content-type", "").partition(";")[0].strip().lower() == JSON
@@ -41,15 +62,16 @@ class Direct:
 
     async def answer(self, scope: Scope, body: bytes, headers: Mapping[bytes, str]) -> Response | None:
         """Answer a request; None when it has to go the long way. Raises HeadraceError for what is refused."""
+        way = self._ways[scope["path"]]
         try:
-            given = RunBody.model_validate(json.loads(body))
+            given = way.body.model_validate(json.loads(body))
         except (ValueError, RecursionError, PydanticError):
             return None
-        scope["route"] = self._route
+        scope["route"] = way.route
         caller = scope["state"]["caller"]
-        caller.require(self._route.name, "POST")
+        caller.require(way.route.name, "POST")
         asked = let_in(self._desk, caller, headers.get(b"idempotency-key"), headers.get(b"prefer", ""))
-        return await create_run(asked, given)
+        return await way.answer(asked, given)
 
 
 async def whole(receive: Receive) -> tuple[bytes, Receive]:

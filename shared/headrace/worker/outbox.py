@@ -64,6 +64,8 @@ class Lane:
         self.partition = partition
         self.waiting: deque[Parcel] = deque()
         self.under_way = 0
+        self.leaving = False
+        """Whether a message is about to take what waits."""
 
     def take(self) -> list[Parcel]:
         """Take what goes into the next message: one, or several where all of their owners take several."""
@@ -83,8 +85,7 @@ class Outbox:
     def __init__(self, bus: Bus, keys: Keys, clock: Clock) -> None:
         self._bus, self._keys, self._clock = bus, keys, clock
         self._lanes: dict[tuple[str, int], Lane] = {}
-        self._ready: dict[Lane, None] = {}
-        self._stirred = asyncio.Event()
+        self._group: asyncio.TaskGroup | None = None
         self._unconfirmed: dict[str, asyncio.Event] = {}
         self._feed: Subscription | None = None
         self._opening = asyncio.Lock()
@@ -92,22 +93,19 @@ class Outbox:
     async def run(self) -> None:
         """Send what is put, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            while True:
-                await self._stirred.wait()
-                self._stirred.clear()
-                ready, self._ready = self._ready, {}
-                for lane in ready:
-                    while lane.waiting and lane.under_way < LANE_MESSAGES_MAX:
-                        lane.under_way += 1
-                        group.create_task(self._send(lane, lane.take()))
+            self._group = group
+            for lane in self._lanes.values():
+                self._stir(lane)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self._group = None
 
     def put(self, parcel: Parcel) -> None:
         """Send a report, with what else is ready."""
         lane = self._lane(parcel)
         lane.waiting.append(parcel)
-        if lane.under_way < LANE_MESSAGES_MAX:
-            self._ready[lane] = None
-            self._stirred.set()
+        self._stir(lane)
 
     async def expect(self, attempt_id: str) -> None:
         """Watch the feed for an attempt that will act on the world, from before it acts."""
@@ -182,12 +180,20 @@ class Outbox:
             lane = self._lanes[key] = Lane(POOL + parcel.pool, key[1])
         return lane
 
-    async def _send(self, lane: Lane, parcels: Sequence[Parcel]) -> None:
+    def _stir(self, lane: Lane) -> None:
+        """Let a message leave in the loop's next turn, with all that is ready by then."""
+        if lane.waiting and not lane.leaving and lane.under_way < LANE_MESSAGES_MAX and self._group is not None:
+            lane.leaving = True
+            lane.under_way += 1
+            self._group.create_task(self._send(lane))
+
+    async def _send(self, lane: Lane) -> None:
+        lane.leaving = False
+        parcels = lane.take()
+        self._stir(lane)
         await self.deliver(lane, parcels)
         lane.under_way -= 1
-        if lane.waiting:
-            self._ready[lane] = None
-            self._stirred.set()
+        self._stir(lane)
         for parcel in parcels:
             if parcel.sent is not None:
                 parcel.sent()

@@ -127,16 +127,8 @@ def may_follow(run: Run, step_id: str, members: set[str]) -> bool:
 def _named(run: Run, step: FusedStep) -> FusedStep:
     """Give what every run's chain says of a step as this run's says it."""
     own = (step.step, None)
-    return FusedStep(
-        step=step.step,
-        attempt_id=run.attempt_id(own, 1),
-        kind=step.kind,
-        tool=step.tool,
-        arguments=step.arguments,
-        manifest_digest=step.manifest_digest,
-        effect=step.effect,
-        idempotency_key=f"{run.data.id}:{run.label(own)}",
-        timeout_s=step.timeout_s,
+    return msgspec.structs.replace(
+        step, attempt_id=run.attempt_id(own, 1), idempotency_key=f"{run.data.id}:{run.label(own)}"
     )
 
 

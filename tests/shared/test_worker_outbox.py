@@ -17,7 +17,7 @@ from headrace.messages import ReportAttempt, Told
 from headrace.vocabulary import AttemptStatus
 from headrace.wire import WorkOrder
 from headrace.worker.outbox import LANE_MESSAGES_MAX, Outbox
-from headrace.worker.results import report
+from headrace.worker.results import blank, report
 from tests.shared.worker_kit import KEYS, until
 
 RUNS = [ids.make("run", 1_800_000_000_000, bytes([number]) * 16, number) for number in range(3)]
@@ -80,7 +80,7 @@ def _put(
         timeout_s=1.0,
         bundles=bundles,
     )
-    made = report(order, "wrk", AttemptStatus.SUCCEEDED, output=msgspec.Raw(b'"%s"' % (b"x" * size)))
+    made = report(blank("wrk"), order, AttemptStatus.SUCCEEDED, "", output=msgspec.Raw(b'"%s"' % (b"x" * size)))
     parcel = outbox.pack(order, made)
     parcel.sent = lambda: sent.append(number)
     outbox.put(parcel)

@@ -3,6 +3,7 @@
 import math
 from typing import Any, Final
 
+import msgspec
 from pydantic import BaseModel
 from pydantic import ValidationError as PydanticError
 
@@ -176,15 +177,20 @@ def place(problem: BaseException) -> str:
     return found or ""
 
 
-def report(order: WorkOrder, worker: str, status: AttemptStatus, after: str = "", **fields: Any) -> ReportAttempt:
+def blank(worker: str) -> ReportAttempt:
+    """Give what all reports of a worker have in common."""
+    return ReportAttempt(run_id="", step="", attempt=0, attempt_id="", status="", worker=worker)
+
+
+def report(like: ReportAttempt, order: WorkOrder, status: AttemptStatus, after: str, **fields: Any) -> ReportAttempt:
     """Make the report of an attempt; of one that follows another in a chain, with what its owner must know of that."""
-    return ReportAttempt(
+    return msgspec.structs.replace(
+        like,
         run_id=order.run_id,
         step=order.step,
         attempt=order.attempt,
         attempt_id=order.attempt_id,
         index=order.index,
-        worker=worker,
         status=status.value,
         after=after,
         arguments_digest=order.arguments_digest if after else "",

@@ -99,7 +99,8 @@ class ToolRunner:
         self.threads = Threads()
         self.holdings = holdings or Holdings()
         self._clock, self._blobs, self._claimer, self._lines = clock, blobs, claimer, lines
-        self._root, self._worker, self._secrets = root, worker, secrets
+        self._root, self._secrets = root, secrets
+        self._blank = results.blank(worker)
         self._precheck = precheck
         self._limits = Limits()
 
@@ -168,8 +169,8 @@ class ToolRunner:
         if len(body) > INLINE_BYTES_MAX:
             body, blob = b"null", await results.kept_body(body, self._blobs, order.blob_token)
         return results.report(
+            self._blank,
             order,
-            self._worker,
             AttemptStatus.SUCCEEDED,
             performance.after,
             output=Raw(body),
@@ -300,8 +301,8 @@ class ToolRunner:
         order = performance.order
         error = results.error_info(problem, order.tool, performance.context)
         return results.report(
+            self._blank,
             order,
-            self._worker,
             status,
             performance.after,
             error=error,

@@ -38,4 +38,9 @@ BEATS_MISSED_MAX: Final = 3
 UNHELD_GRACE_S: Final = BEATS_MISSED_MAX * PRESENCE_INTERVAL_S
 """How long, of proven listening, nobody says that they hold a published attempt before it is published again."""
 SUSPECT_GRACE_S: Final = 1.0
-"""The same for attempts of a new tenure, whose holders were asked to speak at once."""
+"""The same for attempts of a new tenure that only read, whose holders were asked to speak at once."""
+SUSPECT_WRITE_GRACE_S: Final = 2.0
+"""The same for those that may have acted: of these a person may be asked, so they are not given up in a hurry."""
+HASTE_S: Final = 5.0
+"""How long, after a tenure began, it is probed and judged at HASTE_FACTOR times the pace: many runs wait for that."""
+HASTE_FACTOR: Final = 4

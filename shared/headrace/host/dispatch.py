@@ -6,6 +6,7 @@ made anew. So a lost message is repaired and a backlog is not flooded. Orders of
 are suspects: their holders are asked to speak, and then they are judged by the same rule.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -18,7 +19,7 @@ from headrace.decider import Dispatch, Stop, Unchain
 from headrace.errors import ForbiddenError
 from headrace.events.base import ErrorInfo
 from headrace.host import metrics
-from headrace.host.cadence import SUSPECT_GRACE_S, UNHELD_GRACE_S
+from headrace.host.cadence import HASTE_S, SUSPECT_GRACE_S, SUSPECT_WRITE_GRACE_S, UNHELD_GRACE_S
 from headrace.host.deadlines import Deadlines
 from headrace.host.pools import Order, Waiting, Window
 from headrace.host.presence import Presence
@@ -74,6 +75,15 @@ class Dispatcher:
         self._streams: dict[str, set[str]] = {}
         self._stops = Stops(clock)
         self._deadlines = Deadlines(clock, presence)
+        self._doubted_at = -HASTE_S
+        self.doubted = asyncio.Event()
+        """Wakes whoever waits for it when the first order of new tenures comes that may be out already."""
+
+    @property
+    def hasty(self) -> bool:
+        """Tell whether tenures began lately, and orders of theirs may be out already."""
+        lately = self._clock.monotonic() - self._doubted_at < HASTE_S
+        return lately and any(pool.suspects for pool in self._pools.values())
 
     @property
     def busy(self) -> bool:
@@ -103,6 +113,10 @@ class Dispatcher:
         self._streams.setdefault(order.run_id, set()).add(order.attempt_id)
         self._deadlines.note(order.attempt_id, dispatch.queue_until)
         if suspect:
+            if not self.hasty:
+                self.doubted.set()  # it is for those who wait just now
+                self.doubted.clear()
+            self._doubted_at = now
             pool.suspects[order.attempt_id] = known
             pool.asked = False
         elif dispatch.held_by or self._presence.holder(order.attempt_id) is not None:
@@ -269,7 +283,7 @@ class Dispatcher:
         pool = self._pools[name]
         again: list[Order] = []
         for known in pool.watched():
-            if not self._in_doubt(known):
+            if not self._in_doubt(known) or not known.held.opened:  # what came of it may wait in an inbox not yet open
                 continue
             if known.mark is None:
                 known.mark, known.made = passed.last, passed.made
@@ -277,7 +291,7 @@ class Dispatcher:
                 known.unheld_since = None
             elif known.unheld_since is None:
                 known.unheld_since = self._presence.proven
-            elif self._presence.proven - known.unheld_since >= (SUSPECT_GRACE_S if known.suspect else UNHELD_GRACE_S):
+            elif self._presence.proven - known.unheld_since >= _grace_s(known):
                 again.append(known)
         for known in again:
             if known.order.effect != Effect.READ:
@@ -309,6 +323,12 @@ class Dispatcher:
         )
         self.over(order.attempt_id)
         self._send(known.held, order.run_id, lost)
+
+
+def _grace_s(known: Order) -> float:
+    if not known.suspect:
+        return UNHELD_GRACE_S
+    return SUSPECT_GRACE_S if known.order.effect == Effect.READ else SUSPECT_WRITE_GRACE_S
 
 
 def _dropped(order: WorkOrder) -> DropAttempt:

@@ -9,10 +9,10 @@ import msgspec
 from headrace import codec
 from headrace.beats import Gathered
 from headrace.bus.port import Bus, Subscription
-from headrace.clock import Clock, until_tick
+from headrace.clock import Clock, until_tick, within
 from headrace.errors import HeadraceError, UnavailableError
 from headrace.host import metrics
-from headrace.host.cadence import BUS_TIMEOUT_S, Cadence
+from headrace.host.cadence import BUS_TIMEOUT_S, HASTE_FACTOR, Cadence
 from headrace.host.dispatch import Dispatcher
 from headrace.host.presence import Presence
 from headrace.keys import COMMANDS, OWNERS, POOL, Keys
@@ -103,10 +103,12 @@ class Listening:
             await self._pause(self._cadence.probe_s)
 
     async def _pause(self, period_s: float) -> None:
-        """Wait for the next tick; while no order is looked after only every second one is taken."""
-        if not self._dispatcher.busy:
+        """Wait for the next tick, or until a new tenure brings orders that may be out; idle, every second one is taken."""
+        if self._dispatcher.hasty:
+            period_s /= HASTE_FACTOR
+        elif not self._dispatcher.busy:
             period_s *= IDLE_FACTOR
-        await self._clock.sleep(until_tick(self._clock.monotonic(), period_s))
+        await within(self._dispatcher.doubted, until_tick(self._clock.monotonic(), period_s))
 
     async def _judge(self) -> None:
         while True:

@@ -160,10 +160,15 @@ class Drain(Message, frozen=True, kw_only=True, tag="drain"):
 
 
 class Probe(Message, frozen=True, kw_only=True, tag="probe"):
-    """An owner's probe of the path that beats take: it must come back before silence counts."""
+    """An owner's probe of the path that beats take: it must come back before silence counts.
+
+    `served` counts the times that all it holds came to be served after a change: whoever waits for an answer of an owner
+    that is gone asks again when that moves.
+    """
 
     owner: str
     nonce: str
+    served: int = 0
 
 
 Control = Interrupt | EndChain | BeatNow | Drain | Probe

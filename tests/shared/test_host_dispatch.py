@@ -2,6 +2,8 @@
 
 import asyncio
 
+import msgspec
+
 from headrace import codec
 from headrace.host.cadence import QUICK
 from headrace.host.pools import AHEAD_S, WINDOW_BLIND, WINDOW_MIN, Order, Waiting, Window
@@ -10,7 +12,7 @@ from headrace.keys import OWNERS
 from headrace.messages import ClaimWrite, ReportAttempt, Told
 from headrace.testing.virtual import VirtualClock
 from headrace.vocabulary import LOG_RUNS
-from headrace.wire import Beat, Holding
+from headrace.wire import Beat, Holding, Probe
 from tests.shared.host_toy import KEYS, POOL_NAME, Add, Worker, World, on_virtual_time, order, until
 
 
@@ -161,6 +163,36 @@ async def test_a_new_owner_asks_before_it_publishes_again() -> None:
         assert any(told["type"] == "beat_now" for told in worker.controls)
         await asyncio.sleep(60)
         assert len(worker.orders) == 3
+
+
+@on_virtual_time
+async def test_an_order_of_a_dead_owner_that_nobody_has_goes_out_again_within_two_seconds_of_its_end() -> None:
+    async with World() as world:
+        await world.host("a")
+        worker = await Worker(world).begin()
+        await world.ask(Add(orders=1), stream=world.stream(0))
+        await until(lambda: len(worker.orders) == 1)
+        worker.holding.clear()
+        world.kill("a")
+        world.log.end_session("a")
+        began = world.clock.monotonic()
+        await world.host("b")
+        await until(lambda: len(worker.orders) == 2)
+        assert world.clock.monotonic() - began < 2  # virtual seconds: a lease is 4, silence counts after 1
+        assert worker.orders[1].attempt_id == worker.orders[0].attempt_id
+
+
+@on_virtual_time
+async def test_an_owner_says_at_once_that_it_serves_what_it_has_taken() -> None:
+    async with World() as world:
+        heard: list[Probe] = []
+        await world.bus.open_presence(
+            lambda packed: heard.append(msgspec.json.decode(KEYS.unpack(packed)[1], type=Probe))
+        )
+        host = await world.host("a")
+        await until(lambda: any(probe.served for probe in heard))
+        assert host.tenures.opened
+        assert {(probe.owner, probe.served) for probe in heard if probe.served} == {("a", 1)}
 
 
 @on_virtual_time

@@ -34,6 +34,18 @@ class Commander:
     def __init__(self, bus: Bus, keys: Keys, clock: Clock, *, deadline_s: float = DEADLINE_S) -> None:
         self._bus, self._keys, self._clock, self._deadline_s = bus, keys, clock, deadline_s
         self.partitions = dict(LOG_PARTITIONS)
+        self._asking: set[asyncio.Timeout] = set()
+        self._again_at = -AGAIN_MAX_S
+
+    def ask_again(self) -> None:
+        """Ask again what is not answered yet: an owner serves partitions that it did not, and whom we asked may be gone."""
+        now = self._clock.monotonic()
+        if now - self._again_at < AGAIN_MAX_S:
+            return
+        self._again_at = now
+        for limit in self._asking:
+            if not limit.expired():
+                limit.reschedule(asyncio.get_running_loop().time())
 
     async def send(
         self,
@@ -82,12 +94,25 @@ class Commander:
             raise errors.TooLargeError(message, details={"limit_bytes": MESSAGE_BYTES_MAX})
         return await self._until_answered(log, partition, data, key)
 
+    async def _ask(self, log: str, partition: int, data: bytes, timeout_s: float) -> bytes:
+        """Ask once; raises UnavailableError without an answer, and when another owner begins meanwhile."""
+        try:
+            async with asyncio.timeout(timeout_s * 2) as limit:
+                self._asking.add(limit)
+                try:
+                    return await self._bus.command(log, partition, data, timeout_s=timeout_s)
+                finally:
+                    self._asking.discard(limit)
+        except TimeoutError as problem:
+            message = f"another owner began to serve while {log}/{partition} was asked"
+            raise errors.UnavailableError(message) from problem
+
     async def _until_answered(self, log: str, partition: int, data: bytes, key: str | None) -> Answer:
         began, pause = self._clock.monotonic(), AGAIN_FIRST_S
         while True:
             left = self._deadline_s - (self._clock.monotonic() - began)
             try:
-                reply = await self._bus.command(log, partition, data, timeout_s=min(ASK_S, max(left, AGAIN_FIRST_S)))
+                reply = await self._ask(log, partition, data, min(ASK_S, max(left, AGAIN_FIRST_S)))
                 answer = _decoder.decode(reply)
                 if answer.error is None:
                     return answer

@@ -51,6 +51,7 @@ class Desk:
         self.commander = commander or Commander(bus, keys, clock)
         self.tokens = Tokens(log, clock)
         self.presence = Presence(clock, keys)
+        self.presence.served = self.commander.ask_again
         self.feed = Feed()
         self.turns = Turns()
         self.endings = Endings(clock)

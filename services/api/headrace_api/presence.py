@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
@@ -13,16 +14,18 @@ from headrace.beats import Gathered
 from headrace.clock import Clock
 from headrace.codec import encode
 from headrace.errors import ForbiddenError, UnauthorizedError
-from headrace.keys import COMMANDS, POOL, Keys
+from headrace.keys import COMMANDS, OWNERS, POOL, Keys
 from headrace.vocabulary import PRESENCE_FORGOTTEN_S, PRESENCE_LOST_S, PRESENCE_STALE_S
-from headrace.wire import Beat, ForgetWorkers, Holding
+from headrace.wire import Beat, ForgetWorkers, Holding, Probe
 from headrace_api import views
 
 SEAL_OFFSET: Final = 32
 POOLS_KNOWN_MAX: Final = 1_000
+OWNERS_KNOWN_MAX: Final = 1_000
 
 _log = logging.getLogger(__name__)
 _decoder = msgspec.json.Decoder(Beat)
+_probes = msgspec.json.Decoder(Probe)
 _forgettings = msgspec.json.Decoder(ForgetWorkers)
 
 
@@ -51,12 +54,15 @@ class Presence:
         self._gathered = {True: Gathered(), False: Gathered()}  # what is sealed is never mixed with what is not
         self._expected: list[tuple[Callable[[Beat], bool], asyncio.Future[Seen]]] = []
         self._pools_served: dict[str, int] = {}
+        self._owners: OrderedDict[str, int] = OrderedDict()
+        self.served: Callable[[], None] = lambda: None
+        """Called when an owner says that it serves what it did not before. That is a hint: its seal is not looked at."""
         self.refused = 0
         self.listening_since = clock.now_ms()
         telemetry.workers_alive(lambda: len(self._alive()))
 
     def deliver(self, packed: bytes) -> None:
-        """Take a beat; probes of owners on the same path are none of our business."""
+        """Take a beat; of an owner's probe, on the same path, whether it serves more than before."""
         label, _, sealed = packed.partition(b"\n")
         verified = True
         try:
@@ -71,11 +77,22 @@ class Presence:
         try:
             if label == COMMANDS.encode() and verified:
                 self.forget(_forgettings.decode(body).workers)
+            elif label == OWNERS.encode():
+                self._probed(_probes.decode(body))
             elif label.startswith(POOL.encode()):
                 self._take(_decoder.decode(body), verified=verified)
         except (msgspec.ValidationError, msgspec.DecodeError) as problem:
             telemetry.message_refused("presence", "malformed")
             _log.warning("a beat under %r cannot be read: %s", label[:64], problem)
+
+    def _probed(self, probe: Probe) -> None:
+        if probe.served == self._owners.get(probe.owner, 0):
+            return
+        self._owners[probe.owner] = probe.served
+        self._owners.move_to_end(probe.owner)
+        if len(self._owners) > OWNERS_KNOWN_MAX:
+            self._owners.popitem(last=False)
+        self.served()
 
     def _take(self, part: Beat, *, verified: bool) -> None:
         beat = self._gathered[verified].take(part)

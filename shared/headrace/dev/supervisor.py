@@ -19,7 +19,7 @@ STOP: Final = ((signal.SIGTERM, STOP_S), (signal.SIGKILL, 5.0))
 AGAIN_FIRST_S: Final = 0.1
 AGAIN_MAX_S: Final = 10.0
 STEADY_S: Final = 10.0
-"""A process that lived this long is no crash loop: its next restart is quick again."""
+"""A process that lived this long is no crash loop: it is started again at once."""
 PROGRAMS_MAX: Final = 32
 LAST_BYTES: Final = 4_096
 """How much of a log's end is read for its last line."""
@@ -51,8 +51,8 @@ class Supervisor:
         return pid
 
     async def keep(self, program: Program) -> None:
-        """Keep a program running until `stop` names it; starts it again with a growing pause when it ends."""
-        pause = AGAIN_FIRST_S
+        """Keep a program running until `stop` names it; starts it again, at once if it ran long, else with a growing pause."""
+        pause = 0.0
         self._ended[program.name] = asyncio.Event()
         try:
             while program.name not in self._stopping:
@@ -60,7 +60,7 @@ class Supervisor:
                 code = await self._once(program)
                 if program.name in self._stopping:
                     return
-                pause = AGAIN_FIRST_S if self._clock.monotonic() - began > STEADY_S else pause
+                pause = 0.0 if self._clock.monotonic() - began > STEADY_S else max(pause, AGAIN_FIRST_S)
                 self.restarts[program.name] = self.restarts.get(program.name, 0) + 1
                 log = self._log_of(program.name)
                 self._say(f"{program.name} ended ({how_ended(code)}); starting it again in {pause:g} s (see {log})")

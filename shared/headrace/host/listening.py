@@ -52,7 +52,7 @@ class Listening:
         self._dispatcher = dispatcher
         self._cadence = cadence
         self._gathered = Gathered()
-        self._sent = 0
+        self._sent = self._served = 0
 
     async def run(self) -> None:
         """Listen, probe and judge until cancelled."""
@@ -93,13 +93,21 @@ class Listening:
             metrics.refused("beat", type(problem).__name__)
             _logger.warning("a beat was refused: %s", problem)
 
+    def serving(self) -> None:
+        """Say at once that new tenures are served."""
+        self._served += 1
+        self._say()
+
+    def _say(self) -> None:
+        self._sent += 1
+        nonce = f"{self._sent}"
+        self._presence.probe(nonce)
+        probe = Probe(owner=self._owner_id, nonce=nonce, served=self._served)
+        self._bus.publish_presence(self._keys.pack(OWNERS, codec.encode(probe)))
+
     async def _probe(self) -> None:
         while True:
-            self._sent += 1
-            nonce = f"{self._sent}"
-            self._presence.probe(nonce)
-            probe = Probe(owner=self._owner_id, nonce=nonce)
-            self._bus.publish_presence(self._keys.pack(OWNERS, codec.encode(probe)))
+            self._say()
             await self._pause(self._cadence.probe_s)
 
     async def _pause(self, period_s: float) -> None:

@@ -102,11 +102,11 @@ class OwnerHost:
         self._deciding = Deciding(clock, self.states, self._answers, self.dispatcher.knows)
         self._committer = Committer(log, clock)
         self._publisher = self._make_publisher()
+        self._listening = self._make_listening()
         self.tenures = self._make_tenures(rooms, preparers or {})
         self._waking = Waking(
             log, clock=clock, wakeups=self.wakeups, held=lambda: self.tenures, send=self._wake, cadence=cadence
         )
-        self._listening = self._make_listening()
 
     def _make_publisher(self) -> Publisher:
         return Publisher(
@@ -147,6 +147,7 @@ class OwnerHost:
             begun=self._begun,
             ended=self._ended,
             settled=self._settled,
+            serving=self._listening.serving,
         )
 
     def _make_listening(self) -> Listening:

@@ -30,7 +30,7 @@ class Steered(Protocol):
 
 
 class Tenures:
-    """The partitions that this process holds. `begun` and `ended` tell the host of each."""
+    """The partitions that this process holds. `begun` and `ended` tell the host of each, `serving` that it serves all."""
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class Tenures:
         begun: Callable[[Held, list[Item]], None],
         ended: Callable[[Held], None],
         settled: Callable[[Held], bool],
+        serving: Callable[[], None] = lambda: None,
     ) -> None:
         self._log = log
         self._bus = bus
@@ -62,6 +63,7 @@ class Tenures:
         self._begun = begun
         self._ended = ended
         self._settled = settled
+        self._serving = serving
         self._held: dict[tuple[str, int], Held] = {}
         self._to_release: set[tuple[str, int]] = set()
         self._nudged = asyncio.Event()
@@ -181,6 +183,8 @@ class Tenures:
                 await self._clock.sleep(self._cadence.retry_s)
                 continue
             held.opened = True
+            if self.opened and not held.over:
+                self._serving()
             break
         if held.over or held.draining:
             await self._close([*held.subscriptions, *([held.inbox] if held.over and held.inbox else [])])

@@ -100,6 +100,7 @@ def run(name: str, config: Config) -> int:
     from headrace import service
 
     configure_logging(name, config.log_level)
+    gc.disable()  # nothing of what is being loaded is garbage; `run_loop` has it collected again
     try:
         run_loop(service.load(name).run(config))
     except HeadraceError as problem:
@@ -116,6 +117,7 @@ def run(name: str, config: Config) -> int:
 def run_loop(work: Coroutine[Any, Any, None]) -> None:
     """Run a program to its end, on the quickest loop there is."""
     gc.freeze()  # what is loaded by now stays: it need not be looked through again and again
+    gc.enable()
     gc.set_threshold(*GC_THRESHOLDS)
     try:
         import uvloop

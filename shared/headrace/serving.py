@@ -386,17 +386,13 @@ async def _open_log(url: str | None, clock: SystemClock) -> "PostgresLog":
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 return await PostgresLog.open(url, clock)
         except (UnavailableError, OSError, TimeoutError) as problem:
-            now = clock.monotonic()
-            if not said or now - said >= SAY_AGAIN_S:
-                said = now
+            if not said or clock.monotonic() - said >= SAY_AGAIN_S:
+                said = clock.monotonic()
                 logger.warning("the database does not answer (%s); trying again until it does", problem)
             await asyncio.sleep(RETRY_S)
 
 
 def _first(group: BaseExceptionGroup[HeadraceError]) -> HeadraceError:
     """Give the first error of a group, however deep it sits."""
-    problem: BaseException = group
-    while isinstance(problem, BaseExceptionGroup):
-        problem = problem.exceptions[0]
-    assert isinstance(problem, HeadraceError)
-    return problem
+    problem = group.exceptions[0]
+    return _first(problem) if isinstance(problem, BaseExceptionGroup) else problem

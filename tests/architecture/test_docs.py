@@ -43,6 +43,22 @@ def test_every_command_that_the_readme_names_exists() -> None:
     assert [name for name in named if not re.search(rf"^\W*{name}\s", told, re.MULTILINE)] == []
 
 
+def test_every_setting_is_on_its_page_and_headrace_up_hands_it_on() -> None:
+    read_by_config = (ROOT / "shared/headrace/config.py").read_text()
+    known = set(re.findall(r'"(HEADRACE_[A-Z_]+|MAX_CONCURRENT)"', read_by_config))
+    page = (ROOT / "docs/settings.md").read_text()
+    assert known
+    assert sorted(name for name in known if f"`{name}`" not in page) == []
+    handed_on = (ROOT / "shared/headrace/dev/children.py").read_text()
+    not_for_services = {"HEADRACE_TOKEN", "HEADRACE_SECRET", "HEADRACE_POOLS"}
+    assert sorted(name for name in known - not_for_services if f'"{name}"' not in handed_on) == []
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert [page.name for page in sorted((ROOT / "docs").glob("*.md")) if f"(docs/{page.name})" not in readme] == []
+
+
 def test_every_decision_is_in_the_index() -> None:
     index = (ROOT / "docs/adr/README.md").read_text()
     assert [page.name for page in (ROOT / "docs/adr").glob("0*.md") if f"({page.name})" not in index] == []

@@ -72,6 +72,7 @@ def _common(config: Config, place: Place) -> dict[str, str]:
         "HEADRACE_WORKSPACE": config.workspace,
         "HEADRACE_LOG_LEVEL": config.log_level,
         "HEADRACE_RETENTION_MONTHS": str(config.retention_months),
+        "HEADRACE_UNFINISHED_RUNS_MAX": str(config.unfinished_runs_max),
         "HEADRACE_ALLOW_PRIVATE_ADDRESSES": "1" if config.allow_private_addresses else "",
         "MAX_CONCURRENT": str(config.slots or ""),
     }

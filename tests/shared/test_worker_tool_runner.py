@@ -166,6 +166,8 @@ async def test_an_attempt_over_its_time_is_timed_out_and_names_the_step__row_59(
     report = await bench.perform("slow", timeout_s=0.02, step="gather")
     assert (report.status, error(report).type) == ("timed_out", "timeout")
     assert "'gather'" in error(report).message
+    item = await bench.perform("slow", timeout_s=0.02, step="gather", index=3)
+    assert "step 'gather[3]' was over its time" in error(item).message
     assert bench.registry.show()[0]["state"] == "failed"
 
 

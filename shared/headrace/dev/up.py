@@ -4,11 +4,14 @@ import asyncio
 import shutil
 import sys
 from pathlib import Path
+from typing import Final
 
 from headrace.clock import SystemClock
 from headrace.config import Config
 from headrace.dev.stack import Stack, running
 from headrace.dev.until_stopped import until_stopped
+
+EXAMPLE: Final = Path("examples/repo-report.yaml")
 
 
 async def up(config: Config) -> int:
@@ -34,6 +37,7 @@ async def _up(config: Config) -> int:
 
 def _banner(stack: Stack, seconds: float) -> str:
     home, command = stack.home.folder, command_name()
+    first = f"run {EXAMPLE}" if EXAMPLE.is_file() else "tools"
     return f"""headrace is ready ({seconds:.1f} s)
 
   API     {stack.config.base_url}/api
@@ -43,7 +47,7 @@ def _banner(stack: Stack, seconds: float) -> str:
 
 Try, in another terminal:
 
-  {command} run examples/repo-report.yaml
+  {command} {first}
   {command} approvals list
   {command} runs list
 

@@ -20,6 +20,7 @@ from headrace.clock import Clock
 from headrace.codec import NULL, Raw
 from headrace.errors import ForbiddenError, StepError, UnauthorizedError, UnavailableError
 from headrace.events.base import Evidence
+from headrace.ids import instance
 from headrace.messages import ReportAttempt
 from headrace.vocabulary import INLINE_BYTES_MAX, Access, AttemptStatus, Effect
 from headrace.wire import WorkOrder
@@ -288,9 +289,8 @@ class ToolRunner:
 
     def _over_time(self, performance: Performance) -> ReportAttempt:
         order = performance.order
-        message = (
-            f"attempt timeout: step {order.step!r} was over its time: {order.tool} took more than {order.timeout_s:g} s"
-        )
+        name = instance(order.step, order.index)
+        message = f"attempt timeout: step {name!r} was over its time: {order.tool} took more than {order.timeout_s:g} s"
         details = {"timeout": "attempt", "timeout_s": order.timeout_s, "step": order.step}
         problem = StepError(message, type="timeout", details=details)
         if performance.called:

@@ -272,3 +272,7 @@ async def test_partitions_name_their_owner_epoch_and_last_position(log: Log) -> 
     assert rows["runs", 2]["epoch"] == 1
     assert rows["runs", 2]["last_position"] == 1
     assert rows["approvals", 0]["owner"] is None
+    again = await claim(log, "one")
+    assert [(one.epoch, one.last_position) for one in again.values()] == [
+        (1, int(partition == 2)) for partition in again
+    ]

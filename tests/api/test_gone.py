@@ -27,7 +27,9 @@ from tests.planner.runs_kit import Sim
 from tests.shared.log_months_kit import CLOCK, IN_IT, LONG_AGO, done, mixed
 from tests.shared.log_runs_kit import META, OWNER, write
 
-BELOW: Final = ("", "/events", "/effects", "/explain", "/logs", "/steps/one", "/steps/one/output", "/result", "/plan")
+BELOW: Final = (
+    "", "/artifacts", "/events", "/effects", "/explain", "/logs", "/steps/one", "/steps/one/output", "/result", "/plan",
+)  # fmt: skip
 COMMANDS: Final = (("show",), ("events",), ("events", "-f"), ("logs",), ("effects",), ("explain",), ("result",))
 WHY: Final = "no longer needed"
 ADMIN: Final = Actor(id="tok_admin", name="Root", roles=("admin",))
@@ -45,6 +47,14 @@ async def refusals(http: httpx2.AsyncClient, run_id: str) -> list[dict[str, Any]
     errors = [answer.json()["error"] for answer in told]
     assert {error["type"] for error in errors} == {"not_found"}
     return errors
+
+
+async def test_every_part_of_a_run_is_asked_for_here(http: httpx2.AsyncClient) -> None:
+    paths = (await http.get("/openapi.json")).json()["paths"]
+    parts = {
+        path.partition("{run_id}")[2] for path, ways in paths.items() if "/runs/{run_id}" in path and "get" in ways
+    }
+    assert parts == {path.replace("/one", "/{step}") for path in BELOW}
 
 
 async def purged(http: httpx2.AsyncClient) -> str:

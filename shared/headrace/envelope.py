@@ -3,5 +3,5 @@
 import msgspec
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Anything on the bus."""
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Anything on the bus. It is made of what JSON says, so that nothing in it leads back to it (`gc=False`)."""

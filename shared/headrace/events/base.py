@@ -13,7 +13,7 @@ import msgspec
 from headrace.codec import NULL, Raw
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An immutable fact."""
 
     SCHEMA: ClassVar[int] = 1
@@ -29,7 +29,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return (self,)
 
 
-class Actor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Actor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Who did something: a token, a trigger, or headrace itself."""
 
     id: str
@@ -37,7 +37,7 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     roles: tuple[str, ...] = ()
 
 
-class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An error as it is recorded: a type of VOCABULARY "Error envelope", never a traceback."""
 
     type: str
@@ -46,7 +46,7 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     plugin: str | None = None
 
 
-class BlobRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class BlobRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A body too large to travel inline: its `sha256:` digest, its size in bytes, and a preview marked as such."""
 
     digest: str
@@ -55,7 +55,7 @@ class BlobRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     media_type: str = "application/json"
 
 
-class ArtifactInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ArtifactInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A kept output: its type and label, its value (a path, a url, a number), and where its body is."""
 
     type: str
@@ -66,7 +66,7 @@ class ArtifactInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     media_type: str = "text/plain"
 
 
-class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Where a result came from: the source that was asked and when it answered (milliseconds since 1970)."""
 
     source: str
@@ -76,7 +76,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     next_cursor: str | None = None
 
 
-class RateLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class RateLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """How many attempts may begin in a period of seconds."""
 
     limit: int
@@ -86,7 +86,7 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 SYSTEM = Actor(id="system", name="headrace", roles=())
 
 
-class CarriedPermit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class CarriedPermit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A request for a key, as it goes with the key into its next stream."""
 
     permit_id: str

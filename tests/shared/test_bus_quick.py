@@ -10,7 +10,9 @@ import pytest
 import uvloop
 from nats.aio.msg import Msg
 
+from headrace.bus.connection import Connection
 from headrace.bus.quick import UNDRAINED_BYTES_MAX, QuickClient, connect
+from headrace.clock import SystemClock
 
 WAIT_S = 20.0
 
@@ -274,3 +276,41 @@ def test_what_is_published_into_a_socket_that_just_closed_goes_out_over_the_next
             await other.close()
 
     assert uvloop.run(story()) == [b"at once", b"soon"]
+
+
+@pytest.mark.parametrize("what", ["it stops listening", "it is flushed", "it is closed"])
+def test_a_connection_whose_socket_just_closed_comes_back_or_ends_whatever_is_asked_of_it(
+    nats_url: str, what: str
+) -> None:
+    async def story() -> list[bytes]:
+        made, other = Connection(nats_url, SystemClock()), await connect(servers=[nats_url])
+        await made.open()
+        try:
+            await made.wait()
+            ears, never = Ears(1), Ears(1)
+            await made.listen("quick.comes.back", ears)
+            stops = await made.listen("quick.stops", never)
+            client = made._client
+            assert client is not None
+            vars(client._transport)["_io_writer"].transport.abort()
+            await asyncio.sleep(0)
+            assert made.connected, "nobody has noticed yet"
+            client.post("quick.nowhere", b"pending")
+            if what == "it stops listening":
+                await stops.close()
+            elif what == "it is flushed":
+                with pytest.raises(OSError, match="closed"):
+                    await made.flush()
+            else:
+                await made.close()
+                return [b"heard"]
+            async with asyncio.timeout(WAIT_S):
+                while not ears.heard:
+                    await other.publish("quick.comes.back", b"heard")
+                    await asyncio.sleep(0.05)
+            return ears.heard[:1]
+        finally:
+            await made.close()
+            await other.close()
+
+    assert uvloop.run(story()) == [b"heard"]

@@ -170,8 +170,11 @@ class Connection:
                 logger.warning("NATS: not everything was sent before closing: %s", problem)
         await self._background.close()
         if client is not None and not client.is_closed:
-            async with asyncio.timeout(FLUSH_TIMEOUT_S):
-                await client.close()
+            try:
+                async with asyncio.timeout(FLUSH_TIMEOUT_S):
+                    await client.close()
+            except (NatsError, OSError, TimeoutError) as problem:
+                logger.info("NATS: the connection was gone before it was closed: %s", problem)
 
     def send(self, subject: str, data: bytes, reply: str = "") -> None:
         """Publish without waiting; raises ValidationError when the body is over the limit."""

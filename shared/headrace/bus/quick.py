@@ -29,6 +29,7 @@ MSG: Final = b"MSG "
 """How a message begins that has no headers: `MSG subject number [reply] bytes`, a line end, and the bytes."""
 CRLF: Final = b"\r\n"
 WORDS_WITH_REPLY: Final = 4
+WEBSOCKETS: Final = ("ws", "wss")
 
 Hear = Callable[[Msg], None]
 
@@ -38,6 +39,31 @@ async def connect(**options: Any) -> "QuickClient":
     client = QuickClient()
     await client.connect(**options)
     return client
+
+
+class Transport(TcpTransport):
+    """A socket that tells in asyncio's way that it is closed, which uvloop does by a RuntimeError.
+
+    nats-py takes that one for a closed loop, or lets it end the task that connects again: then nobody ever would.
+    """
+
+    def write(self, payload: bytes) -> Any:
+        """Write; raises ConnectionResetError when the socket is closed."""
+        try:
+            return super().write(payload)  # type: ignore[no-untyped-call]  # nats-py types no transport
+        except RuntimeError as problem:
+            raise ConnectionResetError(str(problem)) from problem
+
+    def writelines(self, payload: list[bytes]) -> Any:
+        """Write; raises ConnectionResetError when the socket is closed."""
+        try:
+            return super().writelines(payload)  # type: ignore[no-untyped-call]  # nor this
+        except RuntimeError as problem:
+            raise ConnectionResetError(str(problem)) from problem
+
+    def __bool__(self) -> bool:
+        """Say yes before it is connected too: else nats-py would put one of its own in this one's place."""
+        return True
 
 
 class QuickClient(Client):
@@ -107,6 +133,11 @@ class QuickClient(Client):
         except Exception:  # the connection must go on; nats-py has this boundary for its own callbacks
             logger.exception("a hearer of %s failed", subject.decode())
 
+    async def _connect_to_server(self, s: Any) -> None:
+        if self._transport is None and s.uri.scheme not in WEBSOCKETS:
+            self._transport = Transport()  # type: ignore[no-untyped-call]  # nor its making
+        await super()._connect_to_server(s)
+
     async def _process_connect_init(self) -> None:
         await super()._process_connect_init()
         if isinstance(self._transport, TcpTransport):
@@ -170,7 +201,10 @@ class QuickClient(Client):
             if self._pings_outstanding > self.options["max_outstanding_pings"]:
                 await self._process_op_err(StaleConnectionError())
                 return
-            await self._send_ping()
+            try:
+                await self._send_ping()
+            except OSError:
+                return  # reading notices it too, connects again, and begins anew
 
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
         super()._remove_sub(sid, max_msgs)
@@ -205,7 +239,7 @@ class QuickClient(Client):
         self._pending, self._pending_data_size = [], 0
         try:
             self._transport.write(b"".join(pending))
-        except RuntimeError as problem:  # uvloop: the socket is closed, which nats-py is about to notice
+        except OSError as problem:  # the socket is closed, which nats-py is about to notice
             logger.info("what is published waits for the next connection: %s", problem)
             self._pending, self._pending_data_size = pending, size
 

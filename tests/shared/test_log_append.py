@@ -1,11 +1,9 @@
 """The append of the database itself: its arguments, processes of before, and that it stays on its indexes."""
 
-from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any
 
 import asyncpg
-import pytest
 
 from headrace.clock import SystemClock, mint
 from headrace.decider import AnyRow, Laid
@@ -26,13 +24,6 @@ select relname, seq_scan, n_tup_upd, n_tup_hot_upd from pg_stat_user_tables
 
 BEFORE_KEYS = f"select headrace.append({', '.join(f'${n}' for n in range(1, 13))})"
 """The call that processes made that knew no refusal for a key."""
-
-
-@pytest.fixture
-async def database(postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(postgres_url)
-    yield connection
-    await connection.close()
 
 
 def run_row(run: str, version: int) -> Laid:

@@ -20,21 +20,6 @@ from headrace.vocabulary import LOG_RUNS
 from tests.shared.log_months_kit import CLOCK, IN_IT, LONG_AGO, archived, breaks, done, everything, mixed
 from tests.shared.log_runs_kit import write
 
-
-@pytest.fixture
-async def log(postgres_url: str) -> AsyncIterator[PostgresLog]:
-    opened = await PostgresLog.open(postgres_url, CLOCK)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def database(postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(postgres_url)
-    yield connection
-    await connection.close()
-
-
 # --- there and back ----------------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,6 @@
 """Connections to Postgres are shared, kept, and replaced when they break."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -12,13 +11,6 @@ from headrace.log.port import DataError
 
 PID = "select pg_backend_pid()"
 COUNT = "select count(*) from pg_stat_activity where application_name = 'headrace' and datname = current_database()"
-
-
-@pytest.fixture
-async def database(postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(postgres_url)
-    yield connection
-    await connection.close()
 
 
 async def has(database: asyncpg.Connection, count: int) -> None:

@@ -1,9 +1,7 @@
 """Streams of keys that runs share: they begin anew under the same address, end, and leave the log with their months."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-import pytest
 
 from headrace import codec, ids
 from headrace.events.base import Event
@@ -23,13 +21,6 @@ KEY = ids.flow_key("default", "concurrency", "deploy")
 OTHER = ids.flow_key("default", "concurrency", "other")
 ASKED = PermitAsked(permit_id="p1", run_id="run_1", kind="concurrency", key="deploy", limit=1)
 USED = (ASKED, PermitGiven(permit_id="p1"), PermitReturned(permit_id="p1"))
-
-
-@pytest.fixture
-async def log(postgres_url: str) -> AsyncIterator[PostgresLog]:
-    opened = await PostgresLog.open(postgres_url, CLOCK)
-    yield opened
-    await opened.close()
 
 
 async def write(log: Log, stream_id: str, events: Sequence[Event], at: int) -> str:

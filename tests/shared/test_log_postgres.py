@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,20 +34,6 @@ insert into headrace.answers
   select 'runs', n % 8, 'key ' || n / 8, 'd', 's', '{}', headrace.now_ms() from generate_series(0, $1::int - 1) n
 """
 FLIP = "update headrace.events set data = set_byte(data, 2, get_byte(data, 2) # 1) where log = 'runs' and position = $1"
-
-
-@pytest.fixture
-async def log(postgres_url: str) -> AsyncIterator[PostgresLog]:
-    opened = await PostgresLog.open(postgres_url, CLOCK)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def database(postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(postgres_url)
-    yield connection
-    await connection.close()
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -4,10 +4,8 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
 
 import asyncpg
-import pytest
 
 from headrace import codec
 from headrace.events.base import Actor, BlobRef
@@ -21,20 +19,6 @@ from tests.shared.log_runs_kit import run_at, write
 
 ADMIN = Actor(id="tok_admin", name="Root", roles=("admin",))
 AGE = "update headrace.blobs set at = at - $1 where digest = any($2)"
-
-
-@pytest.fixture
-async def log(postgres_url: str) -> AsyncIterator[PostgresLog]:
-    opened = await PostgresLog.open(postgres_url, CLOCK)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def database(postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(postgres_url)
-    yield connection
-    await connection.close()
 
 
 async def with_body(log: PostgresLog, at: int, number: int, body: bytes, *, purged: bool) -> Sim:

@@ -35,20 +35,6 @@ from tests.shared.log_months_kit import (
 from tests.shared.log_runs_kit import FORMATS, META, OWNER, WRITES, run_at, write
 
 
-@pytest.fixture
-async def log(postgres_url: str) -> AsyncIterator[PostgresLog]:
-    opened = await PostgresLog.open(postgres_url, CLOCK)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def database(postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(postgres_url)
-    yield connection
-    await connection.close()
-
-
 # --- what holds one ----------------------------------------------------------------------------------------------------
 async def test_a_stream_that_is_not_over_holds_its_month_and_is_named(log: PostgresLog, postgres_url: str) -> None:
     going = run_at(IN_IT, 3, 1).create().report("one", 1)

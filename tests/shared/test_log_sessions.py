@@ -1,7 +1,6 @@
 """An owner lives as long as the session that it beats on, where that can be told; else as long as its lease."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -15,20 +14,6 @@ DEADLINE_S = 20.0
 POOLED = "select * from headrace.heartbeat('one', array['runs'], array[1], 30000, $1::int, true)"
 OLDER = "select * from headrace.heartbeat('one', array['runs'], array[1], 30000)"
 SESSIONS = "select owner from headrace.sessions order by 1"
-
-
-@pytest.fixture
-async def database(postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(postgres_url)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def log(postgres_url: str) -> AsyncIterator[PostgresLog]:
-    opened = await PostgresLog.open(postgres_url, SystemClock())
-    yield opened
-    await opened.close()
 
 
 async def ended(database: asyncpg.Connection, pid: int) -> None:

@@ -16,6 +16,7 @@ from headrace.host.intake import Intake
 from headrace.host.items import Item, advance
 from headrace.host.tenure import Held
 from headrace.log.port import Holdings, Log, Tenure
+from headrace.waits import Signal
 
 _logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class Tenures:
         self._serving = serving
         self._held: dict[tuple[str, int], Held] = {}
         self._to_release: set[tuple[str, int]] = set()
-        self._nudged = asyncio.Event()
+        self._nudged = Signal()
         self._leaving = False
         self.answered = False
         """Whether the last heartbeat was answered."""
@@ -92,13 +93,8 @@ class Tenures:
                     _logger.warning("the log does not answer, leases run out: %s", problem)
                 complained = True
             self._lapse()
-            try:
-                async with asyncio.timeout(until_tick(self._clock.monotonic(), self._cadence.renew_s)):
-                    await self._nudged.wait()
-            except TimeoutError:
-                continue
-            self._nudged.clear()
-            if complained:
+            nudged = await self._nudged.wait_for(until_tick(self._clock.monotonic(), self._cadence.renew_s))
+            if nudged and complained:
                 await self._clock.sleep(min(self._cadence.retry_s, self._cadence.renew_s))
 
     async def _renew(self) -> None:

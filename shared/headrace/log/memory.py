@@ -207,7 +207,7 @@ class MemoryLog(MemoryBodies, MemoryOwners):
         if after is not None:
             start = next((n for n, row in enumerate(found) if row[last] == after), len(found))
             found = found[start + 1 :]
-        return [projection.shown(table, row) for row in found[:limit]]
+        return [self._shown(table, row) for row in found[:limit]]
 
     async def count(self, table: str, where: Mapping[str, Any]) -> int:
         """Count projection rows; as ReadLog says."""
@@ -247,6 +247,9 @@ class MemoryLog(MemoryBodies, MemoryOwners):
         return verify(self)
 
     # inside
+
+    def _shown(self, table: str, row: projection.Values) -> dict[str, Any]:
+        return projection.shown(table, row)
 
     def _up(self) -> int:
         if self.down:

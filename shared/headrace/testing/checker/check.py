@@ -14,7 +14,7 @@ from headrace.log import rebuild
 from headrace.log.chain import Link
 from headrace.log.port import ReadLog, Recorded
 from headrace.testing.checker import projections, promises
-from headrace.testing.checker.histories import Watch
+from headrace.testing.checker.histories import HISTORY, Watch
 from headrace.testing.checker.history import Finding, History
 
 PAGE: Final = 1_000
@@ -34,8 +34,12 @@ class Checked(ReadLog, Protocol):
         ...
 
 
-async def check(log: Any, history: History, *, now_ms: int, rooms: Rooms | None = None) -> list[Finding]:
+async def check(
+    log: Any, history: History, *, now_ms: int, rooms: Rooms | None = None, seen: Watch | None = None
+) -> list[Finding]:
     """Check everything. `rooms` makes the rooms for a rebuild in place (None: not rebuilt); nobody may own meanwhile.
+
+    `seen` is a watch that has seen every event as it took hold, and said what was wrong with it.
 
     Raises UnavailableError when the log does not answer.
     """
@@ -47,10 +51,14 @@ async def check(log: Any, history: History, *, now_ms: int, rooms: Rooms | None 
         events += read
         found += broken
         last[row["log"], row["partition"]] = row["last_position"]
-    plans = await _plans(log, events)
-    watch = Watch(plans.get)
-    for recorded in sorted(events, key=lambda one: (_ORDER.get(one.log, 0), one.partition, one.position)):
-        found += watch.see(recorded)
+    watch = seen
+    if watch is None:
+        plans = await _plans(log, events)
+        watch = Watch(plans.get)
+        for recorded in sorted(events, key=lambda one: (_ORDER.get(one.log, 0), one.partition, one.position)):
+            found += watch.see(recorded)
+    elif watch.seen != len(events):
+        found.append(Finding(HISTORY, f"{len(events)} events are on record, and {watch.seen} took hold"))
     found += await settled(log, now_ms)
     found += promises.answers(history, watch)
     found += promises.effects(history, watch)

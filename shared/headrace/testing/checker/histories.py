@@ -110,6 +110,11 @@ class Watch:
         """Give how many steps and items of maps have ended."""
         return sum(len(run.over) for run in self.watched.values())
 
+    @property
+    def seen(self) -> int:
+        """Give how many events it has taken in."""
+        return self.branches.total()
+
     def see(self, recorded: Recorded) -> list[Finding]:
         """Take the next event of its partition in."""
         place = (recorded.log, recorded.partition)

@@ -8,12 +8,14 @@ from typing import Any, Final
 
 import msgspec
 
-from headrace.events.parts import parts_of
+from headrace.events.parts import TOGETHER, parts_of
 from headrace.log.port import Recorded
 from headrace.testing.checker.history import Finding
 from headrace.testing.simulation.chance import Chance
 
 TOOL: Final = "roll"
+RESULTS: Final = frozenset({"step.succeeded", *TOGETHER})
+"""The events that hold results."""
 STEM: Final = "f"
 STEPS_MIN: Final = 2
 STEPS_MAX: Final = 9
@@ -47,6 +49,8 @@ class Rolls:
 
     def see(self, recorded: Recorded) -> list[Finding]:
         """Take an event in; gives what is wrong with it."""
+        if recorded.type not in RESULTS:
+            return []
         parts = parts_of(recorded.type, msgspec.json.decode(recorded.data))
         return [said for kind, event in parts if kind == "step.succeeded" for said in self._result(recorded, event)]
 

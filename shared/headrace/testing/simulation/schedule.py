@@ -159,7 +159,8 @@ class Schedule:
         self.found += [Finding("nothing is poison", one.error) for one in self.log._parked]  # noqa: SLF001  (all of it)
         if not self.found:
             rooms = _rooms if self.scenario.seed % REBUILD_EVERY == 0 else None
-            self.found += at_once(check(self.log, self.history, now_ms=self.world.clock.now_ms(), rooms=rooms))
+            now_ms = self.world.clock.now_ms()
+            self.found += at_once(check(self.log, self.history, now_ms=now_ms, rooms=rooms, seen=self.watch))
         events = sum(len(part.events) for part in self.log._parts.values())  # noqa: SLF001  (counted)
         self.weather.fired.update(self.watch.branches)
         return Outcome(

@@ -5,6 +5,7 @@ what a process does with the answer waits until the process goes on.
 """
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -36,6 +37,10 @@ LATE_S: Final = 9.0
 
 NOTICED: Final = 0.6
 """The share of sessions whose end the log notices at once."""
+
+
+TOOLS: Final = "tools"
+_shown_once = functools.lru_cache(maxsize=64)(projection.shown)
 
 
 @contextmanager
@@ -89,6 +94,10 @@ class World(MemoryLog):
         copy._answers = dict(self._answers)
         copy._blobs = dict(self._blobs)
         return copy
+
+    def _shown(self, table: str, row: projection.Values) -> dict[str, Any]:
+        """Tools are announced once for all schedules, and read again and again."""
+        return dict(_shown_once(table, row)) if table == TOOLS else projection.shown(table, row)
 
     def store(self, bodies: Mapping[str, bytes]) -> None:
         """Keep bodies whose digests are known to be right."""

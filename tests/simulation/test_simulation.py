@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from headrace.testing.simulation.command import WEATHER, show
+from headrace.testing.simulation.command import BLIND_BELOW, VOID_BELOW, WEATHER, Tally, show, void
 from headrace.testing.simulation.scenario import KINDS, scenario
 from headrace.testing.simulation.schedule import run
 
@@ -70,3 +70,13 @@ def test_a_seed_repeats_in_another_process_whatever_its_hashes_are() -> None:
         for hashes in ("1", "2")
     }
     assert told == {f"{[run(scenario(seed)).digest for seed in TWICE]}\n"}
+
+
+def test_a_campaign_that_saw_no_effect_or_missed_a_fault_is_void() -> None:
+    all_fired = Counter(dict.fromkeys((*KINDS, *WEATHER), 1))
+    whole = Tally(seeds=VOID_BELOW, effects=1, fired=all_fired)
+    assert void(whole) == ""
+    assert void(Tally(seeds=BLIND_BELOW, effects=0, fired=all_fired)) == "the ledger of effects saw none"
+    assert void(Tally(seeds=BLIND_BELOW, effects=1)) == ""
+    missed = Tally(seeds=VOID_BELOW, effects=1, fired=all_fired - Counter([WEATHER[0]]))
+    assert void(missed) == f"these faults never happened: {WEATHER[0]}"

@@ -21,6 +21,8 @@ CHUNK: Final = 25
 """Schedules of one process: it is forked from one that has made what all share, and leaves nothing but its tally."""
 VOID_BELOW: Final = 300
 """So many seeds must have made every fault happen; fewer prove nothing about that."""
+BLIND_BELOW: Final = 30
+"""So many seeds must have left effects in the ledger; without them nothing was checked of effects."""
 STORY_LINES_MAX: Final = 60
 FAILURES_SHOWN_MAX: Final = 3
 
@@ -158,10 +160,9 @@ def _many(seeds: range, processes: int, *, small: bool) -> int:
         outcome = run(scenario(seed))
         _say("\n" + show(shrink(outcome, _say) if small and outcome.findings else outcome))
         _say(f"  again: python -m headrace.testing.simulation --seed {seed}")
-    void = list(_never(tally)) if tally.seeds >= VOID_BELOW else []
-    if void:
-        _say(f"VOID: these faults never happened: {', '.join(void)}")
-    return 1 if tally.failed or void else 0
+    if missing := void(tally):
+        _say(f"VOID: {missing}")
+    return 1 if tally.failed or missing else 0
 
 
 def _forked(processes: int) -> multiprocessing.pool.Pool:
@@ -210,9 +211,12 @@ def _chunk(seeds: range, *, stop: bool = False) -> Tally:
     return tally
 
 
-def _never(tally: Tally) -> Iterator[str]:
-    """Name what never happened in all of them."""
-    yield from sorted(kind for kind in (*KINDS, *WEATHER) if not tally.fired[kind])
+def void(tally: Tally) -> str:
+    """Say what a campaign did not try although it was large enough; nothing if it tried all."""
+    if tally.seeds >= BLIND_BELOW and not tally.effects:
+        return "the ledger of effects saw none"
+    never = sorted(kind for kind in (*KINDS, *WEATHER) if not tally.fired[kind])
+    return f"these faults never happened: {', '.join(never)}" if never and tally.seeds >= VOID_BELOW else ""
 
 
 WEATHER: Final = (

@@ -154,6 +154,7 @@ async def server_that(says: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
             while line := await reader.readline():
                 heard.append(line.strip())
             heard.append(HUNG_UP)
+            writer.close()
 
         with suppress(ConnectionError):
             async with asyncio.TaskGroup() as group:

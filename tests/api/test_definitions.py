@@ -73,6 +73,14 @@ async def test_applying_again_changes_nothing_and_a_change_is_a_version(http: ht
     assert odd.status_code == 400
 
 
+async def test_the_plan_of_a_workflow_is_there_as_soon_as_it_is_applied(http: httpx2.AsyncClient) -> None:
+    for number in range(12):
+        spec = workflow("planned", [step("echo", value=number)])
+        applied = await http.post("/workflows", json={"spec": spec})
+        digest = applied.json()["plan_digest"]
+        assert (await get(http, f"/plans/{digest}", shapes.WholePlan))["digest"] == digest
+
+
 async def test_a_workflow_runs_by_its_trigger_with_the_payload(http: httpx2.AsyncClient) -> None:
     spec = workflow(
         "w", [{"id": "one", "transform": "{{ trigger.weekday }}"}], outputs={"day": "{{ steps.one.output }}"}

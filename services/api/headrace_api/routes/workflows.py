@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body, Response
 
 from headrace import codec, ids
 from headrace.errors import ValidationError
-from headrace.messages import ApplyWorkflow, CreateRun
+from headrace.messages import ApplyWorkflow, CreateRun, RecordPlan
 from headrace.vocabulary import LOG_CATALOGUE, MESSAGE_BYTES_MAX
 from headrace_api import shapes, starting, views
 from headrace_api.answers import answer
@@ -33,8 +33,12 @@ async def _apply(asked: Asking, spec: dict[str, Any] | str, name: str | None) ->
         raise ValidationError(message)
     stream = ids.definition(starting.WORKFLOW, asked.workspace, own)
     reply = await asked.send(LOG_CATALOGUE, ApplyWorkflow(spec=codec.raw(spec)), stream_id=stream)
-    whole = views.workflow_whole(await starting.workflow_row(asked, own))
-    return answer(whole, reply.status, {"Location": f"/api/workflows/{own}"})
+    row = await starting.workflow_row(asked, own)
+    if row["plan_digest"]:
+        # Its plan is told to become one of its own, some time soon; whoever applied it may look at it at once.
+        record = RecordPlan(spec=codec.NULL, plan_digest=row["plan_digest"])
+        await asked.send(LOG_CATALOGUE, record, keyed=False)
+    return answer(views.workflow_whole(row), reply.status, {"Location": f"/api/workflows/{own}"})
 
 
 @router.post("/workflows", name="apply_workflow", responses=says(shapes.WholeWorkflow, 200, [201]))

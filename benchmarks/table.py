@@ -1,5 +1,6 @@
 """The table of all workloads: what was measured, what is aimed at, on which machine."""
 
+import statistics
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,25 @@ WANTED: Final[dict[str, tuple[str, str, str]]] = {
 }  # fmt: skip
 
 
+WORST: Final = ("lost", "twice")
+"""Of several rounds these are shown as the worst of them."""
+
+
+def middle(name: str, rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Give what several rounds of a workload came to: the median of each figure of the table, and `each` of them.
+
+    A figure that one of them did not reach (None) is not reached.
+    """
+    each: dict[str, list[Any]] = {figure: [one[figure] for one in rounds] for figure in WANTED[name][1].split()}
+    merged: dict[str, Any] = {}
+    for figure, values in each.items():
+        if all(isinstance(value, int | float) for value in values):
+            merged[figure] = max(values) if figure in WORST else statistics.median(values)
+        elif None in values:
+            merged[figure] = None
+    return {**rounds[-1], **merged, "each": each}
+
+
 async def versions(stand: Stand) -> dict[str, str]:
     """Say which servers were measured, and that Postgres flushes what it commits."""
     connection = await asyncpg.connect(stand.stack.database_url)
@@ -47,7 +67,7 @@ def write(found: dict[str, dict[str, Any]]) -> Path:
         f"Made by `make bench` at {about['at']}: {about['cores']} cores, {about['system']}, Python {about['python']}, "
         f"PostgreSQL {servers.get('server_version', '?')} with fsync {servers.get('fsync', '?')} and synchronous_commit "
         f"{servers.get('synchronous_commit', '?')}, NATS with JetStream on disk; load, servers, services and worker share "
-        f"the machine. One process a service, everything as shipped. docs/performance.md says what dominates.{sizes}"
+        f"the machine. Of what takes a moment, and of W1, the medians of three rounds. One process a service, everything as shipped. docs/performance.md says what dominates.{sizes}"
     )
     lines = [
         "# What was measured",

@@ -156,6 +156,7 @@ class Schedule:
 
     def _outcome(self) -> Outcome:
         self.found += [Finding("nothing falls", told) for told in (*self.world.fallen, *self.loop.problems)]
+        self.found += [Finding("one owner at a time", told) for told in self.log.overtaken]
         self.found += [Finding("nothing is poison", one.error) for one in self.log._parked]  # noqa: SLF001  (all of it)
         if not self.found:
             rooms = _rooms if self.scenario.seed % REBUILD_EVERY == 0 else None

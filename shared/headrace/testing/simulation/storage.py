@@ -81,6 +81,9 @@ class World(MemoryLog):
         super().__init__(clock, partitions=PARTITIONS)
         self._rows = {name: Rows() for name in TABLES}
         self.committed: Callable[[Recorded], None] = lambda _event: None
+        self.overtaken: list[str] = []
+        """Appends that took hold although one of a later epoch had, or behind another position than they name."""
+        self._newest: dict[tuple[str, int], int] = {}
 
     def fork(self, clock: Clock) -> "World":
         """Give a log of its own that begins with what this one holds."""
@@ -141,7 +144,12 @@ class World(MemoryLog):
         return Appended(positions, stale)
 
     def _commit(self, batch: Batch, tables: Any) -> None:
-        before = self._parts[batch.log, batch.partition].last
+        place = batch.log, batch.partition
+        before = self._parts[place].last
+        if batch.epoch < self._newest.get(place, 0) or before != batch.expected_position:
+            told = f"epoch {batch.epoch} behind position {batch.expected_position}, after epoch {self._newest.get(place)} behind {before}"
+            self.overtaken.append(f"{batch.log}/{batch.partition}: an append of {told}")
+        self._newest[place] = max(batch.epoch, self._newest.get(place, 0))
         super()._commit(batch, tables)
         for recorded in self._parts[batch.log, batch.partition].events[before:]:
             self.committed(recorded)

@@ -27,6 +27,8 @@ from headrace.dev.leash import Leash
 from headrace.dev.stack import Stack, running
 
 TOOLS: Final = Path(__file__).with_name("tools.py")
+UNFINISHED_MAX: Final = 10_000_000
+"""A full store holds more parked runs than a workspace may have by default."""
 SLOTS: Final = 64
 TOOL: Final = "plus_one"
 WAIT_S: Final = 30.0
@@ -133,7 +135,12 @@ async def stand(**settings: str) -> AsyncIterator[Stand]:
     """Give a fresh stand for as long as the block lasts."""
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
         config = msgspec.structs.replace(
-            from_env(), data_dir=Path(folder) / ".headrace", api_port=free_port(), api_url=None, file_root=Path(folder)
+            from_env(),
+            data_dir=Path(folder) / ".headrace",
+            api_port=free_port(),
+            api_url=None,
+            file_root=Path(folder),
+            unfinished_runs_max=UNFINISHED_MAX,
         )
         async with (
             running(config, SystemClock(), _quiet) as stack,

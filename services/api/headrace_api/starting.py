@@ -91,6 +91,11 @@ async def versions(asking: Asking, stream_id: str) -> list[tuple[int, WorkflowAp
     return found
 
 
+async def keep_plan(asking: Asking, digest: str) -> None:
+    """Make a plan of its own of a workflow's plan, which is on record as a body first. Again: nothing changes."""
+    await asking.send(LOG_CATALOGUE, RecordPlan(spec=codec.NULL, plan_digest=digest), keyed=False)
+
+
 async def record(asking: Asking, spec: dict[str, Any] | str) -> dict[str, Any]:
     """Compile a spec in the planner and give what it recorded: at least the plan's `digest`."""
     # Text goes as it is: the planner then names line and column of each problem. The same document meets the same plan, so this needs no key of its own.

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from headrace import codec, ids
-from headrace.messages import RecordPlan, RequestAuthorization
+from headrace.messages import RequestAuthorization
 from headrace.plans.fusion import fused
 from headrace.plans.model import parse
 from headrace.vocabulary import LOG_CATALOGUE
@@ -60,8 +60,7 @@ async def get_plan(asked: Asked, digest: str) -> Response:
 async def request_authorization(asked: Asked, digest: str, body: AuthorizationBody | None = None) -> Response:
     """Ask that a plan be authorised for every run of it. Again while pending or approved: the same."""
     wanted = body or AuthorizationBody()
-    # A workflow's plan is on record as a body first; asking for its authorisation makes it a plan of its own.
-    await asked.send(LOG_CATALOGUE, RecordPlan(spec=codec.NULL, plan_digest=full_digest(digest)), keyed=False)
+    await starting.keep_plan(asked, full_digest(digest))
     row = await plan_row(asked, digest)
     command = RequestAuthorization(roles=tuple(role.value for role in wanted.roles), quorum=wanted.quorum)
     await asked.send(LOG_CATALOGUE, command, stream_id=row["id"])

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body, Response
 
 from headrace import codec, ids
 from headrace.errors import ValidationError
-from headrace.messages import ApplyWorkflow, CreateRun, RecordPlan
+from headrace.messages import ApplyWorkflow, CreateRun
 from headrace.vocabulary import LOG_CATALOGUE, MESSAGE_BYTES_MAX
 from headrace_api import shapes, starting, views
 from headrace_api.answers import answer
@@ -35,9 +35,9 @@ async def _apply(asked: Asking, spec: dict[str, Any] | str, name: str | None) ->
     reply = await asked.send(LOG_CATALOGUE, ApplyWorkflow(spec=codec.raw(spec)), stream_id=stream)
     row = await starting.workflow_row(asked, own)
     if row["plan_digest"]:
-        # Its plan is told to become one of its own, some time soon; whoever applied it may look at it at once.
-        record = RecordPlan(spec=codec.NULL, plan_digest=row["plan_digest"])
-        await asked.send(LOG_CATALOGUE, record, keyed=False)
+        await starting.keep_plan(
+            asked, row["plan_digest"]
+        )  # its owner tells it too, but whoever applied it may look now
     return answer(views.workflow_whole(row), reply.status, {"Location": f"/api/workflows/{own}"})
 
 

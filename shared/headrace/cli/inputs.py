@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from headrace.cli.options import pairs, read_json, read_text
-from headrace.errors import HeadraceError, ValidationError
+from headrace.errors import NotFoundError, ValidationError
 
 if TYPE_CHECKING:
     from headrace.client.client import Client
@@ -32,13 +32,17 @@ def inputs_of(single: list[str], whole: str | None) -> dict[str, Any]:
 def as_declared(single: list[str], inputs: dict[str, Any], declared: Mapping[str, Any]) -> dict[str, Any]:
     """Give the inputs with those as they were written that are declared as strings: `-i path=404` is no number then."""
     written = pairs(single, "--input")
-    texts = {name: text for name, text in written.items() if _is_text(declared.get(name)) and not _is_str(inputs[name])}
+    texts = {
+        name: text
+        for name, text in written.items()
+        if _is_text(declared.get(name)) and not isinstance(inputs[name], str)
+    }
     return {**inputs, **texts}
 
 
 def may_be_text(single: list[str], inputs: dict[str, Any]) -> bool:
     """Tell whether any value was read as something other than the text that was written."""
-    return any(not _is_str(inputs[name]) for name in pairs(single, "--input"))
+    return any(not isinstance(inputs[name], str) for name in pairs(single, "--input"))
 
 
 def declared_in(text: str) -> Mapping[str, Any]:
@@ -60,7 +64,7 @@ async def declared_of(api: "Client", told: Mapping[str, Any]) -> Mapping[str, An
             return _inputs((await api.get(f"/workflows/{quote(str(told['workflow']))}"))["spec"])
         plan: Mapping[str, Any] = (await api.plan(str(told["plan_digest"])))["plan"]
         return plan.get("inputs") or {}
-    except HeadraceError:
+    except NotFoundError:
         return {}
 
 
@@ -73,7 +77,3 @@ def _inputs(document: Mapping[str, Any]) -> Mapping[str, Any]:
 def _is_text(declared: object) -> bool:
     kind = declared.get("type") if isinstance(declared, Mapping) else declared
     return kind == "string"
-
-
-def _is_str(value: object) -> bool:
-    return isinstance(value, str)

@@ -6,6 +6,8 @@ use goes on in a new stream now and then, which begins with all that counts of t
 
 from collections.abc import Sequence
 
+import msgspec
+
 from headrace import ids
 from headrace.events.base import CarriedPermit
 from headrace.events.flow import KeyContinued, KeyEnded
@@ -42,7 +44,10 @@ def heir(flow: Flow) -> Sequence[KeyContinued]:
             key=flow.key,
             limit=flow.limit,
             period_ms=flow.period_ms,
-            permits=tuple(_carried(permit_id, permit) for permit_id, permit in flow.permits.items()),
+            permits=tuple(
+                CarriedPermit(permit_id=permit_id, **msgspec.structs.asdict(permit))
+                for permit_id, permit in flow.permits.items()
+            ),
             held=tuple(flow.held.items()),
             untold=tuple(flow.untold.items()),
             recalled=tuple(flow.recalled.items()),
@@ -55,34 +60,10 @@ def take_over(flow: Flow, event: KeyContinued) -> None:
     """Remember what counts of the stream before."""
     flow.kind, flow.key, flow.limit, flow.period_ms = event.kind, event.key, event.limit, event.period_ms
     for one in event.permits:
-        permit = Permit(
-            run_id=one.run_id,
-            limit=one.limit,
-            period_ms=one.period_ms,
-            on_conflict=one.on_conflict,
-            priority=one.priority,
-            count=one.count,
-            given=one.given,
-            asked_at=one.asked_at,
-            recalled_for=one.recalled_for,
-        )
-        flow.permits[one.permit_id] = permit
+        told = msgspec.structs.asdict(one)
+        permit_id = told.pop("permit_id")
+        permit = flow.permits[permit_id] = Permit(**told)
         if permit.lacking > 0 and not permit.recalled_for:
-            flow.queue.setdefault(permit.priority, {})[one.permit_id] = None
+            flow.queue.setdefault(permit.priority, {})[permit_id] = None
     flow.held, flow.untold, flow.recalled = dict(event.held), dict(event.untold), dict(event.recalled)
     flow.spent = list(event.spent)
-
-
-def _carried(permit_id: str, permit: Permit) -> CarriedPermit:
-    return CarriedPermit(
-        permit_id=permit_id,
-        run_id=permit.run_id,
-        limit=permit.limit,
-        period_ms=permit.period_ms,
-        on_conflict=permit.on_conflict,
-        priority=permit.priority,
-        count=permit.count,
-        given=permit.given,
-        asked_at=permit.asked_at,
-        recalled_for=permit.recalled_for,
-    )

@@ -1,8 +1,7 @@
 """The shell around every service: connections that are waited for, health, metrics, signals, logs, the outer boundary.
 
 A service brings `main`; the shell gives it a `Running` with the bus (and the log, for services that own or read one).
-The HTTP side is a FastStream application on the health port; the bus rides on the connection of its broker, so that
-a process has one connection to NATS.
+Health, metrics and whatever the service answers over HTTP are served by `http_side` for as long as it lives.
 """
 
 import asyncio
@@ -11,22 +10,18 @@ import gc
 import logging
 import os
 import signal
-import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Final
 
-from headrace.clock import Clock, SystemClock
+from headrace import http_side
+from headrace.clock import SystemClock
 from headrace.config import Config
-from headrace.errors import ConflictError, HeadraceError, UnavailableError, ValidationError
-from headrace.health import ASGIApp, Health, Receive, Scope, Send, routes
+from headrace.errors import HeadraceError, UnavailableError, ValidationError
+from headrace.health import ASGIApp, Health
 from headrace.logs import configure_logging
 from headrace.vocabulary import DRAIN_S, GC_THRESHOLDS
 
 if TYPE_CHECKING:
-    import uvicorn
-    from faststream.asgi import AsgiFastStream
-
     from headrace.bus.connection import Connection
     from headrace.bus.jetstream import JetStreamBus
     from headrace.log.postgres import PostgresLog
@@ -36,15 +31,10 @@ logger = logging.getLogger(__name__)
 RETRY_S: Final = 1.0
 OPEN_TIMEOUT_S: Final = 20.0
 SAY_AGAIN_S: Final = 30.0
-HTTP_GRACE_S: Final = 3
-"""How long open requests (a followed stream of events) may go on when the process stops."""
 LAST_GRACE_S: Final = 5.0
 EXIT_REFUSED: Final = 1
 EXIT_DEFECT: Final = 70
 EXIT_KILLED: Final = 130
-BACKLOG: Final = 512
-DATE_S: Final = 1.0
-"""How old the Date header of an answer may be."""
 
 
 class Running:
@@ -140,7 +130,6 @@ class _Shell:
         self._health = Health()
         self._port = 0
         self._log: PostgresLog | None = None
-        self._app: AsgiFastStream | None = None
         self._signals = 0
         self._started = False
         self._stop = asyncio.Event()
@@ -153,12 +142,12 @@ class _Shell:
         if not config.nats_url:
             message = "HEADRACE_NATS_URL is not set"
             raise ValidationError(message)
-        listener = _bind(config, api=self._asgi is not None)
+        listener = http_side.bind(config, api=self._asgi is not None)
         self._port = listener.getsockname()[1]
         connection = Connection(config.nats_url, self._clock, name=f"headrace-{self._name}")
-        self._app = _application(self._name, self._health, connection)
+        front = http_side.front(http_side.application(self._name, self._health, connection), self._asgi)
         leaving = asyncio.Event()
-        server = _server(self._front(), leaving, self._clock, lifespan=self._asgi is not None)
+        server = http_side.server(front, leaving, self._clock, lifespan=self._asgi is not None)
         with self._handling_signals(), contextlib.closing(listener):
             async with asyncio.TaskGroup() as group:
                 http = group.create_task(server.serve(sockets=[listener]), name="http")
@@ -214,19 +203,6 @@ class _Shell:
                 )
             )
 
-    def _front(self) -> ASGIApp:
-        """Put the shell's routes before the application that the service brings."""
-        own, app, asgi = ("/healthz", "/readyz", "/metrics", "/asyncapi"), self._app, self._asgi
-        assert app is not None
-
-        async def front(scope: Scope, receive: Receive, send: Send) -> None:
-            if asgi is None or (scope["type"] == "http" and scope["path"] in own):
-                await app(scope, receive, send)
-            else:
-                await asgi(scope, receive, send)
-
-        return front
-
     @contextlib.contextmanager
     def _handling_signals(self) -> Iterator[None]:
         """Drain at the first SIGTERM or SIGINT; end at once at the second."""
@@ -266,111 +242,6 @@ def _last_resort(name: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-
-
-def _application(name: str, health: Health, connection: "Connection") -> "AsgiFastStream":
-    """Make the FastStream application, and let the connection dial through its broker.
-
-    No FastStream subscriber runs on the broker, so it is connected and never started: the hot loops use nats-py.
-    """
-    from faststream.asgi import AsgiFastStream
-    from faststream.nats import NatsBroker
-
-    from headrace.bus.quick import QuickClient, connect
-
-    class Broker(NatsBroker):
-        """A broker on our own client."""
-
-        async def _connect(self) -> QuickClient:
-            made = await connect(**self._connection_kwargs)
-            self.config.connect(made)
-            return made
-
-    def describe() -> Any:
-        from headrace.bus.contract import specification
-
-        return specification(connection.url).to_specification().to_jsonable()
-
-    broker = Broker(**connection.options, logger=None)
-
-    async def dial(options: dict[str, Any]) -> QuickClient:
-        async with asyncio.timeout(None):  # for ever: this is what waits for NATS to come up
-            client = await broker.connect()
-            return client if isinstance(client, QuickClient) and not client.is_closed else await connect(**options)
-
-    connection.dial = dial
-    return AsgiFastStream(broker, asgi_routes=routes(name, health, describe), logger=None)
-
-
-def _server(app: ASGIApp, leaving: asyncio.Event, clock: Clock, *, lifespan: bool) -> "uvicorn.Server":
-    """Make a server that leaves signals to us and logs no requests; `leaving` is set once it should exit."""
-    import uvicorn
-    from uvicorn.server import ServerState
-
-    class State(ServerState):
-        """A server's state that makes the Date header when an answer wants it, not every tenth of a second."""
-
-        def __init__(self) -> None:
-            self._dated: list[tuple[bytes, bytes]] = []
-            self._stale_at = 0.0
-            super().__init__()
-
-        @property
-        def default_headers(self) -> list[tuple[bytes, bytes]]:
-            """Give the headers of every answer."""
-            now = clock.monotonic()
-            if now >= self._stale_at:
-                date = formatdate(clock.now_ms() / 1_000, usegmt=True).encode()
-                self._dated, self._stale_at = [(b"date", date)], now + DATE_S
-            return self._dated
-
-        @default_headers.setter
-        def default_headers(self, _headers: list[tuple[bytes, bytes]]) -> None:
-            """Let nobody else set them."""
-
-    class Server(uvicorn.Server):
-        """Uvicorn without its signal handlers, and without a look at the clock ten times a second."""
-
-        def __init__(self, config: uvicorn.Config) -> None:
-            super().__init__(config)
-            self.server_state = State()
-
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            """Leave signals alone."""
-            yield
-
-        async def main_loop(self) -> None:
-            """Serve until told to exit."""
-            await leaving.wait()
-
-    return Server(
-        uvicorn.Config(
-            app,
-            lifespan="on" if lifespan else "off",
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=HTTP_GRACE_S,
-            server_header=False,
-        )
-    )
-
-
-def _bind(config: Config, *, api: bool) -> socket.socket:
-    """Take the port; raises ConflictError that names it when it is taken."""
-    port, variable = (config.api_port, "HEADRACE_API_PORT") if api else (config.health_port, "HEADRACE_HEALTH_PORT")
-    family = socket.AF_INET6 if ":" in config.api_host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named TCP, else asyncio leaves Nagle on
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((config.api_host, port))
-        listener.listen(BACKLOG)
-    except OSError as problem:
-        listener.close()
-        message = f"cannot listen on {config.api_host}:{port} ({problem.strerror}); set {variable} to a free port"
-        raise ConflictError(message) from problem
-    listener.setblocking(False)
-    return listener
 
 
 async def _open_log(url: str | None, clock: SystemClock) -> "PostgresLog":

@@ -34,7 +34,7 @@ MUTANTS = (
         "answered before it is committed",
         (
             Edit(
-                f"{HOST}/owner.py",
+                f"{HOST}/pipeline.py",
                 COMMIT,
                 "        for part in draft.parts.values():\n"
                 "            for item in part.items:\n"
@@ -47,7 +47,7 @@ MUTANTS = (
         "messages between streams leave before the commit",
         (
             Edit(
-                f"{HOST}/owner.py",
+                f"{HOST}/pipeline.py",
                 COMMIT,
                 "        for part in draft.parts.values():\n"
                 "            for sent in part.effects:\n"
@@ -97,11 +97,11 @@ MUTANTS = (
         "what was decided behind an append that a kept key refused stands",
         (
             Edit(
-                f"{HOST}/owner.py",
+                f"{HOST}/pipeline.py",
                 "behind, self._draft = self._draft, Draft(self._draft.number + 1)",
                 "behind = self._draft",
             ),
-            Edit(f"{HOST}/owner.py", "undo((draft, behind), self.states)", "undo((draft,), self.states)"),
+            Edit(f"{HOST}/pipeline.py", "undo((draft, behind), self._states)", "undo((draft,), self._states)"),
         ),
     ),
     Mutant(

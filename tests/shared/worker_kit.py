@@ -20,7 +20,7 @@ from headrace.wire import Beat, ClaimGrant, FeedEvent, Line, WorkOrder
 from headrace.worker.loop import WorkerLoop
 from headrace.worker.registry import Registry
 from headrace.worker.service import make_worker
-from headrace.worker.twins import MemoryBlobs
+from headrace.worker.twins import MemoryBlobs, order_for
 
 KEYS = Keys(master=b"m" * 32)
 RUN = ids.make("run", 1_800_000_000_000, b"entropy-of-a-run", 3)
@@ -60,26 +60,8 @@ class Owner:
         await self.bus.open_lines(self._lines)
 
     def order(self, tool: str, arguments: Any = None, *, attempt: str = "1", **fields: Any) -> WorkOrder:
-        record = self.registry.get(tool)
-        written = codec.dumps({} if arguments is None else arguments)
-        given: dict[str, Any] = {
-            "attempt_id": ids.derive("att", 1_800_000_000_000, 3, RUN, attempt),
-            "run_id": RUN,
-            "step": "step",
-            "attempt": 1,
-            "workspace": "default",
-            "kind": "tool",
-            "tool": tool,
-            "pool": record.manifest.pool,
-            "arguments": Raw(written),
-            "arguments_digest": codec.sha256(written),
-            "plan_digest": codec.sha256(b"plan"),
-            "manifest_digest": record.digest,
-            "effect": record.manifest.effect,
-            "idempotency_key": "key",
-            "timeout_s": 30.0,
-        }
-        return WorkOrder(**{**given, **fields})
+        attempt_id = ids.derive("att", 1_800_000_000_000, 3, RUN, attempt)
+        return order_for(self.registry, tool, arguments, **{"attempt_id": attempt_id, "run_id": RUN, **fields})
 
     def send(self, order: WorkOrder) -> WorkOrder:
         self.bus.publish_work(order.pool, KEYS.pack(POOL + order.pool, encode(order)))

@@ -240,3 +240,27 @@ async def installation(folder: Path, root: Path, **env: str) -> AsyncIterator[Si
         with running_up(folder, root, **urls, **env) as up:
             await up.ready()
             yield Site(up=up, postgres=postgres, nats=nats, root=root)
+
+
+class Load:
+    """Runs of one spec that are created one after the other until it is told to stop."""
+
+    def __init__(self, client: Client, spec: str, pause_s: float) -> None:
+        self._client, self._spec, self._pause_s = client, spec, pause_s
+        self._stopping = False
+        self.runs: list[str] = []
+
+    async def run(self) -> None:
+        """Create runs."""
+        while not self._stopping:
+            self.runs.append((await self._client.create_run(spec=self._spec)).id)
+            await asyncio.sleep(self._pause_s)
+
+    async def more(self, count: int) -> None:
+        """Wait for so many more runs to be created."""
+        wanted = len(self.runs) + count
+        await until(lambda: len(self.runs) >= wanted, f"{wanted} runs to be created", 60)
+
+    def stop(self) -> None:
+        """Create no more."""
+        self._stopping = True

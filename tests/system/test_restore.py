@@ -26,7 +26,7 @@ from headrace.errors import DatabaseVersionError
 from headrace.log.migrate import check
 from headrace.log.port import Batch
 from headrace.log.postgres import PostgresLog
-from tests.system.kit import Command, Site, Up, installation, running_up, until
+from tests.system.kit import Command, Load, Site, Up, installation, running_up, until
 from tests.system.test_paused import Ledger, authorized
 
 pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
@@ -142,29 +142,6 @@ def ledger() -> Any:
         yield given
 
 
-class Load:
-    """Runs that are created one after the other, so that the dump is taken in the middle of many."""
-
-    def __init__(self, client: Client) -> None:
-        self._client, self._stopping = client, False
-        self.runs: list[str] = []
-
-    async def run(self) -> None:
-        """Create runs."""
-        while not self._stopping:
-            self.runs.append((await self._client.create_run(spec=SLOW)).id)
-            await asyncio.sleep(0.05)
-
-    async def more(self, count: int) -> None:
-        """Wait for so many more runs to be created."""
-        wanted = len(self.runs) + count
-        await until(lambda: len(self.runs) >= wanted, f"{wanted} runs to be created", 60)
-
-    def stop(self) -> None:
-        """Create no more."""
-        self._stopping = True
-
-
 async def approved(up: Up, client: Client, run_id: str, name: str) -> None:
     """Approve what a run asks for, as somebody else."""
     token = await client.create_token(name, ["approver"])
@@ -191,7 +168,7 @@ async def test_a_dump_under_load_is_refused_then_adopted_and_lives_beside_its_or
         await until(lambda: ledger.entries == ["held"], "the write to be under way")
         asked = await client.create_run(spec=ASKED, inputs={"name": "out/asked.txt"})
         await until(lambda: client.approvals(run_id=asked.id), "the run to ask")
-        load = Load(client)
+        load = Load(client, SLOW, pause_s=0.05)
         group.create_task(load.run())
         await load.more(10)
         await asyncio.to_thread(dump_and_restore, site.postgres, copy.postgres, tmp_path / "dump")

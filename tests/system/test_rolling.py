@@ -14,8 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from headrace.client.client import Client
-from tests.system.kit import ROOT, Command, Site, clean_environment, owners, shares, until
+from tests.system.kit import ROOT, Command, Load, Site, clean_environment, owners, shares, until
 from tests.system.newer_planner import NEWER_FORMAT, NEWER_SCHEMA
 
 pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
@@ -63,30 +62,6 @@ def newer(site: Site) -> Iterator[psutil.Process]:
         process.wait()
 
 
-class Load:
-    """Runs that are created one after the other until it is told to stop."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._stopping = False
-        self.runs: list[str] = []
-
-    async def run(self) -> None:
-        """Create runs."""
-        while not self._stopping:
-            self.runs.append((await self._client.create_run(spec=JOB)).id)
-            await asyncio.sleep(0.1)
-
-    async def more(self, count: int) -> None:
-        """Wait for so many more runs to be created."""
-        wanted = len(self.runs) + count
-        await until(lambda: len(self.runs) >= wanted, f"{wanted} runs to be created", 60)
-
-    def stop(self) -> None:
-        """Create no more."""
-        self._stopping = True
-
-
 async def shared_by_two(site: Site) -> bool:
     """Tell whether both versions hold partitions, and together all of them.
 
@@ -117,7 +92,7 @@ async def test_a_rolling_change_under_load_loses_nothing_and_older_code_keeps_of
 ) -> None:
     await shares(site, 8)
     async with site.up.client() as client, asyncio.TaskGroup() as group:
-        load = Load(client)
+        load = Load(client, JOB, pause_s=0.1)
         group.create_task(load.run())
         await load.more(EACH_PHASE)
         with newer(site):

@@ -1,6 +1,6 @@
 """Runs: list, show, follow, act on."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,6 +9,7 @@ from headrace.cli.options import OF_NO_WORKFLOW, Out, Output, Token, Url, ago, s
 
 if TYPE_CHECKING:
     from headrace.client.client import Client
+    from headrace.client.streams import Event
 
 app = typer.Typer(
     no_args_is_help=True, help="Runs: list, show, events, logs, result, effects, explain; cancel, pause, retry."
@@ -154,18 +155,28 @@ def events(
         from headrace.cli.narrating import line
 
         if follow:
-            from headrace.client.streams import COMPLETE
-
-            async for event in api.run_events(run):
-                _print_event(output, event.data, "" if event.event == COMPLETE else line(event.data))
-            return
-        async for item in api.pages(f"/runs/{run}/events", limit=100):
-            _print_event(output, item, line(item))
+            await _print_followed(api.run_events(run), output, line)
+        else:
+            await _print_pages(api.pages(f"/runs/{run}/events", limit=100), output, line)
 
     work(url, token, todo)
 
 
-def _print_event(output: Out, data: Any, text: str) -> None:
+async def _print_followed(stream: AsyncIterator["Event"], output: Out, text_of: Callable[[Any], str]) -> None:
+    """Print what comes until the run is over; that it is over is said in JSON alone."""
+    from headrace.client.streams import COMPLETE
+
+    async for event in stream:
+        _print_item(output, event.data, "" if event.event == COMPLETE else text_of(event.data))
+
+
+async def _print_pages(items: AsyncIterator[Any], output: Out, text_of: Callable[[Any], str]) -> None:
+    """Print what is there by now."""
+    async for item in items:
+        _print_item(output, item, text_of(item))
+
+
+def _print_item(output: Out, data: Any, text: str) -> None:
     from headrace import codec
 
     told = codec.dumps(data).decode() if output is Out.JSON else text
@@ -186,13 +197,9 @@ def logs(
 
     async def todo(api: "Client") -> None:
         if follow:
-            from headrace.client.streams import COMPLETE
-
-            async for event in api.run_lines(run):
-                _print_event(output, event.data, "" if event.event == COMPLETE else _line(event.data))
-            return
-        async for item in api.pages(f"/runs/{run}/logs", limit=100):
-            _print_event(output, item, _line(item))
+            await _print_followed(api.run_lines(run), output, _line)
+        else:
+            await _print_pages(api.pages(f"/runs/{run}/logs", limit=100), output, _line)
 
     work(url, token, todo)
 

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,7 +64,52 @@ class PortTakenError(UnavailableError):
         super().__init__(f"port {port} on {HOST} is taken; stop what listens there, or choose another port")
 
 
-class EmbeddedPostgres:
+class _Server(ABC):
+    """A server process on a leash, whose files lie below `home`."""
+
+    def __init__(self, home: Path | str, port: int) -> None:
+        self._home = Path(home).absolute()
+        self._leash: Leash | None = None
+        self.port = port
+
+    @property
+    def log_file(self) -> Path:
+        """Give the file that the server writes its log to."""
+        return self._home / "server.log"
+
+    @property
+    def pid(self) -> int:
+        """Give the server's process id."""
+        return _started(self._leash).pid
+
+    @abstractmethod
+    def start(self) -> Self:
+        """Start, and wait until it answers; raises UnavailableError or ValidationError."""
+
+    def wait(self) -> int:
+        """Wait until the server has ended, and give its exit code, 128 + n for signal n; 0 for one that was stopped."""
+        return self._leash.wait() if self._leash else 0
+
+    def stop(self) -> None:
+        """Stop in order, and wait."""
+        if self._leash is not None:
+            self._leash.stop()
+            self._leash = None
+
+    def kill(self) -> None:
+        """End the server with SIGKILL, as a crash would; `start` recovers."""
+        if self._leash is not None:
+            self._leash.kill()
+            self._leash = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+class EmbeddedPostgres(_Server):
     """A PostgreSQL server whose data lies in `data_dir`, with a superuser and a database `headrace`."""
 
     def __init__(
@@ -78,19 +124,12 @@ class EmbeddedPostgres:
 
         `binaries` is a folder with another version's `postgres` and `initdb`; `settings` replace ours by name.
         """
-        self._home = Path(data_dir).absolute()
+        super().__init__(data_dir, port)
         self._data = self._home / "data"
         self._socket = leftovers.takes_socket(self._data)
         beside = f'"{self._data}"' if self._socket else ""
         self._settings = {**SETTINGS, "unix_socket_directories": beside, **(settings or {})}
         self._bin = binaries or _postgres_binaries()
-        self._leash: Leash | None = None
-        self.port = port
-
-    @property
-    def log_file(self) -> Path:
-        """Give the file that the server writes its log to."""
-        return self._home / "server.log"
 
     @property
     def url(self) -> str:
@@ -108,11 +147,6 @@ class EmbeddedPostgres:
             if self._socket
             else self.url
         )
-
-    @property
-    def pid(self) -> int:
-        """Give the server's process id."""
-        return _started(self._leash).pid
 
     @property
     def _password(self) -> str:
@@ -149,28 +183,6 @@ class EmbeddedPostgres:
                 message = f"PostgreSQL did not start: {problem}"
                 raise UnavailableError(message, details={"log": str(self.log_file)})
             threading.Event().wait(0.2)
-
-    def wait(self) -> int:
-        """Wait until the server has ended, and give its exit code, 128 + n for signal n; 0 for one that was stopped."""
-        return self._leash.wait() if self._leash else 0
-
-    def stop(self) -> None:
-        """Stop in order (open transactions are rolled back), and wait."""
-        if self._leash is not None:
-            self._leash.stop()
-            self._leash = None
-
-    def kill(self) -> None:
-        """End the server with SIGKILL, as a crash would; `start` recovers."""
-        if self._leash is not None:
-            self._leash.kill()
-            self._leash = None
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _make(self, account: pwd.struct_passwd | None, prefix: list[str]) -> None:
         shutil.rmtree(self._data, ignore_errors=True)
@@ -218,29 +230,17 @@ class EmbeddedPostgres:
             raise UnavailableError(message)
 
 
-class EmbeddedNats:
+class EmbeddedNats(_Server):
     """A nats-server with JetStream whose store lies in `data_dir`."""
 
     def __init__(self, data_dir: Path | str, port: int = 0) -> None:
         """Prepare a server; without a `port` it takes a free one and keeps it over restarts of this object."""
-        self._home = Path(data_dir).absolute()
-        self._leash: Leash | None = None
-        self.port = port
-
-    @property
-    def log_file(self) -> Path:
-        """Give the file that the server writes its log to."""
-        return self._home / "server.log"
+        super().__init__(data_dir, port)
 
     @property
     def url(self) -> str:
         """Give the URL of the server."""
         return f"nats://{HOST}:{self.port}"
-
-    @property
-    def pid(self) -> int:
-        """Give the server's process id."""
-        return _started(self._leash).pid
 
     def start(self) -> Self:
         """Start and wait until it answers; raises UnavailableError or ValidationError."""
@@ -269,34 +269,12 @@ class EmbeddedNats:
             raise UnavailableError(message, details={"log": str(self.log_file)})
         self._leash = leash
 
-    def wait(self) -> int:
-        """Wait until the server has ended, and give its exit code, 128 + n for signal n; 0 for one that was stopped."""
-        return self._leash.wait() if self._leash else 0
-
-    def stop(self) -> None:
-        """Stop in order, and wait."""
-        if self._leash is not None:
-            self._leash.stop()
-            self._leash = None
-
-    def kill(self) -> None:
-        """End the server with SIGKILL, as a crash would."""
-        if self._leash is not None:
-            self._leash.kill()
-            self._leash = None
-
     def wipe(self) -> None:
         """Throw the store of a stopped server away: the next start finds it empty."""
         if self._leash is not None:
             message = "stop nats-server before wiping its store"
             raise ValidationError(message)
         shutil.rmtree(self._home / "store", ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
 
 def free_port() -> int:

@@ -103,26 +103,7 @@ class Bench:
 
     def order(self, tool: str, arguments: Any = None, **fields: Any) -> WorkOrder:
         """Make an order as the run's owner would; `fields` replace what it says."""
-        record = self.registry.get(tool)
-        written = codec.dumps({} if arguments is None else arguments)
-        given: dict[str, Any] = {
-            "attempt_id": ATTEMPT_ID,
-            "run_id": RUN_ID,
-            "step": "step",
-            "attempt": 1,
-            "workspace": WORKSPACE_DEFAULT,
-            "kind": record.manifest.kind,
-            "tool": tool,
-            "pool": record.manifest.pool,
-            "arguments": Raw(written),
-            "arguments_digest": codec.sha256(written),
-            "plan_digest": codec.sha256(b"plan"),
-            "manifest_digest": record.digest,
-            "effect": record.manifest.effect,
-            "idempotency_key": "key",
-            "timeout_s": 30.0,
-        }
-        return WorkOrder(**{**given, **fields})
+        return order_for(self.registry, tool, arguments, **fields)
 
     async def perform(self, tool: str, arguments: Any = None, **fields: Any) -> ReportAttempt:
         """Perform an order for a tool."""
@@ -132,3 +113,27 @@ class Bench:
         """Give a report's output, fetched when it is a blob."""
         blob: BlobRef | None = report.blob
         return codec.loads(report.output if blob is None else self.blobs.bodies[blob.digest])
+
+
+def order_for(registry: Registry, tool: str, arguments: Any = None, **fields: Any) -> WorkOrder:
+    """Make an order for a tool of a registry as the run's owner would; `fields` replace what it says."""
+    record = registry.get(tool)
+    written = codec.dumps({} if arguments is None else arguments)
+    given: dict[str, Any] = {
+        "attempt_id": ATTEMPT_ID,
+        "run_id": RUN_ID,
+        "step": "step",
+        "attempt": 1,
+        "workspace": WORKSPACE_DEFAULT,
+        "kind": record.manifest.kind,
+        "tool": tool,
+        "pool": record.manifest.pool,
+        "arguments": Raw(written),
+        "arguments_digest": codec.sha256(written),
+        "plan_digest": codec.sha256(b"plan"),
+        "manifest_digest": record.digest,
+        "effect": record.manifest.effect,
+        "idempotency_key": "key",
+        "timeout_s": 30.0,
+    }
+    return WorkOrder(**{**given, **fields})

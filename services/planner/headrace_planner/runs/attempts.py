@@ -200,45 +200,44 @@ def found(run: Run, command: LoseAttempt | DropAttempt | OverdueAttempt, context
 
 def lose(run: Run, command: LoseAttempt, context: Context) -> Sequence[RunEvent]:
     """The worker of an attempt is dead: try again, or say that it is unknown what happened."""
-    instance = (command.step, command.index)
-    trial = run.trial(instance)
-    if trial is None or trial.attempt != command.attempt or trial.idle or run.final:
+    trial = limits.found_of(run, command)
+    if trial is None:
         return ()
-    if command.attempt_id != run.attempt_id(instance, trial.attempt):
-        return ()  # of an earlier round
-    as_report = ReportAttempt(
-        run_id=run.data.id,
-        step=command.step,
-        index=command.index,
-        attempt=command.attempt,
-        attempt_id=command.attempt_id,
-        status=AttemptStatus.LOST,
-        worker=command.worker or trial.claimed_by or "",
-        finished_at=context.now,
-    )
-    return _again(run, as_report, trial, context)
+    worker = command.worker or trial.claimed_by or ""
+    return _again(run, _as_report(run, command, AttemptStatus.LOST, worker, context), trial, context)
 
 
 def overdue(run: Run, command: OverdueAttempt, context: Context) -> Sequence[RunEvent]:
     """A live worker is over an attempt's time and says nothing: as if it had said so, but for what it may have done."""
-    instance = (command.step, command.index)
-    trial = run.trial(instance)
-    if trial is None or trial.attempt != command.attempt or trial.idle or run.final:
+    trial = limits.found_of(run, command)
+    if trial is None:
         return ()
-    if command.attempt_id != run.attempt_id(instance, trial.attempt):
-        return ()
-    as_report = ReportAttempt(
+    error = limits.attempt_error(run, (command.step, command.index), command.worker)
+    return _failed(
+        run, _as_report(run, command, AttemptStatus.TIMED_OUT, command.worker, context, error), trial, context
+    )
+
+
+def _as_report(
+    run: Run,
+    command: LoseAttempt | OverdueAttempt,
+    status: AttemptStatus,
+    worker: str,
+    context: Context,
+    error: ErrorInfo | None = None,
+) -> ReportAttempt:
+    """Write a finding down as the report that its worker did not make."""
+    return ReportAttempt(
         run_id=run.data.id,
         step=command.step,
         index=command.index,
         attempt=command.attempt,
         attempt_id=command.attempt_id,
-        status=AttemptStatus.TIMED_OUT,
-        worker=command.worker,
-        error=limits.attempt_error(run, instance, command.worker),
+        status=status,
+        worker=worker,
+        error=error,
         finished_at=context.now,
     )
-    return _failed(run, as_report, trial, context)
 
 
 def _again(run: Run, command: ReportAttempt, trial: Try, context: Context) -> Sequence[RunEvent]:

@@ -16,7 +16,8 @@ from typing import Any, Final
 from headrace.decider import Context
 from headrace.events.base import ErrorInfo
 from headrace.events.runs import RunEvent, RunFailed, StepFailed
-from headrace.steering import DropAttempt
+from headrace.messages import LoseAttempt
+from headrace.steering import DropAttempt, OverdueAttempt
 from headrace.vocabulary import STEP_FINAL, AttemptStatus
 from headrace_planner.runs.kept import Try
 from headrace_planner.runs.state import Instance, Run, StepState
@@ -40,10 +41,8 @@ def queue_until(run: Run, instance: Instance, trial: Try) -> int | None:
 def drop(run: Run, command: DropAttempt, context: Context) -> Sequence[RunEvent]:
     """No live worker holds an attempt: it ends if it was to be stopped, or has waited long enough."""
     instance = (command.step, command.index)
-    trial = run.trial(instance)
-    if trial is None or trial.attempt != command.attempt or trial.idle or run.final or trial.nonce is not None:
-        return ()
-    if command.attempt_id != run.attempt_id(instance, trial.attempt):
+    trial = found_of(run, command)
+    if trial is None or trial.nonce is not None:
         return ()
     if not run.stands(command.step):
         error = ErrorInfo(type="cancelled", message="cancelled before a worker took it")
@@ -55,6 +54,15 @@ def drop(run: Run, command: DropAttempt, context: Context) -> Sequence[RunEvent]
     message = f"{who} waited {limit_s:g} s for a worker of pool {pool!r}, and none took it"
     error = timeout_error("queue", limit_s, who, message, pool=pool)
     return (_ended(run, command, error, AttemptStatus.TIMED_OUT, context),)
+
+
+def found_of(run: Run, command: LoseAttempt | DropAttempt | OverdueAttempt) -> Try | None:
+    """Give the try that an owner's finding is of; None when it is not under way any more, or of an earlier round."""
+    instance = (command.step, command.index)
+    trial = run.trial(instance)
+    if trial is None or trial.attempt != command.attempt or trial.idle or run.final:
+        return None
+    return trial if command.attempt_id == run.attempt_id(instance, trial.attempt) else None
 
 
 def _ended(run: Run, command: DropAttempt, error: ErrorInfo, status: AttemptStatus, context: Context) -> StepFailed:

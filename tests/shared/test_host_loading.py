@@ -1,12 +1,13 @@
 """How states are made of long histories, what they weigh in memory, and how often they are kept."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from headrace import codec, ids
 from headrace.clock import SystemClock
+from headrace.events.base import Event
 from headrace.events.runs import StepSucceeded
 from headrace.host.items import Item, Origin
 from headrace.host.library import CachedLibrary
@@ -22,7 +23,7 @@ from headrace.host.tenure import Held, Stream
 from headrace.log.memory import MemoryLog
 from headrace.log.port import Batch, NewEvent
 from headrace.vocabulary import LOG_RUNS
-from tests.shared.host_toy import Add, Toy
+from tests.shared.host_toy import Add, Counter, Toy
 
 HELD = Held("runs", 0, 1, 0, 1.0, None)
 
@@ -55,12 +56,12 @@ LENGTHS = 5
 """How many times FOLDED_BYTES_MAX a long history takes."""
 
 
-async def _long_history(log: MemoryLog, *, boom_at: int = 0) -> tuple[Held, int]:
+async def _long_history(log: MemoryLog, *, boom_at: int = 0, lengths: int = LENGTHS) -> tuple[Held, int]:
     """Give a tenure whose partition holds one long stream, and the number of its events."""
     (tenure,) = (await log.heartbeat("a", {LOG_RUNS: 1}, lease_s=60)).tenures
     held = Held.begin(tenure, 60.0, Toy(), None)
     number, size, events = 0, 0, list[NewEvent]()
-    while size <= LENGTHS * FOLDED_BYTES_MAX:
+    while size <= lengths * FOLDED_BYTES_MAX:
         number += 1
         added = {"amount": 1, "boom": "evolve" if number == boom_at else "", "tell": "x" * 1_000}
         data = codec.encode(StepSucceeded(step="added", output=codec.raw(added)))
@@ -98,6 +99,42 @@ async def test_a_tenure_that_ends_while_its_history_is_folded_leaves_nothing_in_
         held.over = True
 
     await _loading(states, held, end)
+    assert len(states) == 0
+
+
+BODY = b"what a fold needs"
+
+
+class Needy(Toy):
+    """A room that folds the last event only with a body at hand."""
+
+    last = 0
+
+    def evolve(self, state: Counter, event: Event, at: int) -> Counter:
+        if state.total == self.last - 1:
+            self.library.body(codec.sha256(BODY))
+        return super().evolve(state, event, at)
+
+
+class Ending(MemoryLog):
+    """A log under which a tenure ends while it gives a body."""
+
+    held: Held | None = None
+
+    async def get_blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
+        """Give it, too late."""
+        assert self.held is not None
+        self.held.over = True
+        return {codec.sha256(BODY): BODY}
+
+
+async def test_a_tenure_that_ends_while_a_body_is_fetched_leaves_nothing_in_memory() -> None:
+    log, library = Ending(SystemClock(), partitions={LOG_RUNS: 1}), CachedLibrary()
+    states = States(log, library)
+    log.held, last = await _long_history(log, lengths=1)
+    log.held.room = needy = Needy(library)
+    needy.last = last
+    await states.load([Item(log.held, Origin.HOST, LONG, Add())])
     assert len(states) == 0
 
 

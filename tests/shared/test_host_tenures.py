@@ -1,15 +1,21 @@
 """The owner host: partitions are shared, move when their owner dies, and a paused owner can do nothing."""
 
 import asyncio
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
+import msgspec
 import pytest
 
 from headrace import codec
+from headrace.bus.memory import MemoryBus, MemorySubscription
 from headrace.clock import Clock
 from headrace.errors import UnavailableError
+from headrace.log.memory import MemoryLog
+from headrace.log.port import Holdings
 from headrace.testing.virtual import VirtualClock
-from headrace.vocabulary import LEASE_S
+from headrace.vocabulary import LEASE_S, LOG_RUNS
 from tests.shared.host_toy import Add, World, on_virtual_time, until
 
 
@@ -164,3 +170,43 @@ async def test_a_state_that_nothing_happens_to_leaves_memory_and_comes_back_when
         assert len(host.states) <= 1  # what the newest batch was about stays
         answer = await world.ask(Add(amount=100), stream=parked[7])
         assert codec.loads(answer.body)["total"] == 107
+
+
+class SlowBus(MemoryBus):
+    """A bus on which claims can be served only once somebody lets them."""
+
+    let = asyncio.Event()
+
+    async def serve_claims(
+        self, log: str, partition: int, handle: Callable[[bytes, Callable[[bytes], None]], None]
+    ) -> MemorySubscription:
+        """Receive claims, once it may be."""
+        await self.let.wait()
+        return await super().serve_claims(log, partition, handle)
+
+
+class Generous(MemoryLog):
+    """A log that says once that a partition is too many, and then that it is not: who was to have it has gone."""
+
+    beats = 0
+
+    async def heartbeat(self, owner: str, formats: Mapping[str, int], **given: Any) -> Holdings:
+        """Renew."""
+        holdings = await super().heartbeat(owner, formats, **given)
+        self.beats += 1
+        return msgspec.structs.replace(holdings, surplus=((LOG_RUNS, 0),)) if self.beats == 2 else holdings
+
+
+@on_virtual_time
+async def test_a_partition_that_was_to_be_given_away_while_it_was_opened_is_served_when_it_is_taken_back() -> None:
+    async with World(partitions=1) as world:
+        log = world.log = Generous(world.clock, partitions={LOG_RUNS: 1})
+        world.make_bus, SlowBus.let = SlowBus, asyncio.Event()
+        host = await world.host(ready=False)
+        await until(lambda: any(held.draining for held in host.tenures))
+        SlowBus.let.set()
+        await until(lambda: log.beats >= 3 and host.ready)
+        (held,) = host.tenures
+        assert held.epoch == 1
+        assert not held.draining
+        assert (await world.ask(Add(), stream=world.stream(0), timeout_s=2)).status == 201

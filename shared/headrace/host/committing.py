@@ -11,7 +11,7 @@ from headrace.host.answers import Kept
 from headrace.host.cadence import APPEND_TIMEOUT_S
 from headrace.host.draft import Draft, Part
 from headrace.host.tenure import Held
-from headrace.log.port import DataError, Log
+from headrace.log.port import DataError, Log, Parked
 from headrace.waits import Limit
 
 _logger = logging.getLogger(__name__)
@@ -82,10 +82,15 @@ class Committer:
         try:
             async with asyncio.timeout(APPEND_TIMEOUT_S):
                 for parked in part.parked:
-                    await self._log.park(parked)
-                    metrics.parked(part.held.log)
+                    await self._park_one(part, parked)
         except (UnavailableError, TimeoutError):
             return False
-        except DataError:
-            _logger.exception("a message could not even be parked, and is dropped")
         return True
+
+    async def _park_one(self, part: Part, parked: Parked) -> None:
+        try:
+            await self._log.park(parked)
+        except DataError:
+            _logger.exception("a message of %s could not even be parked, and is dropped", parked.stream_id)
+        else:
+            metrics.parked(part.held.log)

@@ -282,6 +282,7 @@ class Deciding:
         room, held = stream.held.room, stream.held
         meta = meta_of(item)
         weight = parts = 0
+        stream.touched = draft.number  # from here on, also half way, it is ahead of the draft that may be committing
         for event in events:
             try:
                 stream.state = room.evolve(stream.state, event, context.now)
@@ -307,7 +308,6 @@ class Deciding:
             )
             if effects:
                 self._emit(draft, part, stream, effects, suspect=False)
-        stream.touched = draft.number
         held.drafted += len(events)
         draft.events += len(events)
         draft.emit(stream.stream_id, len(events))

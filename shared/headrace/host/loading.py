@@ -131,7 +131,8 @@ class States:
                         break
         except (PoisonError, SpoiltError):
             return
-        self._made(fold)
+        if not held.over:  # it may have ended while a body was fetched
+            self._made(fold)
 
     def grown(self, stream: Stream, weight: int, parts: int) -> None:
         """Note that a state weighs more now, by so many events."""

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from itertools import chain
 
 from headrace.clock import Clock
 from headrace.decider import MissingError
@@ -114,9 +115,11 @@ class Pipeline:
 
     def settled(self, held: Held) -> bool:
         """Tell whether nothing of a tenure waits, is being decided or is being committed."""
-        drafts = [self._draft, *([self._committing] if self._committing else [])]
-        deciding = any(item.held is held for draft in drafts for item in draft.items)
-        return not deciding and not self._mailboxes.holds(lambda item: item.held is held)
+        committing = self._committing.items if self._committing is not None else ()
+        under_way = chain(committing, self._draft.items, self._solo)
+        return not any(item.held is held for item in under_way) and not self._mailboxes.holds(
+            lambda item: item.held is held
+        )
 
     # deciding
 
@@ -169,11 +172,8 @@ class Pipeline:
         self._draft = Draft(self._draft.number + 1)
         metrics.count("isolated")
         for item in items:
-            item.again()
-            held = item.held
-            self._states.drop(held)
-            held.drafted = held.position
-            held.answering.clear()
+            self._states.drop(item.held)
+            _take_back(item)
         self._solo.extendleft(item for item in reversed(items) if not item.held.over)
         self._stirred.set()
 
@@ -181,13 +181,13 @@ class Pipeline:
         """Decide one message in a draft of its own; poison if that spoils its state again."""
         for _ in range(BODIES_FETCHED_MAX):
             draft = self._draft = Draft(self._draft.number + 1, alone=True)
+            item.held.drafted = item.held.position  # what was committing when it was isolated is committed by now
             try:
                 await self._deciding.decide(draft, [item])
                 await self._deciding.close(draft)
             except SpoiltError as problem:
-                item.again()
+                _take_back(item)
                 self._states.forget(item.stream_id)
-                item.held.drafted = item.held.position
                 if isinstance(problem.cause, MissingError) and not await self._states.fetch(problem.cause.digests):
                     continue
                 self._poison(item, problem.cause)
@@ -210,7 +210,7 @@ class Pipeline:
         draft, self._draft = self._draft, Draft(self._draft.number + 1)
         for held in {item.held for item in draft.items}:
             self._end(held)
-        self._mailboxes.put_back(item for item in draft.later if not item.held.over)
+        self._stirred.set()  # others wait, and nothing commits that would say so
 
     # committing
 
@@ -259,9 +259,14 @@ class Pipeline:
             return
         self._isolate([*self._draft.items])
         (item,) = draft.items
-        item.again()
-        item.held.drafted = item.held.position
-        item.held.answering.clear()
+        _take_back(item)
         self._solo.appendleft(item)
         item.refusal = PoisonError(f"{type(problem).__name__}: {problem.message}")
         item.refusal.__cause__ = problem
+
+
+def _take_back(item: Item) -> None:
+    """Forget what was decided of an item, and the answer under its key: neither will be committed as it was."""
+    item.again()
+    item.held.drafted = item.held.position
+    item.held.answering.clear()

@@ -183,7 +183,8 @@ class Tenures:
                 self._serving()
             break
         if held.over or held.draining:
-            await self._close([*held.subscriptions, *([held.inbox] if held.over and held.inbox else [])])
+            closing, held.subscriptions = held.subscriptions, []
+            await self._close([*closing, *([held.inbox] if held.over and held.inbox else [])])
 
     async def _subscribe(self, held: Held) -> None:
         log, partition, intake = held.log, held.partition, self._intake

@@ -196,9 +196,9 @@ def size_of(value: Any, seen: set[int]) -> int:
     if id(value) in seen:
         return 0
     seen.add(id(value))
-    size = sys.getsizeof(value)
     if isinstance(value, msgspec.Raw):
-        return size + len(bytes(value))
+        return msgspec.Raw.__basicsize__ + len(bytes(value))  # `getsizeof` takes a pointer in it for its length
+    size = sys.getsizeof(value)
     if isinstance(value, dict):
         return size + sum(size_of(key, seen) + size_of(one, seen) for key, one in value.items())
     if isinstance(value, list | tuple | set):

@@ -7,6 +7,8 @@ from headrace.testing.simulation.chance import Chance
 
 SIGNAL: Final = "go"
 CHILD: Final = "child"
+UNDONE_OVER: Final = 4
+"""Items of a map of writes beyond which they are undone when its run does not succeed."""
 
 
 def spice(chance: Chance, spec: dict[str, Any]) -> None:
@@ -53,7 +55,10 @@ def _shared_key(chance: Chance, spec: dict[str, Any]) -> None:
 
 
 def _compensation(chance: Chance, spec: dict[str, Any]) -> None:
-    """Let some writes be undone when the run fails or is cancelled."""
+    """Let some writes be undone when the run fails or is cancelled, and those of every long map."""
+    for step in [step for step in spec["steps"] if step["_kind"] == "map" and step["tool"] == "note"]:
+        if len(step["map"]) > UNDONE_OVER:
+            step["compensate"] = {"tool": "undo", "with": {"value": "{{ output.value }}"}}
     for step in [step for step in spec["steps"] if step["_kind"] == "note" and "condition" not in step]:
         if chance.happens(0.15):
             step["compensate"] = {"tool": "undo", "with": {"value": "{{ output.value }}"}}

@@ -15,6 +15,8 @@ from headrace.vocabulary import POOL_RUNNER
 
 ACTING: Final = frozenset({"note", "strike", "pay", "undo", "ring"})
 """The tools that act on the ledger."""
+LEAVING: Final = "note"
+"""The tool that leaves an artifact, which says how often it was tried."""
 
 
 class Given(BaseModel):
@@ -90,6 +92,8 @@ class SimTool:
             raise StepError(message, type="upstream_error")
         if self.name in ACTING:
             self._ledger.act(self.name, context, by_key=self.idempotent)
+        if self.name == LEAVING:
+            context.artifact("note", f"note {input.value}", tried[context.idempotency_key])
         await asyncio.sleep(input.seconds / 2)
         if self.name == rolls.TOOL:
             return Made(value=rolls.rolled(input.value, tried[context.idempotency_key]))

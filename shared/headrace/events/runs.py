@@ -7,6 +7,7 @@ import msgspec
 from headrace.codec import NULL, Raw
 from headrace.events.base import Actor, ArtifactInfo, BlobRef, ErrorInfo, Event, Evidence
 from headrace.events.steering import (
+    ArtifactsKept,
     ChildEnded,
     ChildHeld,
     ChildStarted,
@@ -28,6 +29,8 @@ from headrace.events.steering import (
     WaitRegistered,
     WaitStarted,
     WatchConfirmed,
+    WorkKept,
+    WorkRecalled,
 )
 
 
@@ -291,6 +294,7 @@ RunEvent = (
     | RunSucceeded
     | RunFailed
     | RunCancelled
+    | ArtifactsKept
     | ChildEnded
     | ChildHeld
     | ChildStarted
@@ -312,4 +316,6 @@ RunEvent = (
     | WaitRegistered
     | WaitStarted
     | WatchConfirmed
+    | WorkKept
+    | WorkRecalled
 )

@@ -137,6 +137,27 @@ class ItemsKept(Event, frozen=True, kw_only=True, tag="items.kept"):
     iteration: int = 0
 
 
+class ArtifactsPiece(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Artifacts of a step as one body: its digest, its size in bytes, how many they are.
+
+    `large`: some have bodies of their own; `blobs` are those, where the run's own events do not name them.
+    """
+
+    digest: str
+    size_bytes: int
+    count: int
+    large: bool = False
+    blobs: tuple[str, ...] = ()
+
+
+class ArtifactsKept(Event, frozen=True, kw_only=True, tag="artifacts.kept"):
+    """Written when a step has left many artifacts: the oldest are one body from now on, which this names."""
+
+    step: str
+    piece: ArtifactsPiece
+    iteration: int = 0
+
+
 class ReusedItems(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The results of a long map that stand: how many items it has, how many failed, the list's size and beginning.
 
@@ -164,6 +185,7 @@ class StepReused(Event, frozen=True, kw_only=True, tag="step.reused"):
     evidence: Evidence | None = None
     reason: str = ""
     items: ReusedItems | None = None
+    artifact_pieces: tuple[ArtifactsPiece, ...] = ()  # those before `artifacts`
 
 
 class OutcomeLost(Event, frozen=True, kw_only=True, tag="outcome.lost"):
@@ -202,6 +224,35 @@ class CompensationStarted(Event, frozen=True, kw_only=True, tag="compensation.st
     step: str | None = None
     by: Actor | None = None
     why: str = ""
+
+
+class WorkPiece(msgspec.Struct, frozen=True, kw_only=True):
+    """Work that may have to be undone as one body: its digest, its size in bytes, how much of it each step has done."""
+
+    digest: str
+    size_bytes: int
+    steps: dict[str, int]
+
+
+class WorkKept(Event, frozen=True, kw_only=True, tag="work.kept"):
+    """Written when a run has done much that may have to be undone: what it did first is one body from now on."""
+
+    piece: WorkPiece
+
+
+class WorkGroup(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Work that a step did in one round of its loop, one after the other: of which items, null for the step as a whole."""
+
+    step: str
+    indexes: tuple[int | None, ...]
+    iteration: int = 0
+
+
+class WorkRecalled(Event, frozen=True, kw_only=True, tag="work.recalled"):
+    """Written when undoing comes to work that is kept as a body: what it is, in the order in which it was done."""
+
+    digest: str
+    done: tuple[WorkGroup, ...]
 
 
 class PermitRequested(Event, frozen=True, kw_only=True, tag="permit.requested"):

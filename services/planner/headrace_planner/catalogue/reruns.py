@@ -13,7 +13,7 @@ from headrace.events import registry
 from headrace.events.base import BlobRef
 from headrace.events.catalogue import ToolManifest
 from headrace.events.runs import RunQueued
-from headrace.events.steering import ItemsPiece, ReusedItems, StepReused
+from headrace.events.steering import ArtifactsPiece, ItemsPiece, ReusedItems, StepReused
 from headrace.messages import CreateRun
 from headrace.plans.model import CallStep
 from headrace.steering import SettleOutcome
@@ -21,6 +21,7 @@ from headrace.vocabulary import BLOB_BYTES_MAX, INLINE_BYTES_MAX, LOG_RUNS, PREV
 from headrace_planner.catalogue.reading import Plans, Store
 from headrace_planner.catalogue.state import stream_of
 from headrace_planner.compile.arguments import value_problems
+from headrace_planner.runs import artifacts
 from headrace_planner.runs.evolve import evolve
 from headrace_planner.runs.graph import Graph
 from headrace_planner.runs.inputs import accept
@@ -64,11 +65,13 @@ class Reruns:
             state = run.peek(step_id).map
             if state is not None and state.pieces:
                 items = reused_items(state, await self._pieces(state))
-                found.append(_reused(run, step_id, NULL, None, items))
-                continue
-            output, blob = await self._result(run, step_id, REUSED_INLINE_BYTES_MAX - spent, context.workspace)
-            spent += len(bytes(output))
-            found.append(_reused(run, step_id, output, blob))
+                reused = _reused(run, step_id, NULL, None, items)
+            else:
+                output, blob = await self._result(run, step_id, REUSED_INLINE_BYTES_MAX - spent, context.workspace)
+                spent += len(bytes(output))
+                reused = _reused(run, step_id, output, blob)
+            left = await self._artifacts(run.peek(step_id))
+            found.append(msgspec.structs.replace(reused, artifact_pieces=left) if left else reused)
         return tuple(found)
 
     async def check_settled(self, command: SettleOutcome, context: Context) -> None:
@@ -143,6 +146,16 @@ class Reruns:
             blobs = tuple(sorted({blob.digest for blob in read(body).blobs.values()}))
             named.append(msgspec.structs.replace(piece, blobs=blobs))
         return named
+
+    async def _artifacts(self, known: StepState) -> tuple[ArtifactsPiece, ...]:
+        """Give the pieces that a step's artifacts are in, each with the bodies that it names."""
+        pieces = []
+        for piece in known.artifact_pieces:
+            blobs = piece.blobs
+            if piece.large and not blobs:
+                blobs = artifacts.blobs_in((await self._bodies([piece.digest]))[piece.digest])
+            pieces.append(msgspec.structs.replace(piece, blobs=blobs))
+        return tuple(pieces)
 
     async def _whole(self, step_id: str, state: MapState) -> bytes:
         """Put the list of a short map's results together, bodies that are kept as blobs among them."""

@@ -1,7 +1,7 @@
 """What can go on by itself: steps that become ready, maps that are complete, the end of the run (pure)."""
 
 from collections.abc import Iterator, Sequence
-from typing import Final, assert_never
+from typing import assert_never
 
 from headrace import codec
 from headrace.codec import NULL
@@ -21,7 +21,6 @@ from headrace.events.runs import (
     StepSucceeded,
     TimerStarted,
 )
-from headrace.events.steering import ItemsKept
 from headrace.plans.model import (
     ApprovalStep,
     CallStep,
@@ -34,17 +33,13 @@ from headrace.plans.model import (
     WaitStep,
 )
 from headrace.vocabulary import RunStatus, StepStatus
-from headrace_planner.runs import asks, children, permits, undo, waits
+from headrace_planner.runs import asks, children, permits, shelving, undo, waits
 from headrace_planner.runs.dashboard import dashboard_result
 from headrace_planner.runs.items import recorded
 from headrace_planner.runs.loops import next_round, rounds_over
 from headrace_planner.runs.orders import order_for, scope_of
-from headrace_planner.runs.pieces import LOOKED_AT_EVERY, is_due, next_piece
 from headrace_planner.runs.scope import RunScope, items_of, told, truth
 from headrace_planner.runs.state import Instance, Run
-
-LOOKED: Final = "looked"
-"""Where a run keeps how many items of a map were over when it was looked last whether they make a piece."""
 
 
 def advance(run: Run, context: Context, library: Library) -> Sequence[RunEvent]:
@@ -53,7 +48,7 @@ def advance(run: Run, context: Context, library: Library) -> Sequence[RunEvent]:
     if run.final or not data.begun:
         return ()
     if data.undo is not None:
-        return tuple(_broken_orders(run, library)) or permits.ask_limits(run, context) or undo.advance(run)
+        return tuple(_broken_orders(run, library)) or permits.ask_limits(run, context) or undo.advance(run, library)
     if data.cancel is not None:
         return () if data.active or data.children else (RunCancelled(by=data.cancel.by, reason=data.cancel.reason),)
     if data.failed_step is not None:
@@ -64,7 +59,8 @@ def advance(run: Run, context: Context, library: Library) -> Sequence[RunEvent]:
         return (RunStarted(),)
     return (
         (tuple(_broken_orders(run, library)) if run.unchecked else ())
-        or (tuple(_pieces(run)) if run.graph.maps else ())
+        or (tuple(shelving.results(run, run.graph.maps)) if run.graph.maps else ())
+        or (tuple(shelving.leavings(run)) if run.full else ())
         or (tuple(_maps_over(run)) if run.graph.maps else ())
         or (tuple(rounds_over(run, library)) if run.graph.loops else ())
         or (tuple(waits.answered(run)) if data.signals else ())
@@ -118,23 +114,6 @@ def _check(run: Run, library: Library, instance: Instance) -> None:
         children.check(run, library, instance)
     else:
         order_for(run, library, instance)
-
-
-def _pieces(run: Run) -> Iterator[RunEvent]:
-    """Let what has come of long maps leave the state, each time that it is enough to make a piece."""
-    for step_id in run.graph.maps:
-        known = run.data.steps.get(step_id)
-        if known is None or known.map is None or known.status != StepStatus.RUNNING:
-            continue
-        looked = run.decoded.get((LOOKED, step_id), -LOOKED_AT_EVERY)
-        if not is_due(known.map, looked, run.bounds.items_a_piece):
-            continue
-        run.decoded[LOOKED, step_id] = known.map.done
-        found = next_piece(known.map, run.bounds.items_a_piece)
-        if found is not None:
-            piece, body = found
-            run.bodies[piece.digest] = body
-            yield ItemsKept(step=step_id, piece=piece)
 
 
 def _maps_over(run: Run) -> Iterator[RunEvent]:

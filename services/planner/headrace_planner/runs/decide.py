@@ -120,7 +120,7 @@ def _decide(run: Run, command: RunCommand, context: Context, library: Library, g
         case LoseAttempt() | DropAttempt() | OverdueAttempt():
             return attempts.found(run, command, context)
         case Wake():
-            return _wake(run, context)
+            return _wake(run, context, library)
         case NoteApprovalReceived(approval_id=approval_id):
             ask = run.data.asks.get(approval_id)
             return NOTHING if ask is None or ask.received or run.final else (ApprovalReceived(approval_id=approval_id),)
@@ -230,12 +230,12 @@ def _end(run: Run, by: Actor, reason: str) -> Decision:
     return (CancelRequested(by=by, reason=reason),)
 
 
-def _wake(run: Run, context: Context) -> Decision:
+def _wake(run: Run, context: Context, library: Library) -> Decision:
     if run.final:
         return NOTHING
     data = run.data
     if data.undo is not None:
-        late = undo.overdue(run, context.now)
+        late = undo.overdue(run, context.now, library)
         return late if late and isinstance(late[-1], RunFailed) else (*late, *times.due(run, context.now))
     if data.cancel is not None and data.cancel_at is not None:
         if context.now >= data.cancel_at + int(CANCEL_GRACE_S * 1000):

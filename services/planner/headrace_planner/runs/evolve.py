@@ -28,6 +28,7 @@ from headrace.events.runs import (
     WriteClaimed,
 )
 from headrace.events.steering import (
+    ArtifactsKept,
     ChildEnded,
     ChildHeld,
     ChildStarted,
@@ -49,6 +50,8 @@ from headrace.events.steering import (
     WaitRegistered,
     WaitStarted,
     WatchConfirmed,
+    WorkKept,
+    WorkRecalled,
 )
 from headrace.vocabulary import (
     STEP_FINAL,
@@ -66,6 +69,7 @@ from headrace_planner.runs import (
     permits,
     reuse,
     settling,
+    shelving,
     undo,
     waits,
     watches,
@@ -101,8 +105,8 @@ def _apply(run: Run, event: RunEvent, at: int, graph: Graph | None) -> None:  # 
             _started(run, at)
         case StepSucceeded() | StepsSucceeded() | StepFailed() | StepRetried() | AttemptFailed() | WriteClaimed():
             outcomes.remember(run, event, at)
-        case ItemsKept():
-            outcomes.remember(run, event, at)
+        case ItemsKept() | ArtifactsKept() | WorkKept() | WorkRecalled():
+            shelving.remember(run, event)
         case StepSkipped(step=step, reason=reason):
             run.step(step).reason = reason
             end(run, step, StepStatus.SKIPPED, at)

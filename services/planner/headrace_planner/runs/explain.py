@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from headrace.decider import Reason
 from headrace.vocabulary import HANDED_BACK_AT_ONCE_MAX, Automation, StepStatus, WaitingFor
-from headrace_planner.runs import children, permits, undo, waits
+from headrace_planner.runs import children, permits, undo, waits, work
 from headrace_planner.runs.kept import Try
 from headrace_planner.runs.settling import question
 from headrace_planner.runs.state import Run
@@ -24,7 +24,7 @@ def explain(run: Run) -> Sequence[Reason]:
         reasons.append(Reason("cancel", message, "wait: it ends by itself"))
     if data.undo is not None and data.undo.item is not None:
         done = run.label((data.undo.item.step, data.undo.item.index))
-        message = f"The run {'was cancelled' if data.undo.by else 'failed'}; {done} is being undone, {len(data.done)} more follow."
+        message = f"The run {'was cancelled' if data.undo.by else 'failed'}; {done} is being undone, {work.count(run)} more follow."
         step_id = run.graph.undo[data.undo.item.step]
         reasons.append(
             Reason("compensation", message, "wait: it ends by itself, at the latest then", step_id, undo.deadline(run))

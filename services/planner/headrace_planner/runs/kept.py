@@ -3,8 +3,11 @@
 import msgspec
 
 from headrace.codec import NULL, Raw
-from headrace.events.base import Actor, BlobRef, ErrorInfo
+from headrace.events.base import Actor, ArtifactInfo, BlobRef, ErrorInfo
 from headrace.events.steering import ItemsPiece, OutcomeLost, RunPaused
+
+Left = tuple[int | None, str | None, int, ArtifactInfo]
+"""An artifact that a step has left: of which item and which attempt, when it came, and what it is."""
 
 
 class Settled(msgspec.Struct, omit_defaults=True):
@@ -168,7 +171,10 @@ class Ask(msgspec.Struct, omit_defaults=True):
 
 
 class Done(msgspec.Struct, omit_defaults=True):
-    """Work that may have to be undone: a step's, an item's, or a round's, with its output (and its item, in a loop)."""
+    """Work that may have to be undone: a step's, an item's, or a round's, with its output (and its item, in a loop).
+
+    With a `place` these two are there in the body that was recalled last: see `work`.
+    """
 
     step: str
     index: int | None = None
@@ -176,13 +182,14 @@ class Done(msgspec.Struct, omit_defaults=True):
     blob: BlobRef | None = None
     iteration: int = 0
     item: Raw = NULL
+    place: int | None = None
 
 
 class Undo(msgspec.Struct, omit_defaults=True):
     """How far the undoing of a run is: `item` is undone now; `going` once everything else has stopped.
 
     `error` and `step`, or `by` and `why`, say how the run ends after it. `since` and `spent_ms` are the clock of the
-    whole undoing, which stands still while only people are waited for.
+    whole undoing, which stands still while only people are waited for. `recalled` is the body whose work is undone.
     """
 
     at: int
@@ -194,6 +201,7 @@ class Undo(msgspec.Struct, omit_defaults=True):
     item: Done | None = None
     since: int | None = None
     spent_ms: int = 0
+    recalled: str = ""
 
 
 class Tried(msgspec.Struct, omit_defaults=True):

@@ -61,6 +61,7 @@ def iterated(run: Run, event: LoopIterated, at: int) -> None:
         run.data.steps[step_id] = StepState(
             iteration=old.iteration + direct,
             artifacts=old.artifacts,
+            artifact_pieces=old.artifact_pieces,
             tried=old.tried,
             before=_kept(old) if event.count > 1 else None,
         )

@@ -20,6 +20,7 @@ from headrace.plans.model import (
     WaitStep,
 )
 from headrace.wire import WorkOrder
+from headrace_planner.runs import artifacts
 from headrace_planner.runs.graph import tool_name
 from headrace_planner.runs.scope import RunScope, items_of, scope_for, undone_scope
 from headrace_planner.runs.state import Instance, Run
@@ -93,7 +94,7 @@ def _make(run: Run, library: Library, instance: Instance, attempt: int) -> WorkO
         effect=pin.effect,
         idempotency_key=f"{run.data.id}:{run.label(instance)}",
         timeout_s=step.timeout_s,
-        evidence=codec.raw(_evidence(run, step, scope)) if isinstance(step.body, GateStep) else NULL,
+        evidence=codec.raw(_evidence(run, library, step, scope)) if isinstance(step.body, GateStep) else NULL,
         precondition=_precondition(run, step, scope),
         connection=connection,
     )
@@ -132,13 +133,14 @@ def _connection(run: Run, step: PlanStep, integration: str | None) -> Raw:
     return codec.raw(connection)
 
 
-def _evidence(run: Run, step: PlanStep, scope: RunScope) -> dict[str, Any]:
+def _evidence(run: Run, library: Library, step: PlanStep, scope: RunScope) -> dict[str, Any]:
     """Gather what is recorded; of step outputs only those that the gate's own expression names."""
-    artifacts = []
-    for step_id in run.graph.index:
-        known = run.data.steps.get(step_id)
-        for _, _, _, kept in known.artifacts if known else ():
-            artifacts.append(
+    shown = []
+    steps = {step_id: run.data.steps[step_id] for step_id in run.graph.index if step_id in run.data.steps}
+    artifacts.fetch(steps.values(), library)
+    for step_id, known in steps.items():
+        for _, _, _, kept in artifacts.read(known, library):
+            shown.append(
                 {
                     "type": kept.type,
                     "label": kept.label,
@@ -150,7 +152,7 @@ def _evidence(run: Run, step: PlanStep, scope: RunScope) -> dict[str, Any]:
             )
     wanted = _named_steps(step)
     return {
-        "artifacts": artifacts,
+        "artifacts": shown,
         "steps": {name: {key: whole(value) for key, value in scope.step(name).items()} for name in wanted},
         "trigger": scope.root("trigger"),
         "variables": scope.root("variables"),

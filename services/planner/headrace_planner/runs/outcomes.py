@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from headrace.events.runs import AttemptFailed, StepFailed, StepRetried, StepsSucceeded, StepSucceeded, WriteClaimed
-from headrace.events.steering import ItemsKept
 from headrace.vocabulary import ATTEMPTS_KEPT_MAX, AttemptStatus, StepStatus
-from headrace_planner.runs import pieces, settling, undo, waits
+from headrace_planner.runs import artifacts, pieces, settling, waits, work
 from headrace_planner.runs.instances import close, cut, end, make_ready, open_instance, open_next_item
 from headrace_planner.runs.kept import Tried, Try
 from headrace_planner.runs.state import Instance, Run
 from headrace_planner.runs.times import will_retry
 
-Outcome = StepSucceeded | StepsSucceeded | StepFailed | StepRetried | AttemptFailed | WriteClaimed | ItemsKept
+Outcome = StepSucceeded | StepsSucceeded | StepFailed | StepRetried | AttemptFailed | WriteClaimed
 
 
 def remember(run: Run, event: Outcome, at: int) -> None:
@@ -35,10 +34,6 @@ def remember(run: Run, event: Outcome, at: int) -> None:
             _attempt_failed(run, event, at)
         case WriteClaimed():
             _claimed(run, event, at)
-        case ItemsKept(step=step, piece=piece):
-            state = run.step(step).map
-            assert state is not None, "only a map has items"
-            pieces.keep(state, piece)
         case _:
             assert_never(event)
 
@@ -46,10 +41,11 @@ def remember(run: Run, event: Outcome, at: int) -> None:
 def _succeeded(run: Run, event: StepSucceeded, at: int) -> None:
     known = run.step(event.step)
     instance = (event.step, event.index)
-    undo.keep(run, event)
+    work.remember(run, event)
     waits.taken(run, event)
     close(run, instance)
-    known.artifacts.extend((event.index, event.attempt_id, at, kept) for kept in event.artifacts)
+    if event.artifacts:
+        artifacts.leave(run, event, at)
     if event.index is not None:
         _item_over(run, event, at)
         return
@@ -93,7 +89,8 @@ def _failed(run: Run, event: StepFailed, at: int) -> None:
     if event.index is None and (event.status == AttemptStatus.TIMED_OUT or known.map is not None):
         cut(run, event.step)
     close(run, (event.step, event.index))
-    known.artifacts.extend((event.index, event.attempt_id, at, kept) for kept in event.artifacts)
+    if event.artifacts:
+        artifacts.leave(run, event, at)
     settling.doubt(run, event)
     if event.status == AttemptStatus.CANCELLED:
         if event.index is None:

@@ -176,6 +176,18 @@ def read(body: bytes) -> PieceBody:
     return _bodies.decode(body)
 
 
+def demand(library: Library, digests: Iterable[str]) -> None:
+    """See to it that bodies are at hand; raises MissingError that names all that are not."""
+    missing: list[str] = []
+    for digest in digests:
+        try:
+            library.body(digest)
+        except MissingError as problem:
+            missing += problem.digests
+    if missing:
+        raise MissingError(missing)
+
+
 class Results:
     """The results of a map, read when they are asked for; a body that is not at hand raises MissingError."""
 
@@ -222,12 +234,12 @@ class Results:
 
     def written(self) -> Iterator[bytes]:
         """Give every output in order, as it is written; raises MissingError that names all that is missing."""
-        self._demand(piece.digest for piece in self._state.pieces)
+        demand(self._library, (piece.digest for piece in self._state.pieces))
         blobs = [item.blob.digest for item in self._state.settled.values() if item.blob is not None]
         if self._state.large:
             for number in range(len(self._state.pieces)):
                 blobs += [blob.digest for blob in self.piece(number).blobs.values()]
-        self._demand(blobs)
+        demand(self._library, blobs)
         here, begin = self._state.settled, 0
         for first, last, number, offset in self._segments:
             yield from (self._written(here.get(index)) for index in range(begin, first))
@@ -256,7 +268,7 @@ class Results:
     def _failures(self) -> Iterator[dict[str, Any]]:
         found = {index: item.error for index, item in self._state.settled.items() if item.error is not None}
         if len(found) < self._state.failures:
-            self._demand(piece.digest for piece in self._state.pieces)
+            demand(self._library, (piece.digest for piece in self._state.pieces))
             for number in range(len(self._state.pieces)):
                 found |= self.piece(number).errors
         for index in sorted(found):
@@ -272,13 +284,3 @@ class Results:
                 del self._decoded[next(iter(self._decoded))]
             self._decoded[number] = known
         return known
-
-    def _demand(self, digests: Iterable[str]) -> None:
-        missing: list[str] = []
-        for digest in digests:
-            try:
-                self._library.body(digest)
-            except MissingError as problem:
-                missing += problem.digests
-        if missing:
-            raise MissingError(missing)

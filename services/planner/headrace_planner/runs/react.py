@@ -12,7 +12,7 @@ from headrace.events.runs import (
     RunFailed,
     RunSucceeded,
 )
-from headrace.events.steering import ItemsKept
+from headrace.events.steering import ArtifactsKept, ItemsKept, WorkKept
 from headrace.messages import (
     Advance,
     CreateRun,
@@ -43,8 +43,8 @@ def _reactions(run: Run, event: RunEvent) -> Iterator[Effect]:
         step_id, _ = instance
         interrupt = Interrupt(attempt_id=run.attempt_id(instance, attempt), reason=f"run {run.data.id} was stopped")
         yield Stop(interrupt, run.graph.pins[step_id].pool, confirm=isinstance(event, CancelRequested))
-    if isinstance(event, ItemsKept):
-        yield Keep({event.piece.digest: run.bodies.pop(event.piece.digest)})
+    if isinstance(event, ItemsKept | ArtifactsKept | WorkKept) and event.piece.digest in run.bodies:
+        yield Keep({event.piece.digest: run.bodies.pop(event.piece.digest)})  # two pieces may be alike
     if isinstance(event, ApprovalRequested):
         yield _tell(run, run.data.asks[event.approval_id])
     yield from permits.told_to_keys(run, event)

@@ -209,6 +209,7 @@ def reused(run: Run, event: StepReused, at: int) -> bool:
     if event.items is not None:
         known.map = whole_map(event.items)
     known.attempt_id = event.attempt_id
+    known.artifact_pieces = list(event.artifact_pieces)
     known.artifacts.extend((None, event.attempt_id, at, kept) for kept in event.artifacts)
     end(run, event.step, StepStatus(event.status), at)
     run.data.reused += 1

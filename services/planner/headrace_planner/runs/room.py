@@ -54,7 +54,7 @@ class RunRoom:
     """Runs. Keeps no state but plans by digest, which never change."""
 
     log: ClassVar[str] = LOG_RUNS
-    format: ClassVar[int] = 2
+    format: ClassVar[int] = 3
 
     def __init__(self, library: Library) -> None:
         self.fingerprint = fingerprint(evolving, remembering)
@@ -137,8 +137,8 @@ class RunRoom:
         return state.finished
 
     def rows(self, state: Run, events: Sequence[RunEvent] | None) -> Iterable[AnyRow]:
-        """Give the run's projection rows."""
-        return list(projecting.rows(state, events))
+        """Give the run's projection rows; raises MissingError while a body must be fetched."""
+        return list(projecting.rows(state, events, self._library))
 
     def attachments(self, command: RunCommand) -> Mapping[str, bytes]:
         """Give the body of a large event; other bodies that runs name are stored by their workers before."""

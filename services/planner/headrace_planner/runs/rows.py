@@ -6,13 +6,13 @@ from typing import Any, Final
 
 from headrace import codec, ids
 from headrace.codec import NULL, storable
-from headrace.decider import AnyRow, Laid, Row
+from headrace.decider import AnyRow, Laid, Library, Row
 from headrace.events.base import Evidence
 from headrace.events.runs import RunEvent, RunQueued
 from headrace.log.tables import TABLES
 from headrace.vocabulary import INLINE_BYTES_MAX, PREVIEW_CHARS, StepStatus
-from headrace_planner.runs import waits
-from headrace_planner.runs.kept import Tried
+from headrace_planner.runs import artifacts, waits
+from headrace_planner.runs.kept import Left, Tried
 from headrace_planner.runs.pieces import beginning
 from headrace_planner.runs.run_row import run_row
 from headrace_planner.runs.state import Run, StepState
@@ -24,8 +24,11 @@ END: Final = ',"approval_id":null,"due_at":null,"reason":null,"error_details":nu
 """How the `detail` of a step ends of which there is nothing more to say than its evidence and its arguments' digest."""
 
 
-def rows(run: Run, events: Sequence[RunEvent] | None) -> Iterator[AnyRow]:
-    """Give the rows that the last events changed, or all of the run's; a purged run has none."""
+def rows(run: Run, events: Sequence[RunEvent] | None, library: Library) -> Iterator[AnyRow]:
+    """Give the rows that the last events changed, or all of the run's; a purged run has none.
+
+    Raises MissingError while a body must be fetched in which artifacts are.
+    """
     if not run.exists or run.data.purged:
         return
     new = events is None or any(isinstance(event, RunQueued) for event in events)
@@ -35,13 +38,17 @@ def rows(run: Run, events: Sequence[RunEvent] | None) -> Iterator[AnyRow]:
     changed = run.changed(len(events)) if events is not None else _all(run)
     if run.graph.waits:
         yield from waits.rows(run, events, changed)
+    if events is None:
+        artifacts.fetch((run.data.steps[step_id] for step_id in changed), library)
     for step_id in changed:
         known = run.data.steps[step_id]
         if _untouched(run, step_id, known):
             continue
         yield Laid("steps", _step(run, step_id, known), STEP_KINDS)
-        if known.artifacts:
-            yield from _artifacts(run, step_id, known, 0 if events is None else _first(step_id, known, events))
+        if known.artifacts or known.artifact_pieces:
+            first = 0 if events is None else _first(step_id, known, events)
+            for number, left in enumerate(artifacts.read(known, library, first), first):
+                yield Row("artifacts", _artifact(run, step_id, number, left))
 
 
 def _all(run: Run) -> list[str]:
@@ -57,12 +64,7 @@ def _untouched(run: Run, step_id: str, known: StepState) -> bool:
 def _first(step_id: str, known: StepState, events: Sequence[RunEvent]) -> int:
     """Give the number of the first artifact that events brought a step: they are its last, the only ones without a row."""
     mine = (part for event in events for part in event.parts if getattr(part, "step", None) == step_id)
-    return len(known.artifacts) - sum(len(getattr(event, "artifacts", ())) for event in mine)
-
-
-def _artifacts(run: Run, step_id: str, known: StepState, first: int) -> Iterator[Row]:
-    for number, (index, attempt_id, at, _) in enumerate(known.artifacts[first:], first):
-        yield Row("artifacts", _artifact(run, step_id, known, number, index, attempt_id, at))
+    return artifacts.count(known) - sum(map(artifacts.brought, mine))
 
 
 def _lineage(run: Run) -> Iterator[Row]:
@@ -199,10 +201,8 @@ def _map_output(known: StepState) -> tuple[Any, int | None]:
     return [codec.loads(state.settled[index].output) for index in range(state.count)], size
 
 
-def _artifact(
-    run: Run, step_id: str, known: StepState, number: int, index: int | None, attempt_id: str | None, at: int
-) -> dict[str, Any]:
-    kept = known.artifacts[number][3]
+def _artifact(run: Run, step_id: str, number: int, left: Left) -> dict[str, Any]:
+    index, attempt_id, at, kept = left
     created = ids.millis_of(run.data.id)
     return {
         "id": ids.derive(ids.ARTIFACT, created, ids.partition_of(run.data.id), run.data.id, step_id, str(number)),

@@ -14,6 +14,7 @@ from headrace.events.base import ErrorInfo
 from headrace.expressions.expression import parse
 from headrace.expressions.series import Series
 from headrace.vocabulary import MAP_ITEMS_MAX, STEP_FINAL
+from headrace_planner.runs import artifacts, work
 from headrace_planner.runs.items import listed, long_list
 from headrace_planner.runs.pieces import Results
 from headrace_planner.runs.state import Run, StepState
@@ -98,10 +99,7 @@ class RunScope:
             "output": self._output(known),
             "status": str(known.status),
             "error": None if known.error is None else {"type": known.error.type, "message": known.error.message},
-            "artifacts": [
-                {"type": kept.type, "label": kept.label, "value": codec.loads(kept.value)}
-                for _, _, _, kept in known.artifacts
-            ],
+            "artifacts": artifacts.shown(known, self._library),
         }
         if known.map is not None:
             view["failed"] = Results(known.map, self._library).failed
@@ -129,7 +127,7 @@ def scope_for(run: Run, library: Library, step_id: str, extra: Mapping[str, Any]
 
 def undone_scope(run: Run, library: Library, step_id: str) -> RunScope:
     """Give the scope of what undoes a step: `output` is that of the work which is undone, `item` what it was for."""
-    item = run.data.undo.item if run.data.undo else None
+    item = work.in_hand(run, library)
     if item is None:
         message = f"{step_id}: nothing is being undone"
         raise StepError(message)

@@ -10,14 +10,29 @@ import msgspec
 
 from headrace import ids
 from headrace.codec import NULL, Raw
-from headrace.events.base import ArtifactInfo, BlobRef, ErrorInfo, Evidence
+from headrace.events.base import BlobRef, ErrorInfo, Evidence
 from headrace.events.runs import CancelRequested, RunQueued
-from headrace.events.steering import OutcomeSettled, RunPaused
+from headrace.events.steering import ArtifactsPiece, OutcomeSettled, RunPaused, WorkPiece
 from headrace.vocabulary import RUN_FINAL, STEP_FINAL, ApprovalStatus, RunStatus, StepStatus
 from headrace_planner.runs.bounds import USUAL, Bounds
 from headrace_planner.runs.graph import Graph
-from headrace_planner.runs.kept import Ask, Child, Done, Hold, MapState, Permit, Signal, Tried, Try, Undo, Wait, Watch
+from headrace_planner.runs.kept import (
+    Ask,
+    Child,
+    Done,
+    Hold,
+    Left,
+    MapState,
+    Permit,
+    Signal,
+    Tried,
+    Try,
+    Undo,
+    Wait,
+    Watch,
+)
 from headrace_planner.runs.naming import Naming
+from headrace_planner.runs.pieces import PIECE_BYTES_MAX
 
 Instance = tuple[str, int | None]
 """A step, or one item of a map."""
@@ -26,7 +41,7 @@ Instance = tuple[str, int | None]
 class StepState(msgspec.Struct, omit_defaults=True):
     """Where a step stands. `iteration` counts the rounds of a loop's body; `loop` those that a loop has begun.
 
-    `tried` are its last failed attempts, `settled` the last answer to an unknown outcome, `reused_from` the run whose
+    `artifacts` came behind those that are bodies, `artifact_pieces`. `tried` are its last failed attempts, `settled` the last answer to an unknown outcome, `reused_from` the run whose
     result stands. `before` is how the step ended in the round before. `spent_ms` and `timed_since` are its own clock, which runs only where the plan bounds it.
     """
 
@@ -44,7 +59,8 @@ class StepState(msgspec.Struct, omit_defaults=True):
     blob: BlobRef | None = None
     error: ErrorInfo | None = None
     reason: str = ""
-    artifacts: list[tuple[int | None, str | None, int, ArtifactInfo]] = []
+    artifacts: list[Left] = []
+    artifact_pieces: list[ArtifactsPiece] = []
     evidence: Evidence | None = None
     arguments_digest: str | None = None
     due_at: int | None = None
@@ -73,7 +89,7 @@ class RunData(msgspec.Struct, omit_defaults=True):
     `permits` are its requests to shared keys; `admitted` says that it holds its concurrency key, or needs none.
     `limited` are the instances that wait for each rate limit, in order. `children` are child runs by id, also those
     that are not needed any more, until they say how they ended; `reported` says that this run's parent knows its end.
-    `signals` are kept until a step takes them, `taken` the ids of the last signals and events that ended a wait.
+    `done` came behind the work that is kept as bodies, `work`. `signals` are kept until a step takes them, `taken` the ids of the last signals and events that ended a wait.
     """
 
     id: str
@@ -108,6 +124,7 @@ class RunData(msgspec.Struct, omit_defaults=True):
     admitted: bool = False
     limited: dict[str, list[Instance]] = {}
     done: list[Done] = []
+    work: list[WorkPiece] = []
     undo: Undo | None = None
     purged: bool = False
     children: dict[str, Child] = {}
@@ -132,6 +149,7 @@ class Run:
         "_pending",
         "_places",
         "_touched",
+        "_weights",
         "at",
         "bodies",
         "bounds",
@@ -139,6 +157,7 @@ class Run:
         "checked",
         "data",
         "decoded",
+        "full",
         "graph",
         "opened",
         "orders",
@@ -163,6 +182,7 @@ class Run:
         self._touched: dict[str, int] = {}
         self._listed: list[tuple[str, StepState]] | None = None
         self._alone: bool | None = None
+        self._weights: dict[str, int] = {}
         self._naming = Naming(data.id)
         self.settled = True
         self.shown: Any = None
@@ -173,6 +193,7 @@ class Run:
         self.carried: dict[str, str] = {}
         self.decoded: dict[Any, Any] = {}
         self.bodies: dict[str, bytes] = {}
+        self.full: dict[str, None] = {}
         self.orders: dict[Any, Any] = {}
         self.quotas: dict[str, Any] = {}
         self.retries: list[tuple[int, str, int]] | None = None
@@ -248,6 +269,18 @@ class Run:
         self._touched.pop(step_id, None)
         self._touched[step_id] = self.data.version
         return known
+
+    def laden(self, name: str, count: int, weight: int) -> None:
+        """Note that there is more of what a step leaves, so many in all and so many bytes more: enough makes a piece."""
+        weight += self._weights.get(name, 0)
+        self._weights[name] = weight
+        if count >= self.bounds.items_a_piece or weight >= PIECE_BYTES_MAX:
+            self.full[name] = None
+
+    def unladen(self, name: str) -> None:
+        """Note that what a step has left is a piece now."""
+        self._weights.pop(name, None)
+        self.full.pop(name, None)
 
     def settle(self) -> None:
         """Note that an event is folded in: until the next one nothing changes."""

@@ -6,19 +6,19 @@ first; then one item after another is performed, the newest work first. What can
 keep the rest from being undone. The pattern is the saga of Garcia-Molina and Salem (SIGMOD 1987).
 """
 
-from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final
 
-from headrace import ids
-from headrace.decider import Rejection
+from headrace.decider import Library, Rejection
 from headrace.events.base import ErrorInfo
 from headrace.events.runs import RunCancelled, RunEvent, RunFailed, StepFailed, StepSucceeded
 from headrace.events.steering import CompensationStarted
 from headrace.vocabulary import CANCEL_GRACE_S, AttemptStatus, StepStatus
-from headrace_planner.runs import pauses, settling
+from headrace_planner.runs import pauses, settling, shelving, work
 from headrace_planner.runs.instances import open_instance, stop_all
-from headrace_planner.runs.kept import Done, MapState, Try, Undo
+from headrace_planner.runs.kept import MapState, Try, Undo
+from headrace_planner.runs.pieces import Results
 from headrace_planner.runs.state import Instance, Run
 
 FAILED: Final = "failed"
@@ -38,7 +38,7 @@ def first(run: Run, decision: Sequence[RunEvent] | Rejection) -> Sequence[RunEve
         return decision
     doing = any(step_id in run.graph.undo for step_id, _ in run.under_way())
     doing = doing or any(isinstance(event, StepSucceeded) and event.step in run.graph.undo for event in before)
-    if not run.data.done and not doing:
+    if not run.data.done and not run.data.work and not doing:
         return decision
     return (*before, _started(last))
 
@@ -49,31 +49,34 @@ def _started(last: RunFailed | RunCancelled) -> CompensationStarted:
     return CompensationStarted(reason=CANCELLED, by=last.by, why=last.reason)
 
 
-def advance(run: Run) -> Sequence[RunEvent]:
-    """Give what follows when nothing is under way any more: a step is undone, or the run is over."""
+def advance(run: Run, library: Library) -> Sequence[RunEvent]:
+    """Give what follows when nothing is under way any more: a step is undone, more is to be undone, or the run is over.
+
+    What has been undone leaves the state as what is done does. Raises MissingError while a body must be fetched.
+    """
     undo = run.data.undo
     assert undo is not None, "the caller sees to it"
-    if run.under_way():
-        return ()
+    left = (*shelving.results(run, run.graph.undo.values()), *(shelving.leavings(run) if run.full else ()))
+    if left or run.under_way():
+        return left
     for step_id in run.graph.undo.values():
         known = run.data.steps.get(step_id)
         if known is None or known.status != StepStatus.RUNNING or known.map is None:
             continue
         if known.map.done == known.map.count:
-            return (_over(step_id, known.map, known.started_at),)
+            return (_over(step_id, known.map, known.started_at, library),)
     if run.data.done:
         return ()
-    return (_end(run, undo),)
+    return (work.recalled(run, library),) if run.data.work else (_end(run, undo),)
 
 
-def _over(step_id: str, state: MapState, started_at: int | None) -> RunEvent:
-    failed = {index: item.error for index, item in state.settled.items() if item.error is not None}
-    if not failed:
+def _over(step_id: str, state: MapState, started_at: int | None, library: Library) -> RunEvent:
+    if not state.failures:
         return StepSucceeded(step=step_id, started_at=started_at)
-    index = min(failed)
-    error = failed[index]
-    message = f"{len(failed)} of {state.count} could not be undone, the first {step_id}[{index}]: {error.message}"
-    info = ErrorInfo(type=error.type, message=message, details={"failed_items": len(failed)})
+    first = Results(state, library).failed[0]
+    index, error = first["index"], first["error"]
+    message = f"{state.failures} of {state.count} could not be undone, the first {step_id}[{index}]: {error['message']}"
+    info = ErrorInfo(type=error["type"], message=message, details={"failed_items": state.failures})
     return StepFailed(step=step_id, error=info, started_at=started_at, continued=True)
 
 
@@ -97,10 +100,9 @@ def deadline(run: Run) -> int | None:
     return undo.since + int(run.bounds.undoing_s * 1000) - undo.spent_ms
 
 
-def _given_up(run: Run, undo: Undo) -> RunFailed:
+def _given_up(run: Run, undo: Undo, library: Library) -> RunFailed:
     """Give the end of a run whose undoing takes too long: its error names what was not undone."""
-    left = [*([undo.item] if undo.item is not None else []), *reversed(run.data.done)]
-    names = list(dict.fromkeys(ids.instance(done.step, done.index, done.iteration) for done in left))
+    names = list(islice(work.names(run, library), NAMED_MAX + 1))
     failed = [step_id for step_id in run.graph.undo.values() if run.status_of(step_id) == StepStatus.FAILED]
     shown = ", ".join([*failed, *names[:NAMED_MAX]]) + (", …" if len(names) > NAMED_MAX else "")
     story = f"what it did was not undone within {run.bounds.undoing_s:g} s; not undone: {shown}"
@@ -117,11 +119,14 @@ def _given_up(run: Run, undo: Undo) -> RunFailed:
     )
 
 
-def overdue(run: Run, now: int) -> Sequence[RunEvent]:
-    """Give up on what was told to stop and did not, which the rest must not wait for; and on an undoing without end."""
+def overdue(run: Run, now: int, library: Library) -> Sequence[RunEvent]:
+    """Give up on what was told to stop and did not, which the rest must not wait for; and on an undoing without end.
+
+    Raises MissingError while a body must be fetched.
+    """
     undo, until = run.data.undo, deadline(run)
     if undo is not None and until is not None and now >= until:
-        return (_given_up(run, undo),)
+        return (_given_up(run, undo, library),)
     if undo is None or undo.going or now < undo.at + int(CANCEL_GRACE_S * 1000):
         return ()
     message = f"it did not stop within {CANCEL_GRACE_S:g} s: whether it happened is unknown"
@@ -153,23 +158,6 @@ def overdue(run: Run, now: int) -> Sequence[RunEvent]:
 # --- what is remembered ------------------------------------------------------------------------------------------
 
 
-def keep(run: Run, event: StepSucceeded) -> None:
-    """Remember work that may have to be undone."""
-    known = run.peek(event.step)
-    if event.step in run.graph.undo and (known.map is None or event.index is not None):
-        run.undone = None
-        run.data.done.append(
-            Done(
-                step=event.step,
-                index=event.index,
-                output=event.output,
-                blob=event.blob,
-                iteration=event.iteration,
-                item=event.item,
-            )
-        )
-
-
 def started(run: Run, event: CompensationStarted, at: int) -> None:
     """Remember that undoing begins: what is under way is stopped, and a pause is over, since the run will not go on."""
     pauses.over(run)
@@ -189,14 +177,14 @@ def go_on(run: Run, at: int) -> None:
         return
     if not undo.going:
         undo.going = True
-        several = {done.step for done in run.data.done if done.index is not None or done.iteration}
-        for step_id, count in _left(run).items():
+        several = work.several(run)
+        for step_id, count in work.left(run).items():
             if count > 1 or step_id in several:
                 known = run.step(run.graph.undo[step_id])
                 known.map = MapState(count=count, next=count)
                 known.status, known.started_at = StepStatus.RUNNING, at
     if run.data.done:
-        left = _left(run)
+        left = work.left(run)
         undo.item = run.data.done.pop()
         left[undo.item.step] -= 1
         compensation = run.graph.undo[undo.item.step]
@@ -210,10 +198,3 @@ def _count_time(undo: Undo, at: int, *, asks: bool) -> None:
         undo.since = at
     elif asks and undo.since is not None:
         undo.spent_ms, undo.since = undo.spent_ms + max(0, at - undo.since), None
-
-
-def _left(run: Run) -> dict[str, int]:
-    """Count the work of each step that is left to be undone, once."""
-    if run.undone is None:
-        run.undone = dict(Counter(done.step for done in run.data.done))
-    return run.undone

@@ -125,6 +125,21 @@ async def test_a_command_is_answered_by_the_owner_whenever_it_likes(world: World
     assert (first.result(), second.result()) == (b"answer to one", b"answer to two")
 
 
+async def test_an_answer_that_no_message_carries_is_not_sent_and_the_next_one_is(world: World) -> None:
+    asker, owner = await world.client(), await world.client()
+    await owner.serve_commands(LOG_RUNS, 6, lambda data, respond: respond(b"x" * int(data)))
+    with pytest.raises(UnavailableError, match="no answer"):
+        await asker.command(LOG_RUNS, 6, b"%d" % (MESSAGE_BYTES_MAX + 1), timeout_s=1)
+    waiting: list[Callable[[bytes], None]] = []
+    await owner.serve_commands(LOG_RUNS, 5, lambda _data, respond: waiting.append(respond))
+    async with asyncio.TaskGroup() as group:
+        asked = group.create_task(asker.command(LOG_RUNS, 5, b"?", timeout_s=10))
+        await until(lambda: bool(waiting))
+        waiting[0](b"x" * (MESSAGE_BYTES_MAX + 1))
+        waiting[0](b"short")
+    assert asked.result() == b"short"
+
+
 async def test_commands_and_claims_do_not_meet(world: World) -> None:
     asker, owner = await world.client(), await world.client()
     await owner.serve_commands(LOG_RUNS, 0, lambda data, respond: respond(b"command " + data))

@@ -7,16 +7,16 @@ import msgspec
 import pytest
 
 from headrace import codec
-from headrace.decider import Row
-from headrace.errors import UnavailableError
+from headrace.decider import Context, Rejection, Row
+from headrace.errors import ConflictError, UnavailableError
 from headrace.events.base import Event
 from headrace.events.runs import MapStarted, StepSucceeded
 from headrace.host.draft import DRAFT_ITEMS_MAX
 from headrace.host.loading import SNAPSHOT_EVENTS
 from headrace.log.memory import MemoryLog
 from headrace.log.port import Batch, DataError, History, Parked
-from headrace.vocabulary import LOG_RUNS
-from tests.shared.host_toy import Add, Counter, Toy, Worker, World, on_virtual_time, until
+from headrace.vocabulary import LOG_RUNS, MESSAGE_BYTES_MAX
+from tests.shared.host_toy import Add, Counter, Toy, ToyCommand, Worker, World, on_virtual_time, until
 
 ODD = 13
 """An amount whose row cannot be made, and a spread that cannot be folded."""
@@ -178,6 +178,26 @@ async def test_a_partition_is_not_settled_while_a_message_of_it_waits_to_be_deci
             assert not host._pipeline.settled(held)
             before.open()
         assert host._pipeline.settled(held)
+
+
+class Wordy(Toy):
+    """A room that refuses at length."""
+
+    def decide(self, state: Counter, command: ToyCommand, context: Context) -> Sequence[Event] | Rejection:
+        if isinstance(command, Add) and command.amount == ODD:
+            return Rejection(ConflictError("no", details={"problems": ["x" * 1_000] * (MESSAGE_BYTES_MAX // 1_000)}))
+        return super().decide(state, command, context)
+
+
+@on_virtual_time
+async def test_a_refusal_that_no_message_carries_is_answered_without_its_details() -> None:
+    async with World(partitions=1) as world:
+        await world.host(room=Wordy())
+        refused = await world.ask(Add(amount=ODD), timeout_s=2)
+        assert refused.error is not None
+        assert (refused.status, refused.error.message) == (409, "no")
+        assert refused.error.details["left_out_bytes"] > MESSAGE_BYTES_MAX
+        assert (await world.ask(Add())).status == 201
 
 
 @on_virtual_time

@@ -6,6 +6,7 @@ through an outage would only mislead.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -74,6 +75,14 @@ class Listening:
     async def drain(self) -> None:
         """Stop listening once everything was heard that is on its way."""
         await self._end(drain=True)
+
+    async def abandon(self) -> None:
+        """Stop listening, whether the server has heard of it or not: whoever tries again shall not hear twice."""
+        self._connection.forget(self)
+        held, self._held = self._held, None
+        if held is not None and not self._connection.gone:
+            with contextlib.suppress(NatsError, OSError):
+                await held.unsubscribe()
 
     async def _end(self, *, drain: bool) -> None:
         self._connection.forget(self)
@@ -243,8 +252,11 @@ class Connection:
             async with asyncio.timeout(FLUSH_TIMEOUT_S):
                 await listening.begin(client)
                 await client.flush(FLUSH_TIMEOUT_S)
+        except asyncio.CancelledError:
+            await listening.abandon()
+            raise
         except (NatsError, OSError, TimeoutError) as problem:
-            await listening.close()  # whoever tries again shall not hear everything twice
+            await listening.abandon()
             message = f"NATS: cannot subscribe to {subject}: {str(problem) or 'no answer in time'}"
             raise UnavailableError(message) from problem
         return listening

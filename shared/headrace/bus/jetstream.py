@@ -21,7 +21,7 @@ from headrace.bus.pull import PullHub
 from headrace.bus.reader import MESSAGE_ID, JetStreamReader
 from headrace.bus.work import JetStreamWork, WorkConsumer
 from headrace.clock import Clock
-from headrace.errors import UnavailableError
+from headrace.errors import UnavailableError, ValidationError
 from headrace.vocabulary import POOL_GATES, POOL_INTEGRATIONS, POOL_RUNNER
 
 logger = logging.getLogger(__name__)
@@ -307,8 +307,12 @@ class JetStreamBus:
             reply = message.reply
 
             def respond(body: bytes) -> None:
-                if reply:
+                if not reply:
+                    return
+                try:
                     self.connection.send(reply, body)
+                except ValidationError as problem:
+                    logger.error("who asked on %s gets no answer: %s", subject, problem)  # noqa: TRY400  (no traceback)
 
             handle(message.data, respond)
 

@@ -1,6 +1,7 @@
 """The bus in memory: JetStream's twin for tests and for the engine in one process. One suite holds both to the port."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -15,6 +16,8 @@ from headrace.errors import UnavailableError, ValidationError
 from headrace.vocabulary import MESSAGE_BYTES_MAX
 
 INCARNATION: Final = "memory"
+
+_logger = logging.getLogger(__name__)
 
 
 class MemorySubscription:
@@ -278,7 +281,9 @@ class MemoryBus:
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
         def respond(body: bytes) -> None:
-            if self._connected and not answer.done():
+            if len(body) > MESSAGE_BYTES_MAX:
+                _logger.error("who asked on %s gets no answer: it takes %d bytes", subject, len(body))
+            elif self._connected and not answer.done():
                 answer.set_result(body)
 
         self._send(subject, data, lambda: self.broker.hear(subject, data, respond, everybody=False))

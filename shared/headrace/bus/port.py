@@ -105,7 +105,10 @@ class Bus(Protocol):
     async def serve_commands(
         self, log: str, partition: int, handle: Callable[[bytes, Callable[[bytes], None]], None]
     ) -> Subscription:
-        """Receive commands to a partition, each with the function that answers it (any time later, without waiting)."""
+        """Receive commands to a partition, each with the function that answers it (any time later, without waiting).
+
+        That function never raises: an answer that no message carries is logged, and the asker gets none.
+        """
         ...
 
     async def serve_claims(

@@ -17,6 +17,7 @@ from headrace.bus import subjects
 from headrace.bus.background import Background
 from headrace.bus.connection import STATUS, Connection, Listening
 from headrace.bus.guardian import Guardian
+from headrace.bus.opening import until_open
 from headrace.bus.port import Delivery
 from headrace.clock import Clock, until_tick
 
@@ -167,13 +168,17 @@ class PullHub:
             if held is None or not self._connection.connected:
                 self._listening = held
                 return
-            await held.drain()
-            await self._subscribe()
+            try:
+                await held.drain()
+            finally:  # whoever waits for this may give up: the other lanes must go on
+                self._background.start(self._subscribe(), "pull subscription")
 
     async def _subscribe(self) -> None:
+        """Listen, again until it works: every lane of the process hangs on it."""
         self._moves += 1
         self._prefix = f"{self._root}{self._moves}"
-        self._listening = await self._connection.listen(f"{self._prefix}.*", self._on_message)
+        subject = f"{self._prefix}.*"
+        self._listening = await until_open(lambda: self._connection.listen(subject, self._on_message), self._clock)
         for lane in self._lanes.values():
             if not lane.paused:
                 lane.restart()

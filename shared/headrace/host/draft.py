@@ -14,11 +14,13 @@ from headrace.host.items import Item, Origin
 from headrace.host.tenure import Held, Stream
 from headrace.log.port import Batch, KeptAnswer, NewEvent, Parked
 from headrace.messages import Answer, ClaimWrite, LoseAttempt, ReportAttempt
-from headrace.vocabulary import BATCH_EVENTS_MAX
+from headrace.vocabulary import BATCH_EVENTS_MAX, MESSAGE_BYTES_MAX
 from headrace.wire import ClaimGrant
 
 DRAFT_ITEMS_MAX = 400
 DRAFT_EVENTS_MAX = 4_000
+ERROR_BYTES_MAX = MESSAGE_BYTES_MAX // 2
+"""An error that takes more is answered without its details: no message would carry it."""
 
 
 class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -174,7 +176,11 @@ def error_answer(error: HeadraceError, stream_id: str | None = None) -> bytes:
     info = ErrorInfo(type=known["type"], message=known["message"], plugin=known["plugin"])
     details: Any = error.details
     if details:
-        info = msgspec.structs.replace(info, details=details)
+        answer = Answer(status=error.status, stream_id=stream_id, error=msgspec.structs.replace(info, details=details))
+        written = codec.dumps(answer)
+        if len(written) <= ERROR_BYTES_MAX:
+            return written
+        info = msgspec.structs.replace(info, details={"left_out_bytes": len(written)})
     return codec.dumps(Answer(status=error.status, stream_id=stream_id, error=info))
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -77,6 +77,25 @@ def loads(data: bytes | bytearray | memoryview | Raw | str) -> Any:
     except (ValueError, RecursionError) as problem:
         message = f"not JSON: {problem}"
         raise ValidationError(message) from problem
+
+
+def type_of(value: object) -> str:
+    """Name the type of a value as JSON Schema does, for people: string, integer, number, boolean, null, array, object."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case int():
+            return "integer"
+        case float():
+            return "number"
+        case str():
+            return "string"
+        case Mapping():
+            return "object"
+        case _:
+            return "array" if isinstance(value, Iterable) else type(value).__name__
 
 
 def canonical(value: object) -> bytes:

@@ -68,16 +68,24 @@ async def test_a_bulk_retry_makes_each_run_once_however_often_it_is_sent(http: h
         assert len(retries) == 1
 
 
-async def test_what_the_action_refuses_is_named_and_the_rest_is_done(http: httpx2.AsyncClient) -> None:
+async def test_a_preview_counts_what_the_action_can_be_done_to_and_says_what_is_left_alone(
+    http: httpx2.AsyncClient,
+) -> None:
     waiting = await made(http, 1, [SIGN_OFF])
-    failed = await made(http, 1, [step("broken")])
+    failed = await made(http, 3, [step("broken")])
     await all_are(http, waiting, "waiting")
     await all_are(http, failed, "failed")
     query = {"status": ["waiting", "failed"]}
-    preview = (await bulk(http, "cancel", query, dry_run=True))["preview"]
-    told = await bulk(http, "cancel", query, preview=preview)
-    assert told["done"] == 1
-    assert [(each["id"], each["type"]) for each in told["refused"]] == [(failed[0], "conflict")]
+    preview = await bulk(http, "cancel", query, dry_run=True)
+    assert (preview["count"], preview["unfit"], [each["id"] for each in preview["examples"]]) == (1, 3, waiting)
+    told = await bulk(http, "cancel", query, preview=preview["preview"])
+    assert (told["done"], told["already"], told["refused"]) == (1, 0, [])
+    assert (await http.post(f"/runs/{failed[1]}", json={"action": "retry"})).status_code == 202
+    again = await bulk(http, "retry", {"workflow": "w"}, dry_run=True)
+    assert again["count"] + again["already"] == 0  # documents of their own are runs of no workflow
+    again = await bulk(http, "retry", {"status": ["failed", "waiting"], "older_than": "0.001s"}, dry_run=True)
+    assert again["already"] == 1
+    assert [each["id"] for each in again["examples"]][:2] == [failed[0], failed[2]]
 
 
 @pytest.mark.parametrize(
@@ -91,6 +99,8 @@ async def test_what_the_action_refuses_is_named_and_the_rest_is_done(http: httpx
         ({"action": "cancel", "query": {"status": "nix"}, "dry_run": True}, 422, "status"),
         ({"action": "explode", "query": {"workflow": "w"}}, 422, "cancel"),
         ({"action": "cancel", "query": {"work": "w"}}, 422, "unknown field"),
+        ({"action": "cancel", "query": {"labels": []}}, 422, "query.labels: must be an object"),
+        ({"action": "cancel", "query": {"status": {}}}, 422, "query.status: must be an array"),
     ],
 )
 async def test_a_request_that_is_not_clear_is_refused(

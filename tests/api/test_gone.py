@@ -42,6 +42,7 @@ async def refusals(http: httpx2.AsyncClient, run_id: str) -> list[dict[str, Any]
     told += [
         await http.get(f"/runs/{run_id}/{path}", headers={"Accept": "text/event-stream"}) for path in ("events", "logs")
     ]
+    told.append(await http.get(f"/artifacts?run_id={run_id}"))
     told.append(await http.post(f"/runs/{run_id}", json={"action": "cancel"}))
     assert {answer.status_code for answer in told} == {404}
     errors = [answer.json()["error"] for answer in told]

@@ -139,13 +139,18 @@ async def test_a_lost_write_waits_for_a_person_who_says_that_it_happened(
     assert (evidence["worker"], evidence["idempotency_key"]) == ("wrk_dead", f"{run['id']}:one")
     assert evidence["claimed_at"].endswith("Z")
     assert evidence["arguments_digest"] == order.arguments_digest
-    (reason,) = [each for each in (await get(http, f"/runs/{run['id']}/explain"))["reasons"] if each["waiting_for"]]
+    (reason,) = (await get(http, f"/runs/{run['id']}/explain"))["reasons"]  # nothing of workers: only people move it
     assert f"headrace runs settle {run['id']} one --happened" in reason["remedy"]
     (effect,) = (await get(http, f"/runs/{run['id']}/effects"))["items"]
     assert (effect["tool"], effect["effect"], effect["outcome"]) == ("send", "notify", "unknown")
 
     told = await refusal(http, run, "settle", 400, step="one", answer="happened", output={"id": "seven"})
     assert "send gives no such output" in told
+    told = await refusal(http, run, "settle", 400, step="one", answer="happened")
+    assert "say what it gave" in told
+    assert "--output JSON" in told
+    told = await refusal(http, run, "settle", 404, step="nix", answer="happened")
+    assert "it has: one" in told
     body = await act(http, run, "settle", step="one", answer="happened", output={"id": 7}, reason="it is in the inbox")
     assert (body["status"], body["steps"][0]["output"]) == ("succeeded", {"id": 7})
     (effect,) = (await get(http, f"/runs/{run['id']}/effects"))["items"]
@@ -301,3 +306,13 @@ async def test_the_client_settles_and_reruns(http: httpx2.AsyncClient, world: Wo
         assert (again.retry_of, again.rerun_from) == (run["id"], "one")
         assert (await client.run(run["id"])).retried_by[0].id == again.id
         assert (await client.step(run["id"], "one")).attempts == []
+
+
+async def test_a_request_without_a_body_is_told_that_it_needs_one(http: httpx2.AsyncClient) -> None:
+    run = await run_of(http, LATER, wait=0)
+    for path in ("/runs", f"/runs/{run['id']}"):
+        answer = await http.post(path)
+        assert (answer.status_code, answer.json()["error"]["message"]) == (
+            400,
+            "the request needs a body: a JSON object",
+        )

@@ -61,7 +61,7 @@ def test_several_problems_of_a_document_are_said_once_each() -> None:
     problems = [{"path": "a", "message": "wrong", "line": 1, "column": 2}, {"path": "b", "message": "worse", "line": 3}]
     error = ValidationError("line 1: a: wrong; line 3: b: worse", details={"problems": problems})
     assert told(error).splitlines() == [
-        "error: validation_error: the document has 2 problems",
+        "error: validation_error: there are 2 problems",
         "  1:2: a: wrong",
         "  3: b: worse",
     ]

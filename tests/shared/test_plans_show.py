@@ -66,6 +66,7 @@ def test_what_needs_whose_approval_is_said() -> None:
     assert "authorised" in approvals_text(plan(GATHER, authorization="plan"))[0]
     assert "Every run asks" in approvals_text(plan(GATHER, authorization="run"))[0]
     assert "only reads" in approvals_text(plan(GATHER))[0]
+    assert "access `auto`" in approvals_text(plan(WRITE))[0]
 
 
 def test_a_summary_names_the_digest_it_is_of() -> None:

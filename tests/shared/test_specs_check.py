@@ -34,7 +34,7 @@ def test_an_error_type_that_is_misspelt_is_refused_one_of_a_tools_own_is_not() -
     )
     assert said("id: a, tool: t, retry: {retry_on: [tool_exploded, timeout]}") == {}
     assert said("id: a, tool: t, retry: {retry_on: timeout}") == {}
-    assert one("id: a, tool: t, retry: {retry_on: 5}") == "retry_on must be a list, not int"
+    assert one("id: a, tool: t, retry: {retry_on: 5}") == "retry_on must be a list, not integer"
 
 
 def test_row_46_a_branch_that_names_a_missing_step_is_refused() -> None:

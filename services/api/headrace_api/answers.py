@@ -51,6 +51,10 @@ def of_http(problem: HTTPException, path: str, method: str) -> errors.HeadraceEr
     return kind(str(problem.detail))
 
 
+PLAIN: Final = {"dict_type": "must be an object", "list_type": "must be an array", "model_type": "must be an object"}
+"""What is said, in words of JSON, where the library would speak of Python's types."""
+
+
 def of_validation(problems: list[dict[str, Any]]) -> errors.HeadraceError:
     """Say what is wrong with a request's body, path or query: each problem with its place."""
     told = [_told(problem) for problem in problems]
@@ -73,8 +77,9 @@ def _told(problem: dict[str, Any]) -> dict[str, str]:
     if place and place[0] in {"body", "query", "path", "header"}:  # where it was read; a field may have such a name too
         place = place[1:]
     message = str(problem.get("msg", "is not valid")).removeprefix("Value error, ")
+    message = PLAIN.get(str(problem.get("type")), message)
     if problem.get("type") == "missing":
-        message = "is required"
+        message = "is required" if place else "the request needs a body: a JSON object"
     if problem.get("type") == "model_attributes_type" or (problem.get("type") == "dict_type" and not place):
         message = "the body must be a JSON object, sent with Content-Type: application/json"
     return {"field": ".".join(place), "message": message, "kind": str(problem.get("type"))}

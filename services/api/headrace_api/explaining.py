@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from headrace.plans.model import COMPENSATION_SUFFIX, CallStep, GateStep, Plan, PlanStep
-from headrace.vocabulary import POOL_GATES, POOL_INTEGRATIONS, POOL_RUNNER, RUN_FINAL, STEP_FINAL, RunStatus
+from headrace.vocabulary import POOL_GATES, POOL_INTEGRATIONS, POOL_RUNNER, RUN_FINAL, STEP_FINAL, RunStatus, WaitingFor
 from headrace_api import flowing, performing, views, waiting
 from headrace_api.presence import Held, Presence, blocked_by
 
@@ -21,7 +21,8 @@ def explain(
     """Give the reasons, the most pressing first. `flows` are the keys that the run waits for, as they stand now."""
     if row["status"] in RUN_FINAL:
         error = views.error(row)
-        told = f"it is over: {row['status']}" + (f" ({error['type']}: {error['message']})" if error else "")
+        why = "" if error is None else f" ({_kind(error['type'], row['status'])}{error['message']})"
+        told = f"it is over: {row['status']}{why}"
         again = "nothing to do" if row["status"] == RunStatus.SUCCEEDED else f"again: `headrace runs retry {row['id']}`"
         return [_reason(None, None, told, again, None), *_doubts(row)]
     detail = row["detail"] or {}
@@ -43,9 +44,12 @@ def explain(
                 views.at(detail.get("undoing_until")),
             )
         )
-    reasons.extend(_without_workers(steps, plan, presence))
     waits = {each["step"] for each in reasons if each["waiting_for"]}
-    reasons.extend(_held(performing.in_hands(presence, row["id"], steps), presence, waits))
+    mapped = {step["step"] for step in steps if step["items_total"] is not None}
+    unknown = {each["step"] for each in reasons if each["waiting_for"] == WaitingFor.INPUT} - mapped
+    reasons.extend(_without_workers(steps, plan, presence, unknown))
+    held = [each for each in performing.in_hands(presence, row["id"], steps) if each.holding.step not in unknown]
+    reasons.extend(_held(held, presence, waits))
     told_of = {each["step"] for each in reasons}
     for step in steps:
         if step["status"] == "running" and step["step"] not in told_of:
@@ -60,6 +64,10 @@ def explain(
             )
         )
     return reasons
+
+
+def _kind(kind: str, status: str) -> str:
+    return "" if kind == status else f"{kind}: "
 
 
 def _doubts(row: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -119,15 +127,17 @@ def _performed(step: str, held: Sequence[Held]) -> dict[str, Any]:
     return _reason(step, None, told + others, "nothing to do", None)
 
 
-def _without_workers(steps: Sequence[Mapping[str, Any]], plan: Plan | None, presence: Presence) -> list[dict[str, Any]]:
-    """Name the pools that work of this run waits for and nobody serves, and since when."""
+def _without_workers(
+    steps: Sequence[Mapping[str, Any]], plan: Plan | None, presence: Presence, unknown: set[str | None]
+) -> list[dict[str, Any]]:
+    """Name the pools that work of this run waits for and nobody serves, and since when; `unknown` waits for people."""
     if plan is None:
         return []
     pools = presence.pools()
     over = {step["step"] for step in steps if _over(step)}
     wanted: dict[str, str] = {}
     for step in plan.steps:
-        if step.id not in over and set(step.needs) <= over:
+        if step.id not in over and step.id not in unknown and set(step.needs) <= over:
             pin = plan.tools.get(_tool(step))
             if pin is not None and pin.pool not in pools:
                 wanted.setdefault(pin.pool, step.id)

@@ -72,7 +72,7 @@ def told(error: HeadraceError, command: str = "") -> str:
     problems = error.details.get("problems")
     listed = problems if isinstance(problems, list) and len(problems) > 1 else []
     if listed:
-        first = f"the document has {len(listed)} problems"
+        first = f"there are {len(listed)} problems"
     lines = [f"error: {error.type}: {first}" + (f" -> {remedy}" if remedy else "")]
     if listed:
         from headrace.cli.problems import line

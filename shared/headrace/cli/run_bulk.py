@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from headrace.client.client import Client
 
 DONE: Final = {"cancel": "cancelled", "retry": "run again", "purge": "purged"}
+ALREADY: Final = {"cancel": "being cancelled", "retry": "run again", "purge": "purged"}
+FOR: Final = {
+    "cancel": "what is over cannot be cancelled",
+    "retry": "only what failed or was cancelled is run again",
+    "purge": "only what is over is purged",
+}
 REFUSED_SHOWN_MAX: Final = 20
 RunId = Annotated[str | None, typer.Argument(metavar="[RUN]", help="One run; else all that the options mean.")]
 Workflow = Annotated[str | None, typer.Option(help="Of many: runs of this workflow.")]
@@ -155,6 +161,10 @@ def _show_preview(found: dict[str, Any]) -> None:
     if found["examples"]:
         rows = [(run["id"], run["status"], run["name"], ago(run["created_at"])) for run in found["examples"]]
         show_table(("id", "status", "name", "created"), rows)
+    if found["already"]:
+        print(f"{found['already']} more {'are' if found['already'] > 1 else 'is'} {ALREADY[found['action']]} already")
+    if found["unfit"]:
+        print(f"{found['unfit']} more {'are' if found['unfit'] > 1 else 'is'} left alone: {FOR[found['action']]}")
 
 
 def _show_totals(totals: dict[str, Any]) -> None:

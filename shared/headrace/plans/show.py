@@ -19,6 +19,7 @@ from headrace.plans.model import (
     WaitStep,
     digest,
 )
+from headrace.vocabulary import Effect
 
 HEADER: Final = ("step", "kind", "does", "effect", "access", "pool", "needs", "approval")
 GATED: Final = "gated"
@@ -108,7 +109,11 @@ def approvals_text(plan: Plan) -> list[str]:
             said.append(f"{step.id}: {_who(step.body)} must approve{_covers(plan, step.id)}.")
         if step.confirm:
             said.append(f"{step.id}: an approver must confirm before it acts.")
-    return said or ["Nobody needs to approve anything: the plan only reads."]
+    if said:
+        return said
+    acts = any(row.effect not in {"", Effect.READ} for row in rows(plan))
+    why = "its tools that write or notify have access `auto`" if acts else "the plan only reads"
+    return [f"Nobody needs to approve anything: {why}."]
 
 
 def fused_text(plan: Plan) -> list[str]:

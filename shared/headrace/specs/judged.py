@@ -6,7 +6,7 @@ from pydantic import BaseModel
 from pydantic import ValidationError as ModelError
 from pydantic_core import ErrorDetails
 
-from headrace.expressions.functions import type_name
+from headrace import codec
 from headrace.expressions.near import hint
 from headrace.specs.forms import Found, fields_of
 from headrace.specs.models import UNION_TAGS
@@ -47,7 +47,7 @@ def _sentence(model: type[BaseModel], error: ErrorDetails) -> str:
         allowed = _allowed(error)
         return f"{last} must be one of {', '.join(allowed)}, not {error['input']!r}{_nearest(error['input'], allowed)}"
     if kind in WORDS:
-        return f"{last} must be {WORDS[kind]}, not {type_name(error['input'])}"
+        return f"{last} must be {WORDS[kind]}, not {codec.type_of(error['input'])}"
     if kind == "value_error":
         return f"{last}: {error['msg'].removeprefix('Value error, ')}"
     if kind in {"greater_than_equal", "less_than_equal"}:

@@ -111,6 +111,8 @@ async def list_artifacts(
     asked: Asked, paged: Paged, subject: str | None = None, run_id: str | None = None, type: str | None = None
 ) -> Response:
     """List kept outputs, the newest first: of a subject, of a run, of a type."""
+    if run_id:
+        await asked.run(run_id)  # one that is not there, or not any more, is said so
     where = {"subject": subject, "run_id": run_id, "type": type}
     return await asked.page("artifacts", {key: value for key, value in where.items() if value}, paged, views.artifact)
 

@@ -68,7 +68,11 @@ class Refused(run_shapes.Shape):
 
 
 class BulkAnswer(run_shapes.Shape):
-    """A preview (`count`, `examples`), or what became of a page (`done`, `already`, `refused`)."""
+    """A preview (`count`, `examples`), or what became of a page (`done`, `already`, `refused`).
+
+    `count` is what the action is going to be done to. Of the others that the query names, `already` are so (retried by
+    somebody, or being cancelled), and the action is not for `unfit`, which it leaves alone.
+    """
 
     action: Action
     preview: str
@@ -78,6 +82,7 @@ class BulkAnswer(run_shapes.Shape):
     examples: list[shapes.Run] = []
     done: int = 0
     already: int = 0
+    unfit: int = 0
     refused: list[Refused] = []
     next_cursor: str | None = None
 
@@ -117,17 +122,20 @@ def meant(asked: Asking, body: BulkBody) -> Meant:
 
 
 async def preview(asked: Asking, body: BulkBody) -> dict[str, Any]:
-    """Count what is meant, and show a few, the oldest first."""
-    what, count = meant(asked, body), 0
+    """Count what would be done, and show a few, the oldest first."""
+    what, counts = meant(asked, body), dict.fromkeys(("done", "already", "unfit"), 0)
     examples: list[dict[str, Any]] = []
-    async for row, fits in _rows(asked, what, None):
-        if fits:
-            count += 1
-            if len(examples) < EXAMPLES_MAX:
+    async for rows in _pages(asked, what, None):
+        so = await _already(asked, body.action, rows)
+        for row in rows:
+            fate = "unfit" if row["status"] not in FITTING[body.action] else "already" if row["id"] in so else "done"
+            counts[fate] += 1
+            if fate == "done" and len(examples) < EXAMPLES_MAX:
                 examples.append(views.run(row))
-        if count >= COUNTED_MAX:
+        if sum(counts.values()) >= COUNTED_MAX:
             break
-    return _answer(body, what, count=count, capped=count >= COUNTED_MAX, examples=examples)
+    capped, count = sum(counts.values()) >= COUNTED_MAX, counts.pop("done")
+    return _answer(body, what, count=count, capped=capped, examples=examples, **counts)
 
 
 async def act(asked: Asking, body: BulkBody) -> dict[str, Any]:
@@ -135,11 +143,11 @@ async def act(asked: Asking, body: BulkBody) -> dict[str, Any]:
     what = meant(asked, body)
     page: list[dict[str, Any]] = []
     cursor: str | None = None
-    async for row, fits in _rows(asked, what, body.cursor):
-        if fits:
-            page.append(row)
+    async for rows in _pages(asked, what, body.cursor):
+        page += [row for row in rows if row["status"] in FITTING[body.action]]
         if len(page) >= body.limit:
-            cursor = row["id"]
+            page = page[: body.limit]
+            cursor = page[-1]["id"]
             break
     room = asyncio.Semaphore(AT_ONCE)
     async with asyncio.TaskGroup() as group:
@@ -161,17 +169,33 @@ def _answer(body: BulkBody, what: Meant, **told: Any) -> dict[str, Any]:
     return {"action": body.action, "preview": what.preview, "before": views.at(what.before), **told}
 
 
-async def _rows(asked: Asking, what: Meant, after: str | None) -> AsyncIterator[tuple[dict[str, Any], bool]]:
-    """Give the rows that the columns mean, the oldest first, and whether labels and time mean them too."""
+async def _pages(asked: Asking, what: Meant, after: str | None) -> AsyncIterator[list[dict[str, Any]]]:
+    """Give the rows that are meant, the oldest first."""
     while True:
         rows = await asked.desk.log.rows("runs", what.where, descending=False, after=after, limit=SCAN_PAGE)
-        for row in rows:
-            labels = row["labels"] or {}
-            fits = all(labels.get(name) == value for name, value in what.labels.items())
-            yield row, fits and row["created_at"] < what.before
+        yield [row for row in rows if row["created_at"] < what.before and _has(row, what.labels)]
         if len(rows) < SCAN_PAGE:
             return
         after = rows[-1]["id"]
+
+
+def _has(row: dict[str, Any], wanted: dict[str, str]) -> bool:
+    labels = row["labels"] or {}
+    return all(labels.get(name) == value for name, value in wanted.items())
+
+
+async def _already(asked: Asking, action: Action, rows: list[dict[str, Any]]) -> set[str]:
+    """Name the runs for which nothing is left to do: a cancel is asked for, or somebody has retried them."""
+    if action == "cancel":
+        return {row["id"] for row in rows if row["cancel_requested"]}
+    if action == "purge":
+        return set()
+    found: set[str] = set()
+    wanted, after = {"workspace": asked.workspace, "retry_of": [row["id"] for row in rows]}, None
+    while rows and (retries := await asked.desk.log.rows("runs", wanted, after=after, limit=SCAN_PAGE)):
+        found |= {each["retry_of"] for each in retries}
+        after = retries[-1]["id"]
+    return found
 
 
 async def _one(

@@ -17,7 +17,7 @@ from headrace.events.steering import ArtifactsPiece, ItemsPiece, ReusedItems, St
 from headrace.messages import CreateRun
 from headrace.plans.model import CallStep
 from headrace.steering import SettleOutcome
-from headrace.vocabulary import BLOB_BYTES_MAX, INLINE_BYTES_MAX, LOG_RUNS, PREVIEW_CHARS, RUN_FINAL
+from headrace.vocabulary import BLOB_BYTES_MAX, INLINE_BYTES_MAX, LOG_RUNS, PREVIEW_CHARS, RUN_FINAL, StepStatus
 from headrace_planner.catalogue.reading import Plans, Store
 from headrace_planner.catalogue.state import stream_of
 from headrace_planner.compile.arguments import value_problems
@@ -77,7 +77,8 @@ class Reruns:
     async def check_settled(self, command: SettleOutcome, context: Context) -> None:
         """Hold what a person says to the tool's own output schema, if it is the one the plan means.
 
-        Raises ValidationError. What is not known here (the run, its step), and of a run that is over, the decider refuses.
+        Raises ValidationError. What is not known here (the run, its step), and what is not asked about (the run is over,
+        the step does not wait), the decider refuses.
         """
         row = await self._log.row("runs", {"id": context.stream_id})
         if command.answer != HAPPENED or row is None or row["workspace"] != context.workspace:
@@ -88,6 +89,9 @@ class Reruns:
         step = next((step for step in (*plan.steps, *plan.compensations) if step.id == command.step), None)
         if step is None or not isinstance(step.body, CallStep):
             return
+        known = await self._log.row("steps", {"run_id": context.stream_id, "step": command.step})
+        if known is None or (known["items_total"] is None and known["status"] != StepStatus.WAITING):
+            return
         tool = await self._log.row("tools", {"id": stream_of(TOOL, context.workspace, step.body.tool)})
         if tool is None or tool["digest"] != plan.tools[step.body.tool].digest:
             return
@@ -95,7 +99,8 @@ class Reruns:
         problems = list(value_problems(schema, codec.loads(command.output), ("output",)))
         if problems:
             told = [{"field": ".".join(map(str, path)), "message": said} for path, said, _ in problems]
-            message = f"{step.body.tool} gives no such output: {'; '.join(each['message'] for each in told)}"
+            hint = "" if command.output != NULL else "say what it gave, by `output` (--output JSON); "
+            message = f"{hint}{step.body.tool} gives no such output: {'; '.join(each['message'] for each in told)}"
             raise ValidationError(message, details={"problems": told})
 
     async def _read(self, run_id: str, workspace: str) -> Run:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any, Final
 
+from headrace import codec
 from headrace.errors import MissingArgumentError, ValidationError
 from headrace.plans.model import InputField
 from headrace.vocabulary import PRIORITY_MAX
@@ -50,7 +51,7 @@ def accept(fields: dict[str, InputField], given: Any) -> dict[str, Any]:
         field = fields.get(name)
         left_out = value is None and field is not None and not field.required and field.default is None
         if field is not None and not left_out and not TYPES[field.type](value):
-            said = f"input {name!r} must be of type {field.type}, not {type(value).__name__}"
+            said = f"input {name!r} must be of type {field.type}, not {codec.type_of(value)}"
             problems.append({"field": f"inputs.{name}", "message": said})
     if problems:
         kind = MissingArgumentError if len(missing) == len(problems) else ValidationError

@@ -45,7 +45,7 @@ def drop(run: Run, command: DropAttempt, context: Context) -> Sequence[RunEvent]
     if trial is None or trial.nonce is not None:
         return ()
     if not run.stands(command.step):
-        error = ErrorInfo(type="cancelled", message="cancelled before a worker took it")
+        error = ErrorInfo(type="cancelled", message="stopped before any worker said that it performs it")
         return (_ended(run, command, error, AttemptStatus.CANCELLED, context),)
     until, limit_s = queue_until(run, instance, trial), run.graph.index[command.step].queue_timeout_s
     if until is None or limit_s is None or context.now < until:

@@ -145,7 +145,7 @@ def truth(run: Run, library: Library, step_id: str, expression: str, extra: Mapp
     """Evaluate a step's condition; raises StepError (expression_error) when it is neither true nor false."""
     value = parse(expression).evaluate(scope_for(run, library, step_id, extra))
     if not isinstance(value, bool):
-        message = f"the condition {expression!r} must be true or false, not {type(value).__name__}"
+        message = f"the condition {expression!r} must be true or false, not {codec.type_of(value)}"
         raise StepError(message, type="expression_error", details={"expression": expression})
     return value
 
@@ -168,7 +168,7 @@ def items_of(run: Run, library: Library, step_id: str) -> list[Any] | Series:
         if known is None:
             known = template.resolve(scope_for(run, library, step_id))
         if not isinstance(known, list | Series):
-            message = f"step {step_id!r}: `map` must give a list, not {type(known).__name__}"
+            message = f"step {step_id!r}: `map` must give a list, not {codec.type_of(known)}"
             raise StepError(message, type="expression_error", details={"step": step_id})
         if len(known) > MAP_ITEMS_MAX:
             message = f"step {step_id!r}: `map` gives {len(known)} items; at most {MAP_ITEMS_MAX} are allowed"

@@ -51,6 +51,18 @@ def test_a_state_that_forgot_what_it_was_told_weighs_what_it_still_holds() -> No
     assert [gone.stream_id for gone in states.trim(0)] == ["other", "long"]
 
 
+def test_what_is_over_leaves_memory_and_not_that_in_which_its_address_is_used_again_meanwhile() -> None:
+    """Else the next use of a key would begin a third stream beside the second, whose append is still out (seed 1231)."""
+    states = States(MemoryLog(SystemClock()), CachedLibrary())
+    over, again = stream("key"), stream("key")
+    states.grown(over, 1, 1)
+    states.grown(again, 1, 1)  # decided while the end of the one before was on its way to the log
+    states.retire(over)
+    assert len(states) == 1
+    states.retire(again)
+    assert len(states) == 0
+
+
 LONG = ids.derive(ids.RUN, 0, 0, "toy", "long")
 LENGTHS = 5
 """How many times FOLDED_BYTES_MAX a long history takes."""

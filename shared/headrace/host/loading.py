@@ -152,10 +152,10 @@ class States:
         self._histories.pop(stream_id, None)
         self._read.discard(stream_id)
 
-    def retire(self, stream_id: str) -> None:
-        """Let one state go that is over, unless it is just being used."""
-        if stream_id not in self._pinned:
-            self._cache.pop(stream_id)
+    def retire(self, stream: Stream) -> None:
+        """Let one state go that is over, unless it is just being used; not that in which its address is used again."""
+        if stream.stream_id not in self._pinned and self._cache.get(stream.stream_id) is stream:
+            self._cache.pop(stream.stream_id)
 
     def drop(self, held: Held) -> None:
         """Let all states of a tenure go."""

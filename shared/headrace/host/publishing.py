@@ -146,7 +146,7 @@ class Publisher:
         if stream.touched != number:
             return
         if finished:
-            self._states.retire(stream.stream_id)
+            self._states.retire(stream)
         elif is_due(stream):
             kept[stream.in_log] = made = snapshot(stream)
             self._states.measured(stream, len(made[1]))

@@ -70,7 +70,7 @@ async def test_a_pool_is_served_on_after_another_was_left_while_the_server_did_n
         bus = await JetStreamBus.over(connection, f"slow-{SystemClock().entropy().hex()}", SystemClock())
         left = await bus.open_work("gates", lambda _delivery: None)
         kept = await bus.open_work("runner", taken.append)
-        client.refused = 1
+        client.refused = 2  # what ends the subscription, and what begins the next one
         await left.close()
         bus.publish_work("runner", b"order")
         kept.want(1)

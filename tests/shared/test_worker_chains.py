@@ -12,6 +12,7 @@ from headrace.errors import StepError
 from headrace.messages import ReportAttempt
 from headrace.ports.tool import ToolContext
 from headrace.wire import BeatNow, Drain, EndChain, FusedStep, Interrupt, WorkOrder
+from headrace.worker.context import ARTIFACTS_MAX
 from headrace.worker.decorator import tool
 from tests.shared.worker_kit import RUN, Owner, until, working
 
@@ -48,6 +49,14 @@ async def refuse(n: int) -> dict[str, int]:
 async def large(n: int) -> dict[str, Any]:
     """Give more than an event holds."""
     return {"n": n, "text": "x" * 100_000}
+
+
+@tool(pool="test")
+async def notes(n: int, context: ToolContext) -> dict[str, int]:
+    """Keep as many artifacts as there may be, whose names alone are more than a message holds."""
+    for number in range(ARTIFACTS_MAX):
+        context.artifact("note", f"{number:02000}", n)
+    return {"n": n}
 
 
 @tool(pool="test", effect="write", idempotent=False)
@@ -221,6 +230,25 @@ async def test_an_order_that_comes_again_is_told_again_with_its_chain_and_perfor
     assert [(report.step, len(report.then)) for report in owner.reports] == [("s0", 2), ("s0", 2), ("s1", 0)]
     assert owner.reports[-1].goes_on == ""
     assert len(calls) == 3
+
+
+async def test_a_result_that_no_message_carries_fails_its_step_and_not_its_worker(tmp_path: Path) -> None:
+    async with working(tmp_path, up, notes) as (owner, _):
+        await owner.report_of(owner.send(chain(owner, 3, s1="notes")))
+        await until(lambda: len(told(owner)) == 2)
+        assert [(each.step, each.status) for each in told(owner)] == [("s0", "succeeded"), ("s1", "failed")]
+        error = told(owner)[1].error
+        assert error is not None
+        assert "over 1048576" in error.message
+
+
+async def test_what_a_chain_is_remembered_by_is_its_message_alone(tmp_path: Path) -> None:
+    async with working(tmp_path, up) as (owner, worker):
+        await owner.report_of(owner.send(chain(owner, 3)))
+        await until(lambda: not worker.beat().holding)
+        done = worker._attempts.recent.get(attempt_id("s0"))
+        assert done is not None
+        assert done.parcel.sent is None
 
 
 async def test_a_chain_goes_no_further_than_to_what_is_performed_already(tmp_path: Path) -> None:

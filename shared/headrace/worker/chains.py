@@ -28,7 +28,8 @@ from headrace.worker.outbox import Outbox
 SEND_BYTES_MAX: Final = 512 * 1024
 """Results that are sent together; what is beyond follows in a message of its own."""
 REPORT_BYTES: Final = 1_024
-"""What a report takes beside what its tool gave."""
+"""What a report takes beside what its tool gave, where that left no artifacts and named a short source."""
+SOURCE_CHARS: Final = 100
 YIELD_S: Final = 0.005
 """After this a chain of tools that never wait lets others have the loop."""
 TEMPLATES_MAX: Final = 4_096
@@ -177,7 +178,12 @@ class Chain:
             digest, chained = self.attempts[each.attempt_id], bool(each.after)
             done = Done(digest, parcel, len(results), alone, chained=chained)
             self._recent.keep(each.attempt_id, done)
-        parcel.sent = lambda: self._arrived(results)
+
+        def arrived() -> None:
+            parcel.sent = None  # the parcel is remembered, and need not hold this chain with all that it read
+            self._arrived(results)
+
+        parcel.sent = arrived
         self._outbox.put(parcel)
 
     def _arrived(self, results: list[ReportAttempt]) -> None:
@@ -214,8 +220,9 @@ class Chain:
 
 def size_of(report: ReportAttempt) -> int:
     """Give about how many bytes a report takes."""
-    size = REPORT_BYTES + len(report.output)
-    return size + sum(len(each.value) + len(each.body) for each in report.artifacts) if report.artifacts else size
+    found = report.evidence
+    plain = not report.artifacts and (found is None or (len(found.source) <= SOURCE_CHARS and not found.next_cursor))
+    return REPORT_BYTES + len(report.output) if plain else len(codec.encode(report))
 
 
 @lru_cache(maxsize=TEMPLATES_MAX)

@@ -8,6 +8,7 @@ import pytest
 from headrace import beats, ids
 from headrace.bus.memory import MemoryBus
 from headrace.clock import SystemClock
+from headrace.errors import MESSAGE_CHARS_MAX
 from headrace.host.cadence import QUICK
 from headrace.host.dispatch import Dispatcher
 from headrace.host.listening import Listening
@@ -15,6 +16,8 @@ from headrace.host.presence import Presence as Heard
 from headrace.keys import POOL
 from headrace.vocabulary import MESSAGE_BYTES_MAX
 from headrace.wire import Beat, Holding
+from headrace.worker.decorator import FunctionTool, tool
+from headrace.worker.registry import Registry
 from headrace_api.presence import Presence as Shown
 from tests.shared.host_toy import KEYS, POOL_NAME, until
 
@@ -35,6 +38,27 @@ def beat(count: int, *, at: int = 1) -> Beat:
     return Beat(
         worker="wrk_1", service="w", host="h", pools=(POOL_NAME,), slots=64, holding=holding, at=at, done_total=7
     )
+
+
+def test_what_many_tools_failed_with_fits_into_a_beat() -> None:
+    registry = Registry([named(f"tool_{number}") for number in range(400)])
+    for record in registry.records():
+        record.started(1)
+        record.ended(1.0, error="x" * MESSAGE_CHARS_MAX)
+    registry.refuse("missing", ValueError("x" * MESSAGE_BYTES_MAX))
+    told = beats.messages(msgspec.structs.replace(beat(1), tools=registry.show()))
+    assert max(map(len, told)) < MESSAGE_BYTES_MAX
+    assert all(shown["reason"].endswith("x") for shown in registry.show())
+
+
+def named(name: str) -> FunctionTool:
+    """Make a tool."""
+
+    def perform(text: str) -> dict[str, str]:
+        """Give it back."""
+        return {"text": text}
+
+    return tool(name=name, pool=POOL_NAME)(perform)
 
 
 def parts(told: Beat) -> list[Beat]:

@@ -20,6 +20,8 @@ from headrace.worker.manifests import describe, manifest_of
 GROUP: Final = "headrace.tools"
 AVERAGE_OVER_CALLS: Final = 10
 MS_DIGITS: Final = 3
+REASON_CHARS_MAX: Final = 400
+"""What beats say of an error: of all tools together it must fit into one message; the run's record says it whole."""
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +81,7 @@ class ToolRecord:
         return {
             **self._about,
             "state": self.state,
-            "reason": self.reason,
+            "reason": self.reason[:REASON_CHARS_MAX],
             "success_count": self.success_count,
             "error_count": self.error_count,
             "last_execution_time_ms": round(durations[-1], MS_DIGITS) if durations else None,
@@ -146,7 +148,13 @@ class Registry:
     def show(self) -> tuple[dict[str, Any], ...]:
         """Give the state of every tool and of every plug-in that did not load."""
         missing = (
-            {"name": name, "state": "unavailable", "reason": reason, "success_count": 0, "error_count": 0}
+            {
+                "name": name,
+                "state": "unavailable",
+                "reason": reason[:REASON_CHARS_MAX],
+                "success_count": 0,
+                "error_count": 0,
+            }
             for name, reason in sorted(self._unavailable.items())
             if name not in self._records
         )

@@ -17,6 +17,9 @@ from headrace.vocabulary import ATTEMPT_GRACE_S, PRESENCE_INTERVAL_S
 BEAT_S: Final = 1.5 * PRESENCE_INTERVAL_S
 """After this a beat has come of whoever began an order before: so much later a queue timeout is found at most."""
 
+OVER_MAX: Final = 1_000
+"""Deadlines of attempts that are over which may be kept, beside as many as there are orders."""
+
 
 class Deadlines:
     """The earliest first, so that a tick looks at nothing that is not due."""
@@ -34,6 +37,9 @@ class Deadlines:
     def untaken(self, orders: dict[str, Order]) -> Iterator[Order]:
         """Give the orders whose time to wait is over and that nobody has begun."""
         now = self._clock.now_ms()
+        if len(self._heap) > 2 * len(orders) + OVER_MAX:
+            self._heap = [(until, attempt_id) for until, attempt_id in self._heap if attempt_id in orders]
+            heapq.heapify(self._heap)
         while self._heap and self._heap[0][0] <= now:
             _, attempt_id = heapq.heappop(self._heap)
             known = orders.get(attempt_id)

@@ -21,6 +21,8 @@ STALLED_S: Final = 5.0
 QUANTUM: Final = 4
 """What a workspace may spend in its turn; an order costs one, and one more for each COST_BYTES of arguments."""
 COST_BYTES: Final = 16 * 1024
+GONE_MAX: Final = 256
+"""Withdrawn orders that may stand in queues, unless more wait there."""
 
 
 class Order(msgspec.Struct, eq=False):
@@ -89,6 +91,8 @@ class Waiting:
         self._turns: deque[str] = deque()
         self._credit: dict[str, int] = {}
         self._count = 0
+        self._gone = 0
+        """Withdrawn orders that still stand in a queue."""
 
     def __len__(self) -> int:
         return self._count
@@ -111,6 +115,20 @@ class Waiting:
         """Let a queued order never leave; the caller knows that it is queued."""
         order.gone = True
         self._count -= 1
+        self._gone += 1
+        if self._gone > max(self._count, GONE_MAX):
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Take out what was withdrawn: in a pool that no worker serves nothing else would ever come to it."""
+        self._gone = 0
+        for workspace, queues in list(self._queues.items()):
+            left = {priority: deque(order for order in queue if not order.gone) for priority, queue in queues.items()}
+            self._queues[workspace] = {priority: queue for priority, queue in left.items() if queue}
+            if not self._queues[workspace]:
+                del self._queues[workspace]
+                self._credit.pop(workspace, None)
+        self._turns = deque(workspace for workspace in self._turns if workspace in self._queues)
 
     def take(self) -> Order | None:
         """Give the next order in fair turn."""
@@ -135,6 +153,7 @@ class Waiting:
             queues[order.priority].popleft()
             self._count -= 1
             if not self._count:
+                self._gone = 0
                 self._queues.clear()
                 self._turns.clear()
                 self._credit.clear()
@@ -147,6 +166,7 @@ class Waiting:
             queue = queues[priority]
             while queue and queue[0].gone:
                 queue.popleft()
+                self._gone -= 1
             if queue:
                 return queue[0]
             del queues[priority]

@@ -5,6 +5,7 @@ path: only time between probes that came back counts as time of listening. After
 this process) the clock of every worker starts again. Kept in memory alone.
 """
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -37,6 +38,8 @@ class Presence:
         self._seen: dict[str, Seen] = {}
         self._holders: dict[str, str] = {}
         self._begun: set[str] = set()
+        self._left: deque[tuple[float, Beat]] = deque()
+        """Workers that are gone, since when (proven), by their last beats: what they held was theirs."""
         self._probes: dict[str, float] = {}
         self._last_returned: float | None = None
         self.proven = 0.0
@@ -56,7 +59,7 @@ class Presence:
             if held.begun:
                 self._begun.add(held.attempt_id)
         if beat.leaving:  # what it could not report is lost with it, at once
-            self._seen.pop(beat.worker, None)
+            self.give_up(beat.worker, beat)
         else:
             self._seen[beat.worker] = Seen(beat, self.proven, self._clock.monotonic())
 
@@ -98,9 +101,12 @@ class Presence:
         """Give what is known of a worker."""
         return self._seen.get(worker)
 
-    def give_up(self, worker: str) -> None:
-        """Take a worker for dead until it beats again."""
-        self._seen.pop(worker, None)
+    def give_up(self, worker: str, last: Beat | None = None) -> None:
+        """Take a worker for dead until it beats again. What it held (by its `last` beat) is known as its for a while."""
+        seen = self._seen.pop(worker, None)
+        beat = last or (seen.beat if seen is not None else None)
+        if beat is not None and beat.holding:
+            self._left.append((self.proven, beat))
 
     def forget(self, workers: Iterable[str], silent_s: float) -> None:
         """Forget those workers that have not been heard for a time."""
@@ -147,10 +153,17 @@ class Presence:
         for worker, seen in list(self._seen.items()):
             if self.proven - seen.heard >= self._cadence.forgotten_s:
                 self._drop(worker)
+        while self._left and self.proven - self._left[0][0] >= self._cadence.forgotten_s:
+            _, beat = self._left.popleft()
+            if beat.worker not in self._seen:  # else its own beats say what it holds
+                self._let_all_go(beat)
 
     def _drop(self, worker: str) -> None:
-        for held in self._seen.pop(worker).beat.holding:
-            if self._holders.get(held.attempt_id) == worker:
+        self._let_all_go(self._seen.pop(worker).beat)
+
+    def _let_all_go(self, beat: Beat) -> None:
+        for held in beat.holding:
+            if self._holders.get(held.attempt_id) == beat.worker:
                 self._let_go(held.attempt_id)
 
     def _let_go(self, attempt_id: str) -> None:

@@ -206,6 +206,8 @@ HANDED_BACK_AT_ONCE_MAX: Final = 3
 """How often leaving workers may hand one attempt back and another takes it up at once; from then on it waits before."""
 HANDED_BACK_WAIT_S_MAX: Final = 60.0
 """The longest of these waits, which begin with 1 s and double."""
+HANDED_BACK_MAX: Final = 100
+"""How often it may come back in all, which takes an hour and a half at least; then its step fails."""
 ATTEMPTS_KEPT_MAX: Final = 20
 """Failed attempts of a step that its row shows, the last ones; the history has all."""
 ATTEMPT_GRACE_S: Final = 30.0

@@ -31,7 +31,7 @@ from headrace.steering import (
     RequestPermit,
     SettleOutcome,
 )
-from headrace.vocabulary import CANCEL_GRACE_S, HANDED_BACK_AT_ONCE_MAX, LOST_ATTEMPTS_MAX
+from headrace.vocabulary import CANCEL_GRACE_S, HANDED_BACK_AT_ONCE_MAX, HANDED_BACK_MAX, LOST_ATTEMPTS_MAX
 from headrace_planner.runs.results import delay_s
 from tests.planner.runs_kit import PINS, READ, WRITE, Sim, call, plan, step
 from tests.planner.test_runs_rerun import again
@@ -194,28 +194,44 @@ def test_an_attempt_that_leaving_workers_hand_back_is_never_counted_as_lost() ->
     assert sim.later(1).do(Wake()).fail("a").status == "failed"
 
 
+def _handed_back(sim: Sim) -> None:
+    """Let a worker leave, and time pass until the next attempt is out."""
+    sim.report("a", status="cancelled")
+    while sim.orders["a"].attempt_id in {each.attempt_id for each in sim.run.peek("a").tried}:
+        at = sim.room.wake_at(sim.run)
+        assert at is not None
+        sim.later((at - sim.now) / 1000).do(Wake())
+
+
 def test_an_attempt_that_is_handed_back_again_and_again_waits_ever_longer_and_says_so() -> None:
     sim = made(call("a")).create()
     waits = []
     for _ in range(HANDED_BACK_AT_ONCE_MAX + 9):
         first = sim.now
-        sim.report("a", status="cancelled")
-        while sim.orders["a"].attempt_id in {each.attempt_id for each in sim.run.peek("a").tried}:
-            at = sim.room.wake_at(sim.run)
-            assert at is not None
-            sim.later((at - sim.now) / 1000).do(Wake())
+        _handed_back(sim)
         waits.append((sim.now - first) // 1000)
     assert waits == [0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60]
     (out,) = sim.room.explain(sim.run)
-    assert out.message == "a, handed back 12 times: handed to pool 'runner', not yet reported."
+    assert out.message == "a, handed back 12 times of at most 100: handed to pool 'runner', not yet reported."
     assert out.step == "a"
     sim.report("a", status="cancelled")
     (waiting,) = sim.room.explain(sim.run)
-    assert waiting.message == "a waits to be tried again (attempt 14, handed back 13 times)."
+    assert waiting.message == "a waits to be tried again (attempt 14, handed back 13 times of at most 100)."
     assert sim.row()["waiting_for"] == "retry"
-    assert sim.row()["detail"]["waiting"][0]["message"] == "attempt 14, handed back 13 times"
+    assert sim.row()["detail"]["waiting"][0]["message"] == "attempt 14, handed back 13 times of at most 100"
     assert sim.row("steps", step="a")["detail"]["attempts"][-1]["status"] == "cancelled"
     assert sim.later(60).do(Wake()).report("a").status == "succeeded"
+
+
+def test_an_attempt_that_no_worker_stays_for_fails_in_the_end_and_says_so() -> None:
+    sim = made(call("a")).create()
+    for times in range(1, HANDED_BACK_MAX):
+        _handed_back(sim)
+        assert sim.status != "failed", times
+    assert sim.report("a", status="cancelled").status == "failed"
+    assert sim.why() == "step 'a' failed: a was handed back 100 times: no worker stayed until it was done"
+    assert sim.run.data.error is not None
+    assert (sim.run.data.error.type, sim.run.data.error.details["handed_back"]) == ("worker_lost", HANDED_BACK_MAX)
 
 
 def test_lost_workers_are_counted_across_what_was_handed_back() -> None:

@@ -6,7 +6,7 @@ from headrace import codec
 from headrace.events.runs import StepFailed, StepSucceeded
 from headrace.messages import CancelRun, Wake
 from headrace.plans.model import ApprovalStep, CallStep, LoopStep, Plan, PlanStep, Retry, ToolPin, TransformStep
-from headrace.steering import SettleOutcome
+from headrace.steering import PauseRun, ResumeRun, SettleOutcome
 from headrace.vocabulary import COMPENSATION_TIMEOUT_S
 from tests.planner.runs_kit import Sim, call, plan, step
 
@@ -114,6 +114,14 @@ def test_a_write_that_undoes_is_claimed_like_any_other() -> None:
     sim.claim("a.compensate", nonce="n2").report("a.compensate")
     assert sim.status == "failed"
     assert sim.row()["detail"]["error"]["details"]["compensation"]["undone"] == 1
+
+
+def test_a_run_that_is_being_undone_is_neither_paused_nor_resumed() -> None:
+    """A resume that was answered as if it were done would promise what no event bears out (seed 1644)."""
+    sim = saga(call("a"), call("b", "a"), undo=(undoing("a"),)).report("a").fail("b")
+    assert "over but for what undoes" in sim.do(PauseRun()).refused()
+    assert "over but for what undoes" in sim.do(ResumeRun()).refused()
+    assert sim.report("a.compensate").status == "failed"
 
 
 def test_each_item_of_a_map_is_undone_the_newest_first() -> None:

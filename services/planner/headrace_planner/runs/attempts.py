@@ -11,7 +11,7 @@ from headrace.events.base import ErrorInfo
 from headrace.events.runs import LateResultKept, RunEvent, WriteClaimed
 from headrace.messages import ClaimWrite, LoseAttempt, ReportAttempt
 from headrace.steering import DropAttempt, OverdueAttempt
-from headrace.vocabulary import HANDED_BACK_WAIT_S_MAX, LOST_ATTEMPTS_MAX, AttemptStatus
+from headrace.vocabulary import HANDED_BACK_MAX, HANDED_BACK_WAIT_S_MAX, LOST_ATTEMPTS_MAX, AttemptStatus
 from headrace_planner.runs import fusion, limits, results, settling
 from headrace_planner.runs.fusion import Standing
 from headrace_planner.runs.kept import Try
@@ -135,7 +135,7 @@ def _accepted(run: Run, command: ReportAttempt, library: Library) -> bool:
 def _handed_back(run: Run, command: ReportAttempt, trial: Try, context: Context) -> Sequence[RunEvent]:
     """A worker let an attempt go: because the run is being cancelled, or because the worker is leaving.
 
-    A worker that leaves is no lost one, however often that happens: the next takes the attempt up, at once at first.
+    A worker that leaves is no lost one: the next takes the attempt up, at once at first, then ever later, and not for ever.
     """
     instance = (command.step, command.index)
     if settling.undoable(run, command.step, trial):
@@ -150,6 +150,10 @@ def _handed_back(run: Run, command: ReportAttempt, trial: Try, context: Context)
     times = trial.returned + 1
     message = f"worker {command.worker} left and handed {run.label(instance)} back"
     error = command.error or ErrorInfo(type="worker_lost", message=message)
+    if times >= HANDED_BACK_MAX:
+        message = f"{run.label(instance)} was handed back {times} times: no worker stayed until it was done"
+        error = ErrorInfo(type="worker_lost", message=message, details={"handed_back": times, "worker": command.worker})
+        return (results.ended(run, command, error),)
     error = msgspec.structs.replace(error, details={**error.details, "handed_back": times})
     return (
         results.tried(

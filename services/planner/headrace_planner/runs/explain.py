@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from headrace.decider import Reason
-from headrace.vocabulary import HANDED_BACK_AT_ONCE_MAX, Automation, StepStatus, WaitingFor
+from headrace.vocabulary import HANDED_BACK_AT_ONCE_MAX, HANDED_BACK_MAX, Automation, StepStatus, WaitingFor
 from headrace_planner.runs import children, permits, undo, waits, work
 from headrace_planner.runs.kept import Try
 from headrace_planner.runs.settling import question
@@ -55,7 +55,8 @@ def explain(run: Run) -> Sequence[Reason]:
 
 def handed_back(trial: Try) -> str:
     """Say how often leaving workers have handed an attempt back, once that holds it up."""
-    return f", handed back {trial.returned} times" if trial.returned >= HANDED_BACK_AT_ONCE_MAX else ""
+    held_up = trial.returned >= HANDED_BACK_AT_ONCE_MAX
+    return f", handed back {trial.returned} times of at most {HANDED_BACK_MAX}" if held_up else ""
 
 
 def _under_way(run: Run) -> list[Reason]:

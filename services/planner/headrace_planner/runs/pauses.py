@@ -35,6 +35,9 @@ def resume(run: Run, context: Context) -> Sequence[RunEvent] | Rejection:
         parent = run.data.paused.parent_id
         message = f"the run is paused with its parent {parent}: resume that one"
         return Rejection(ConflictError(message, details={"parent_id": parent}))
+    if run.data.undo is not None:
+        message = "the run cannot be resumed: it is over but for what undoes its steps"
+        return Rejection(ConflictError(message, details={"status": str(run.data.status)}))
     return () if run.data.paused is None else (RunResumed(by=context.actor),)
 
 

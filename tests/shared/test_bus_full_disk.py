@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from headrace.bus import subjects
+from headrace.bus.connection import Connection
 from headrace.bus.jetstream import JetStreamBus
 from headrace.bus.port import Delivery
 from headrace.bus.writes import Patience
@@ -128,6 +129,31 @@ async def test_streams_that_refuse_writes_after_a_full_disk_are_made_anew_and_th
     finally:
         await owner.close()
         await other.close()
+        server.stop()
+
+
+async def test_a_stream_of_triggers_to_which_only_others_write_is_reported_too(disk: SmallDisk) -> None:
+    server = EmbeddedNats(disk.folder).start()
+    owner = await JetStreamBus.connect(server.url, "full-disk", SystemClock())
+    client = Connection(server.url, SystemClock(), name="somebody")
+    owner.guardian.writes.patience = QUICK
+    try:
+        await client.open()
+        await client.wait()
+        assert disk.fill()
+        for _ in range(TRIES):
+            client.send(subjects.trigger("order"), LARGE)
+        await client.flush()
+        assert disk.free()
+
+        async def reported() -> bool:
+            client.send(subjects.trigger("order"), b"{}")
+            return owner.refusing == (subjects.TRIGGER_STREAM,)
+
+        await _within(reported)
+    finally:
+        await client.close()
+        await owner.close()
         server.stop()
 
 

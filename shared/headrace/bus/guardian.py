@@ -70,6 +70,10 @@ class Guardian:
         self._background.start(self._hear_of_deleted(), "deleted streams")
         self._background.start(self.writes.watch(), "writes of streams")
 
+    def watch_triggers(self) -> None:
+        """Hear of what others write to the stream of triggers, so that one that takes nothing is noticed by us as well."""
+        self._background.start(self._hear_of_triggers(), "triggers of others")
+
     async def close(self) -> None:
         """Stop watching; everything stays as it is."""
         if self.check_all in self._connection.on_connect:
@@ -171,6 +175,13 @@ class Guardian:
                 self.missing(name)
 
         await until_open(lambda: self._connection.listen(subjects.STREAMS_DELETED, hear), self._clock)
+
+    async def _hear_of_triggers(self) -> None:
+        def hear(message: Msg) -> None:
+            if message.subject != subjects.PROBE_TRIGGER:
+                self.writes.said(subjects.TRIGGER_STREAM)
+
+        await until_open(lambda: self._connection.listen(subjects.TRIGGERS, hear), self._clock)
 
     async def _stream_names(self) -> set[str]:
         names: set[str] = set()

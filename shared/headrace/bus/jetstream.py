@@ -240,6 +240,7 @@ class JetStreamBus:
             await self.connection.wait()
             await self._ensure()
         if says:
+            self.guardian.watch_triggers()
             self._hello = Hello(self.connection, self.incarnation)
             self._background.start(self._hello.open(), "hello")
 

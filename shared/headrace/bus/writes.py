@@ -3,7 +3,8 @@
 nats-server 2.15 refuses every later write to a stream of which one write failed, also when its disk has room again: it
 answers nothing, refuses to purge, and goes on like that until it is restarted or the stream is made anew (measured).
 Whoever publishes and hears nothing says so (`suspect`); of orders and the feed, which are published without an ack,
-`said` is held against the stream's last sequence. A suspected stream is written to: an answer clears it. One that
+`said` is held against the stream's last sequence; so are events of triggers that other clients publish, which reach
+us whether or not their stream keeps them. A suspected stream is written to: an answer clears it. One that
 answers nothing for `Patience.stuck_s`, although the server tells of it and nobody else gets anything into it, is stuck. What the
 log can say again (work, inboxes, the feed; lines, which are telemetry) is deleted and made anew. Trigger events of users
 exist nowhere else: their stream is left alone, and `refusing` names it until it takes writes again.

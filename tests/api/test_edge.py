@@ -1,5 +1,6 @@
 """The edge: who is let in, what is refused and how, what is published about it."""
 
+import re
 from typing import Any
 
 import httpx2
@@ -32,6 +33,20 @@ async def test_no_token_or_a_wrong_one_is_401_row_87(world: World) -> None:
             assert good[-20:] not in refused.text
     async with httpx2.AsyncClient(base_url=world.url, headers={"X-API-Key": good}) as http:
         assert (await http.get("/api/runs")).status_code == 200
+
+
+async def test_a_browser_without_a_token_is_told_what_this_is_and_how_to_sign_in(world: World) -> None:
+    async with httpx2.AsyncClient(base_url=world.url, headers={"Accept": "text/html"}) as http:
+        pages = [await http.get(path) for path in ("/", "/api", "/api/docs", "/docs")]
+        assert {page.status_code for page in pages} == {200}
+        assert {page.headers["content-type"] for page in pages} == {"text/html; charset=utf-8"}
+        (text,) = {page.text for page in pages}
+        assert f"headrace {__version__}" in text
+        assert "Authorization: Bearer" in text
+        assert "default-src 'none'" in pages[0].headers["content-security-policy"]
+        for link in re.findall(r'href="([^"]+)"', text):
+            assert (await http.get(link)).status_code == 200, link
+        assert error(await http.get("/api/else"), 401)["type"] == "unauthorized"
 
 
 async def test_roles_are_held_to(world: World) -> None:

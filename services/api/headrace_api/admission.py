@@ -63,6 +63,10 @@ PUBLIC: Final[dict[str, str]] = {
     "/api/healthz": "probes hold no token; it says only that the process lives, and which version it is",
     "/api/readyz": "probes hold no token; it names the parts that answer, nothing of what they keep",
     "/api/metrics": "scrapers hold no token; series carry no ids, names or contents of runs",
+    "/": "a page for whoever comes with a browser: what this is and how to sign in, the same for every installation",
+    "/api": "the same page",
+    "/api/docs": "the same page",
+    "/docs": "the same page",
     "/api/openapi.json": "the document is the same for every installation and is read before there is a token",
 }
 """The paths that need no token, each with the reason."""

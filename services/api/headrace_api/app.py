@@ -23,6 +23,7 @@ from headrace_api.routes import (
     health,
     later,
     outputs,
+    page,
     plans,
     run_actions,
     run_bulk,
@@ -94,6 +95,7 @@ def make_routes(desk: Desk) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router, prefix=PREFIX)
     app.include_router(health.public, prefix=PREFIX)
+    app.include_router(page.router)
     app.add_exception_handler(HeadraceError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _framework)

@@ -28,6 +28,8 @@ LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 PLAIN: Final = re.compile(rb'(?:"[ !#-\[\]-~]*+"|[\[\]{},:]|true|false|null|-?[0-9]{1,15}(?![0-9]))*+')
 """JSON whose canonical form the fast encoder writes: printable ASCII without escapes, and whole numbers below 2^53."""
 
+UNREAD: Final = object()
+
 NUL_SHOWN: Final = "\u2400"
 SURROGATE_SHOWN: Final = "\ufffd"
 
@@ -54,6 +56,14 @@ def storable(text: str) -> str:
     if "\x00" in text:
         text = text.replace("\x00", NUL_SHOWN)
     return text if text.isascii() else LONE_SURROGATE.sub(SURROGATE_SHOWN, text)
+
+
+def texts(value: object) -> str:
+    """Serialise to JSON text what holds texts, whole numbers, truths and null alone, without looking through it first."""
+    try:
+        return _encoder.encode(value).decode()
+    except UnicodeEncodeError:
+        return _dumps_slowly(value).decode()
 
 
 def written(value: object) -> str:
@@ -117,10 +127,14 @@ def digest(value: object) -> str:
     return sha256(canonical(value))
 
 
-def digest_of(text: bytes | Raw) -> str:
-    """Give the digest of the canonical form of what a JSON text says; raises ValidationError as `canonical` does."""
-    value = loads(text)
-    return sha256(_sorter.encode(value) if PLAIN.fullmatch(text) else canonical(value))
+def digest_of(text: bytes | Raw, value: object = UNREAD) -> str:
+    """Give the digest of the canonical form of what a JSON text says; raises ValidationError as `canonical` does.
+
+    `value` is what was read of that text, or what it was made of, if that is at hand: lists, dicts and leaves alone.
+    """
+    if PLAIN.fullmatch(text):
+        return sha256(_sorter.encode(loads(text) if value is UNREAD else value))
+    return sha256(canonical(loads(text)))
 
 
 def _refuse_what_json_cannot_say(value: object, depth: int) -> None:

@@ -16,8 +16,8 @@ def test_a_created_run_is_queued_as_attempt_one_with_an_id_of_a_run() -> None:
     """Row 1."""
     sim = Sim(plan(call("a"))).create(subject="card-1", stage="build")
     answer: Any = sim.room.answer(sim.run, CreateRun(plan_digest=sim.digest))
-    assert answer["id"].startswith("run_")
-    assert (answer["status"], answer["attempt"]) == ("queued", 1)
+    assert answer.id.startswith("run_")
+    assert (answer.status, answer.attempt) == ("queued", 1)
     assert (sim.row()["subject"], sim.row()["stage"]) == ("card-1", "build")
 
 

@@ -27,6 +27,7 @@ def test_the_digest_of_a_text_is_that_of_the_canonical_form_of_what_it_says(valu
     assert codec.digest_of(codec.dumps(value)) == wanted
     assert codec.digest_of(codec.raw(value)) == wanted
     assert codec.digest_of(json.dumps(value, indent=1).encode()) == wanted
+    assert codec.digest_of(codec.dumps(value), value) == wanted
 
 
 def test_members_are_sorted_and_the_last_of_the_same_name_stands() -> None:

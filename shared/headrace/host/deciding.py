@@ -279,13 +279,14 @@ class Deciding:
         """Evolve, and put events and what they set going into the draft; raises SpoiltError from half way."""
         if not events:
             return
-        room, held = stream.held.room, stream.held
-        meta = meta_of(item)
+        held, now, in_log = stream.held, context.now, stream.in_log
+        room = held.room
+        meta = item.meta = item.meta or meta_of(item)
         weight = parts = 0
         stream.touched = draft.number  # from here on, also half way, it is ahead of the draft that may be committing
         for event in events:
             try:
-                stream.state = room.evolve(stream.state, event, context.now)
+                stream.state = room.evolve(stream.state, event, now)
                 effects = room.react(stream.state, event)
                 effects = list(effects) if effects else ()
                 data = codec.encode(event)
@@ -294,24 +295,20 @@ class Deciding:
             stream.version += 1
             weight += len(data)
             parts += len(event.parts)
-            part.events.append(
-                NewEvent(
-                    stream.in_log,
-                    stream.version,
-                    name_of(type(event)),
-                    event.SCHEMA,
-                    stream.workspace,
-                    context.now,
-                    data,
-                    meta,
-                )
-            )
+            name = name_of(type(event))
+            new = NewEvent(in_log, stream.version, name, event.SCHEMA, stream.workspace, now, data, meta)
+            part.events.append(new)
             if effects:
                 self._emit(draft, part, stream, effects, suspect=False)
-        held.drafted += len(events)
-        draft.events += len(events)
-        draft.emit(stream.stream_id, len(events))
-        part.changed.setdefault(stream.in_log, (stream, []))[1].extend(events)
+        count = len(events)
+        held.drafted += count
+        draft.events += count
+        draft.emit(stream.stream_id, count)
+        changed = part.changed.get(in_log)
+        if changed is None:
+            part.changed[in_log] = stream, list(events)
+        else:
+            changed[1].extend(events)
         self._states.grown(stream, weight, parts)
 
     def _emit(self, draft: Draft, part: Part, stream: Stream, effects: Iterable[Effect], *, suspect: bool) -> None:

@@ -37,7 +37,7 @@ class Item(msgspec.Struct, eq=False):
     is new, so that nothing need be read. `decided` says that the
     command's events stand in the open draft, so that after fetching a blob only the advance is left to do; `part` how many
     of its `commands` do. `others` are decided with it.
-    `end_to` is who wants to be told how the stream that it creates ended. `kept` is what was answered under its key
+    `meta` is that of the events it causes, once made. `end_to` is who wants to be told how the stream that it creates ended. `kept` is what was answered under its key
     before, as the log said; `asked` that it was asked.
     """
 
@@ -63,6 +63,7 @@ class Item(msgspec.Struct, eq=False):
     created: bool = False
     end_to: str = ""
     outcome: bytes | None = None
+    meta: bytes = b""
     kept: KeptAnswer | None = None
     asked: bool = False
 

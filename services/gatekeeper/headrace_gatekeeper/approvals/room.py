@@ -7,7 +7,7 @@ import msgspec
 
 from headrace import codec
 from headrace.codec import Raw
-from headrace.decider import Context, Effect, Reason, Rejection, Row
+from headrace.decider import AnyRow, Context, Effect, Reason, Rejection
 from headrace.events.approvals import ApprovalEvent
 from headrace.events.upcasting import fingerprint
 from headrace.messages import ApprovalCommand
@@ -73,7 +73,7 @@ class ApprovalRoom:
         """Tell whether it is closed and its asker knows."""
         return state.closed and not state.untold
 
-    def rows(self, state: Approval, events: Sequence[ApprovalEvent] | None) -> Iterable[Row]:
+    def rows(self, state: Approval, events: Sequence[ApprovalEvent] | None) -> Iterable[AnyRow]:
         """Give its one row."""
         row = views.row(state)
         return () if row is None else (row,)

@@ -1,66 +1,97 @@
 """What an approval shows: its projection row, the answer to a decision, and why it is not moving (pure)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Final
+
+import msgspec
 
 from headrace import codec, ids
-from headrace.decider import Reason, Row
+from headrace.codec import storable
+from headrace.decider import Laid, Reason
+from headrace.log.tables import TABLES
 from headrace.vocabulary import WaitingFor
 from headrace_gatekeeper.approvals.react import wake_at
 from headrace_gatekeeper.approvals.state import Approval
 
+KINDS: Final = TABLES["approvals"].columns
 
-def row(state: Approval) -> Row | None:
+
+class Said(msgspec.Struct, frozen=True):
+    """One person's word, as it is shown."""
+
+    id: str
+    name: str
+    action: str
+    digest: str
+    reason: str
+    at: int
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """Where an approval stands, for whoever decided."""
+
+    id: str
+    status: str
+    subject: str
+    step: str
+    plan_digest: str
+    digest: str
+    roles: tuple[str, ...]
+    quorum: int
+    decisions: list[Said]
+    reason: str
+    expires_at: int | None
+
+
+def row(state: Approval) -> Laid | None:
     """Give the row of table `approvals`, which follows from the state alone."""
     opened = state.opened
     if opened is None:
         return None
-    return Row(
-        "approvals",
-        {
-            "id": state.id,
-            "workspace": state.workspace,
-            "partition": ids.partition_of(state.id),
-            "version": state.version,
-            "subject": opened.subject,
-            "step": opened.step,
-            "plan_digest": opened.plan_digest,
-            "digest": opened.digest,
-            "shown": codec.loads(opened.shown),
-            "status": state.status.value,
-            "roles": list(opened.roles),
-            "quorum": opened.quorum,
-            "decisions": _decisions(state),
-            "requester_id": opened.requester.id,
-            "requester_name": opened.requester.name,
-            "reason": state.reason,
-            "created_at": state.opened_at,
-            "expires_at": opened.expires_at,
-            "closed_at": state.closed_at,
-            "wake_at": wake_at(state),
-            "busy": state.untold,
-        },
+    values = (
+        state.id,
+        storable(state.workspace),
+        ids.partition_of(state.id),
+        state.version,
+        storable(opened.subject),
+        storable(opened.step),
+        storable(opened.plan_digest),
+        opened.digest,
+        bytes(opened.shown).decode(),
+        str(state.status),
+        codec.texts(opened.roles),
+        opened.quorum,
+        codec.texts(_decisions(state)) if state.decisions else "[]",
+        storable(opened.requester.id),
+        storable(opened.requester.name),
+        storable(state.reason),
+        state.opened_at,
+        opened.expires_at,
+        state.closed_at,
+        wake_at(state),
+        state.untold,
     )
+    return Laid("approvals", values, KINDS)
 
 
-def answer(state: Approval) -> dict[str, Any]:
+def answer(state: Approval) -> object:
     """Give the body that meets whoever decided: where the approval stands now."""
     opened = state.opened
     if opened is None:
         return {"id": state.id, "status": None}
-    return {
-        "id": state.id,
-        "status": state.status.value,
-        "subject": opened.subject,
-        "step": opened.step,
-        "plan_digest": opened.plan_digest,
-        "digest": opened.digest,
-        "roles": list(opened.roles),
-        "quorum": opened.quorum,
-        "decisions": _decisions(state),
-        "reason": state.reason,
-        "expires_at": opened.expires_at,
-    }
+    return Standing(
+        id=state.id,
+        status=str(state.status),
+        subject=opened.subject,
+        step=opened.step,
+        plan_digest=opened.plan_digest,
+        digest=opened.digest,
+        roles=opened.roles,
+        quorum=opened.quorum,
+        decisions=_decisions(state),
+        reason=state.reason,
+        expires_at=opened.expires_at,
+    )
 
 
 def explain(state: Approval) -> Sequence[Reason]:
@@ -82,15 +113,5 @@ def explain(state: Approval) -> Sequence[Reason]:
     )
 
 
-def _decisions(state: Approval) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": decision.by.id,
-            "name": decision.by.name,
-            "action": decision.action,
-            "digest": decision.digest,
-            "reason": decision.reason,
-            "at": decision.at,
-        }
-        for decision in state.decisions
-    ]
+def _decisions(state: Approval) -> list[Said]:
+    return [Said(made.by.id, made.by.name, made.action, made.digest, made.reason, made.at) for made in state.decisions]

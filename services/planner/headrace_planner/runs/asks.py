@@ -11,7 +11,7 @@ from headrace.events.runs import ApprovalRequested, ApprovalResolved, RunEvent, 
 from headrace.messages import OpenApproval, ResolveApproval, SupersedeApproval
 from headrace.plans.model import ApprovalStep, PlanStep, SubWorkflowStep
 from headrace.vocabulary import LOG_APPROVALS, LOG_PARTITIONS, MESSAGE_BYTES_MAX, ApprovalStatus
-from headrace_planner.runs.graph import tool_name
+from headrace_planner.runs.graph import Graph, tool_name
 from headrace_planner.runs.kept import Ask
 from headrace_planner.runs.orders import scope_of
 from headrace_planner.runs.state import Run
@@ -23,7 +23,7 @@ SHOWN_BYTES_MAX: Final = MESSAGE_BYTES_MAX // 2
 def for_run(run: Run, context: Context) -> ApprovalRequested:
     """Ask for the run's gated tools as a whole: the plan and these inputs."""
     tools = [
-        {"step": step.id, **_use(run, step)}
+        {"step": step.id, **_use(run.graph, step)}
         for step in run.graph.index.values()
         if run.graph.gated(step.id) and not run.over(step.id)
     ]
@@ -35,7 +35,11 @@ def for_step(run: Run, step: PlanStep, body: ApprovalStep, context: Context, lib
     """Ask what an approval step asks."""
     prompt = run.graph.template(step.id, "prompt", body.prompt).resolve(scope_of(run, library, (step.id, None)))
     shown = {**_frame(run), "step": step.id, "prompt": prompt}
-    lets = [{"step": each.id, **_use(run, each)} for each in run.graph.index.values() if step.id in each.covered_by]
+    lets = run.graph.lets.get(step.id)
+    if lets is None:
+        every = run.graph.index.values()
+        lets = [{"step": each.id, **_use(run.graph, each)} for each in every if step.id in each.covered_by]
+        run.graph.lets[step.id] = lets
     if lets:
         shown["tools"] = lets
     expires_at = None if body.expires_s is None else context.now + int(body.expires_s * 1000)
@@ -48,7 +52,7 @@ def for_confirmation(run: Run, step: PlanStep, arguments: Any, context: Context)
         **_frame(run),
         "step": step.id,
         "prompt": "Perform this step?",
-        **_named(run, step),
+        **_named(run.graph, step),
         "arguments": arguments,
     }
     if step.id in run.graph.undo:
@@ -56,14 +60,14 @@ def for_confirmation(run: Run, step: PlanStep, arguments: Any, context: Context)
     return _ask(run, context, shown, step.id, ("approver",), 1, None)
 
 
-def _use(run: Run, step: PlanStep) -> dict[str, Any]:
+def _use(graph: Graph, step: PlanStep) -> dict[str, Any]:
     """Give what a step uses: its tool and effect, or the workflow that its child runs, by the plan's digest."""
-    pin = run.graph.pins.get(step.id)
-    return _named(run, step) if pin is None else {**_named(run, step), "effect": pin.effect}
+    pin = graph.pins.get(step.id)
+    return _named(graph, step) if pin is None else {**_named(graph, step), "effect": pin.effect}
 
 
-def _named(run: Run, step: PlanStep) -> dict[str, Any]:
-    child = run.graph.children.get(step.id)
+def _named(graph: Graph, step: PlanStep) -> dict[str, Any]:
+    child = graph.children.get(step.id)
     if child is None or not isinstance(step.body, SubWorkflowStep):
         return {"tool": tool_name(step)}
     return {"workflow": step.body.workflow, "version": child.version, "workflow_plan_digest": child.digest}
@@ -75,7 +79,7 @@ def _frame(run: Run) -> dict[str, Any]:
         "run_id": run.data.id,
         "workflow": queued.workflow or run.graph.plan.name,
         "plan_digest": queued.plan_digest,
-        "inputs": codec.loads(queued.inputs),
+        "inputs": queued.inputs,
         "inputs_digest": queued.inputs_digest,
         "requester": queued.requester.name,
     }

@@ -53,20 +53,21 @@ def advance(run: Run, context: Context, library: Library) -> Sequence[RunEvent]:
         return () if data.active or data.children else (RunCancelled(by=data.cancel.by, reason=data.cancel.reason),)
     if data.failed_step is not None:
         return (RunFailed(step=data.failed_step, error=_failure(run, data.failed_step)),)
-    if permits.stands_in_line(run):
+    if run.graph.plan.concurrency is not None and permits.stands_in_line(run):
         return permits.ask_key(run, context, library)
-    if data.status == RunStatus.QUEUED and (run.queued.workers_active or data.ready):
+    if data.status == RunStatus.QUEUED and (data.ready or run.queued.workers_active):
         return (RunStarted(),)
+    graph = run.graph
     return (
         (tuple(_broken_orders(run, library)) if run.unchecked else ())
-        or (tuple(shelving.results(run, run.graph.maps)) if run.graph.maps else ())
+        or (tuple(shelving.results(run, graph.maps)) if graph.maps else ())
         or (tuple(shelving.leavings(run)) if run.full else ())
-        or (tuple(_maps_over(run)) if run.graph.maps else ())
-        or (tuple(rounds_over(run, library)) if run.graph.loops else ())
+        or (tuple(_maps_over(run)) if graph.maps else ())
+        or (tuple(rounds_over(run, library)) if graph.loops else ())
         or (tuple(waits.answered(run)) if data.signals else ())
         or (_next_step(run, context, library) if data.ready else ())
         or (permits.ask_limits(run, context) if data.limited else ())
-        or (_end(run, library) if data.steps_done == len(run.graph.plan.steps) else ())
+        or (_end(run, library) if data.steps_done == len(graph.plan.steps) else ())
     )
 
 

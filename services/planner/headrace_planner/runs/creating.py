@@ -20,21 +20,24 @@ def create(command: CreateRun, context: Context, graph: Graph | None) -> Sequenc
         return Rejection(NotFoundError(f"there is no plan {command.plan_digest}"))
     may(context.actor, "run")
     plan = graph.plan
-    trigger = codec.loads(command.trigger)
-    if trigger and plan.automation == Automation.MANUAL:
+    if plan.automation == Automation.MANUAL and codec.loads(command.trigger):
         return Rejection(ConflictError(f"{plan.name!r} is started by people only (automation: manual)"))
     inputs = accept(plan.inputs, codec.loads(command.inputs))
-    return (queued_as(command, graph, context, codec.raw(inputs)), *command.reused)
+    text = codec.raw(inputs)
+    digest = codec.digest_of(text, inputs)
+    return (queued_as(command, graph, context, text, digest), *command.reused)
 
 
-def queued_as(command: CreateRun, graph: Graph, context: Context, inputs: Raw, *, refused: bool = False) -> RunQueued:
-    """Give the event that makes a run; `refused`: it is over at once, and nothing of it begins."""
+def queued_as(
+    command: CreateRun, graph: Graph, context: Context, inputs: Raw, digest: str = "", *, refused: bool = False
+) -> RunQueued:
+    """Give the event that makes a run, of inputs with a digest; `refused`: it is over at once, and nothing of it begins."""
     plan = graph.plan
     return RunQueued(
         kind=plan.kind,
         plan_digest=command.plan_digest,
         inputs=inputs,
-        inputs_digest=codec.digest_of(inputs),
+        inputs_digest=digest or codec.digest_of(inputs),
         requester=(command.requester if command.parent else None) or context.actor,
         workflow=command.workflow,
         workflow_version=command.workflow_version,

@@ -91,41 +91,43 @@ Said = AnsweredAnyway | NoteChildOutcomeReceived
 def decide(run: Run, command: RunCommand, context: Context, library: Library, graph: Graph | None) -> Decision:
     """Say what a command does to a run. `graph` is the plan that a CreateRun names."""
     try:
-        decision = maps_ended(run, _decide(run, command, context, library, graph))
-        return undo.first(run, rounds_named(run, decision))
+        decision = _decide(run, command, context, library, graph)
+        if not decision or not run.exists or run.graph.straight:
+            return decision
+        return undo.first(run, rounds_named(run, maps_ended(run, decision)))
     except (ForbiddenError, ValidationError) as problem:
         return Rejection(problem)
 
 
 def _decide(run: Run, command: RunCommand, context: Context, library: Library, graph: Graph | None) -> Decision:
-    if isinstance(command, CreateRun):
-        if command.parent is not None:
-            return parents.born(run, command, context, graph, creating.create, _cancel)
-        return NOTHING if run.exists else creating.create(command, context, graph)
-    if not run.exists:
+    if not run.exists and not isinstance(command, CreateRun):
         if isinstance(command, permits.FromKey | AnsweredAnyway):
             return NOTHING  # what it holds is given back, and whoever tells it something is answered: see receipts
         return Rejection(NotFoundError(f"there is no run {context.stream_id}"))
-    match command:
+    match command:  # what comes most often first: a class that is not it costs 0.1 µs
         case Advance():
             return begin.advance(run, context, library)
-        case StartRun():
-            return _start(run, context)
-        case CancelRun():
-            return _cancel(run, command, context)
+        case CreateRun(parent=None):
+            return NOTHING if run.exists else creating.create(command, context, graph)
+        case CreateRun():
+            return parents.born(run, command, context, graph, creating.create, _cancel)
         case ReportAttempt():
             return _started(run, attempts.report(run, command, context, library))
         case ClaimWrite():
             return _started(run, attempts.claim(run, command, library))
-        case LoseAttempt() | DropAttempt() | OverdueAttempt():
-            return attempts.found(run, command, context)
-        case Wake():
-            return _wake(run, context, library)
         case NoteApprovalReceived(approval_id=approval_id):
             ask = run.data.asks.get(approval_id)
             return NOTHING if ask is None or ask.received or run.final else (ApprovalReceived(approval_id=approval_id),)
         case ResolveApproval():
             return asks.resolve(run, command)
+        case Wake():
+            return _wake(run, context, library)
+        case StartRun():
+            return _start(run, context)
+        case CancelRun():
+            return _cancel(run, command, context)
+        case LoseAttempt() | DropAttempt() | OverdueAttempt():
+            return attempts.found(run, command, context)
         case PauseRun():
             return pauses.pause(run, command, context)
         case ResumeRun():

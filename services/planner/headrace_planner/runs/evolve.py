@@ -89,22 +89,32 @@ def evolve(run: Run, event: RunEvent, at: int, graph: Graph | None = None) -> Ru
     run.opened.clear()
     run.stopped.clear()
     _apply(run, event, at, graph)
-    undo.go_on(run, at)
+    if run.data.undo is not None:
+        undo.go_on(run, at)
     run.data.version += 1
-    watches.listen(run, event, at)
+    if run.data.watches:
+        watches.listen(run, event, at)
     _account(run, at)
     run.settle()
     return run
 
 
 def _apply(run: Run, event: RunEvent, at: int, graph: Graph | None) -> None:  # noqa: PLR0915  (one arm for each event)
-    match event:
+    match event:  # what comes most often first: a class that is not it costs 0.1 µs
+        case StepSucceeded() | StepsSucceeded() | StepFailed() | StepRetried() | AttemptFailed() | WriteClaimed():
+            outcomes.remember(run, event, at)
         case RunQueued():
             _queued(run, event, at, graph)
         case RunStarted():
             _started(run, at)
-        case StepSucceeded() | StepsSucceeded() | StepFailed() | StepRetried() | AttemptFailed() | WriteClaimed():
-            outcomes.remember(run, event, at)
+        case RunSucceeded() | RunFailed() | RunCancelled():
+            _over(run, event, at)
+        case ApprovalRequested():
+            _requested(run, event, at)
+        case ApprovalReceived(approval_id=approval_id):
+            run.data.asks[approval_id].received = True
+        case ApprovalResolved():
+            _resolved(run, event)
         case ItemsKept() | ArtifactsKept() | WorkKept() | WorkRecalled():
             shelving.remember(run, event)
         case StepSkipped(step=step, reason=reason):
@@ -117,12 +127,6 @@ def _apply(run: Run, event: RunEvent, at: int, graph: Graph | None) -> None:  # 
             map_started(run, event, at)
         case TimerStarted(step=step, due_at=due_at):
             hold(run, step, at).due_at = due_at
-        case ApprovalRequested():
-            _requested(run, event, at)
-        case ApprovalReceived(approval_id=approval_id):
-            run.data.asks[approval_id].received = True
-        case ApprovalResolved():
-            _resolved(run, event)
         case CancelRequested():
             _cancelling(run, event, at)
         case LoopIterated():
@@ -153,8 +157,6 @@ def _apply(run: Run, event: RunEvent, at: int, graph: Graph | None) -> None:  # 
         case LateResultKept(attempt_id=attempt_id):
             run.data.late.append(attempt_id)
             run.data.children.pop(attempt_id, None)
-        case RunSucceeded() | RunFailed() | RunCancelled():
-            _over(run, event, at)
         case _:
             assert_never(event)
 

@@ -28,7 +28,8 @@ GATE_PREFIX: Final = "gate."
 class Graph:
     """An interpreted plan. Immutable; one instance serves every run of the plan.
 
-    `follows` gives the step that follows each in its chain, `links` what `fusion` has made of those.
+    `follows` gives the step that follows each in its chain, `links` what `fusion` has made of those,
+    `lets` what `asks` shows of the steps that a question lets go on.
     """
 
     __slots__ = (
@@ -39,6 +40,7 @@ class Graph:
         "follows",
         "index",
         "inside",
+        "lets",
         "limitable",
         "links",
         "loops",
@@ -48,6 +50,7 @@ class Graph:
         "plain",
         "plan",
         "roots",
+        "straight",
         "successors",
         "timed",
         "undo",
@@ -87,9 +90,12 @@ class Graph:
         self.waits: tuple[tuple[str, WaitStep], ...] = tuple(
             (step.id, step.body) for step in plan.steps if isinstance(step.body, WaitStep)
         )
+        self.straight: bool = not (self.loops or self.undo or any(step.is_map for step in every))
+        """Whether no decision about a run of the plan is rewritten: by a map that ends, a loop's round, or an undoing."""
         self.inside: dict[str, tuple[str, ...]] = {loop: tuple(self._inside(loop)) for loop in self.loops}
         self.follows: dict[str, str] = following(plan)
         self.links: dict[str, Any] = {}
+        self.lets: dict[str, list[dict[str, Any]]] = {}
         self._templates: dict[tuple[str, str], Template] = {}
 
     def _inside(self, loop: str) -> Iterator[str]:

@@ -16,8 +16,8 @@ Outcome = StepSucceeded | StepsSucceeded | StepFailed | StepRetried | AttemptFai
 
 def remember(run: Run, event: Outcome, at: int) -> None:
     """Remember a worker's word, or the planner's own, about a step."""
-    if isinstance(event, StepSucceeded | StepFailed | AttemptFailed) and event.child_id is not None:
-        run.data.children.pop(event.child_id, None)
+    if run.data.children and isinstance(event, StepSucceeded | StepFailed | AttemptFailed):
+        run.data.children.pop(event.child_id or "", None)
     match event:
         case StepSucceeded():
             _succeeded(run, event, at)

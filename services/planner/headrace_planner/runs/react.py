@@ -1,6 +1,7 @@
 """What a run sets going outside: orders, questions, stops (pure)."""
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from headrace.decider import Dispatch, Effect, Keep, Library, MissingError, Stop, Tell
 from headrace.errors import StepError, ValidationError
@@ -31,11 +32,19 @@ from headrace_planner.runs.limits import queue_until
 from headrace_planner.runs.orders import order_for
 from headrace_planner.runs.state import Instance, Run
 
+STOPPING: Final = frozenset({RunCancelled, RunFailed, RunSucceeded, CancelRequested})
+"""By which a run needs no answers any more."""
+
 
 def react(run: Run, event: RunEvent) -> Sequence[Effect]:
     """Give what an event sets going; orders come with `receipts`, once their arguments are known to resolve."""
-    quiet = run.alone and not run.stopped and not run.bodies and run.data.paused is None
-    return () if quiet else list(_reactions(run, event))
+    if not run.apart or run.stopped or run.bodies or run.data.paused is not None:
+        return list(_reactions(run, event))
+    if not run.data.asks:
+        return ()
+    if type(event) is ApprovalRequested:
+        return (_tell(run, run.data.asks[event.approval_id]),)
+    return [_take_back(run, ask) for ask in run.asked()] if type(event) in STOPPING else ()
 
 
 def _reactions(run: Run, event: RunEvent) -> Iterator[Effect]:
@@ -53,7 +62,7 @@ def _reactions(run: Run, event: RunEvent) -> Iterator[Effect]:
     yield from parents.ended(run, event)
     yield from watches.spread(run, event)
     yield from fusion.unchained(run, event)
-    if isinstance(event, RunCancelled | RunFailed | RunSucceeded | CancelRequested):
+    if type(event) in STOPPING:
         for ask in run.asked():
             yield _take_back(run, ask)
 
@@ -61,10 +70,12 @@ def _reactions(run: Run, event: RunEvent) -> Iterator[Effect]:
 def receipts(run: Run, command: RunCommand, library: Library) -> Sequence[Effect]:
     """Give the orders that are ready to be sent, and the receipt that ends a gatekeeper's repeating."""
     orders = list(_orders(run, library)) if run.checked else []
-    if isinstance(command, ReportAttempt):
+    if type(command) is Advance:
+        return orders
+    if type(command) is ReportAttempt:
         fusion.carry(run, command)
         return orders
-    return orders if isinstance(command, Advance) else [*orders, *_receipts(run, command)]
+    return [*orders, *_receipts(run, command)]
 
 
 def _orders(run: Run, library: Library) -> Iterator[Effect]:
@@ -78,22 +89,24 @@ def _orders(run: Run, library: Library) -> Iterator[Effect]:
 
 
 def _receipts(run: Run, command: RunCommand) -> Iterator[Effect]:
-    if isinstance(command, ResolveApproval):
-        yield Tell(LOG_APPROVALS, command.approval_id, NoteOutcomeReceived(), run.data.workspace)
-    if isinstance(command, NoteApprovalReceived) and command.approval_id in run.data.asks:
-        ask = run.data.asks[command.approval_id]
-        if run.final or ask.status == ApprovalStatus.SUPERSEDED:
-            yield _take_back(run, ask)  # the first word of it came before the question
-    if isinstance(command, permits.FromKey):
-        yield from permits.receipts(run, command)
-    if isinstance(command, CreateRun):
+    if type(command) is CreateRun:
         yield from parents.receipts(run, command)
-    yield from children.receipts(run, command)
-    yield from holding.receipts(run, command)
-    if isinstance(command, watches.BetweenRuns):
-        yield from watches.receipts(run, command)
-    if isinstance(command, Wake) and run.exists:
-        yield from _again(run)
+    elif type(command) is ResolveApproval:
+        yield Tell(LOG_APPROVALS, command.approval_id, NoteOutcomeReceived(), run.data.workspace)
+    elif type(command) is NoteApprovalReceived:
+        ask = run.data.asks.get(command.approval_id)
+        if ask is not None and (run.final or ask.status == ApprovalStatus.SUPERSEDED):
+            yield _take_back(run, ask)  # the first word of it came before the question
+    elif type(command) is Wake:
+        if run.exists:
+            yield from _again(run)
+    elif isinstance(command, permits.FromKey):
+        yield from permits.receipts(run, command)
+    else:
+        yield from children.receipts(run, command)
+        yield from holding.receipts(run, command)
+        if isinstance(command, watches.BetweenRuns):
+            yield from watches.receipts(run, command)
 
 
 def outstanding(run: Run, library: Library) -> Iterator[Effect]:

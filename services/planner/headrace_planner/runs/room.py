@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import msgspec
 
-from headrace import codec
 from headrace.codec import Raw
 from headrace.decider import AnyRow, Context, Effect, Library, Reason, Rejection
 from headrace.events.runs import RunEvent, RunQueued
@@ -25,6 +24,7 @@ from headrace_planner.runs.bounds import USUAL
 from headrace_planner.runs.claims import given_up
 from headrace_planner.runs.explain import explain
 from headrace_planner.runs.graph import Graph
+from headrace_planner.runs.run_row import connections_of
 from headrace_planner.runs.state import Run, RunData
 from headrace_planner.runs.times import wake_after, wake_at
 from headrace_planner.runs.waits import attachments
@@ -48,6 +48,19 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True):
     steps_total: int
     connections: list[str] | msgspec.UnsetType
     inputs: Raw | msgspec.UnsetType
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a run stands, and of a new one what whoever asked for it would read of it."""
+
+    id: str
+    status: str
+    attempt: int
+    plan_digest: str
+    cancel_requested: bool
+    workers_active: bool | msgspec.UnsetType
+    retry_of: str | msgspec.UnsetType | None
+    run: Begun | msgspec.UnsetType
 
 
 class RunRoom:
@@ -150,21 +163,19 @@ class RunRoom:
             trial = state.trial((command.step, command.index))
             claimed_at = trial.claimed_at if trial and trial.claimed_at else 0
             return ClaimGrant(granted=True, nonce=command.nonce, expires_at=claimed_at + int(CLAIM_GRANT_S * 1000))
-        known: dict[str, Any] = {
-            "id": state.data.id,
-            "status": str(state.data.status),
-            "attempt": state.queued.attempt,
-            "plan_digest": state.queued.plan_digest,
-            "cancel_requested": state.data.cancel is not None and not state.final,
-        }
-        if isinstance(command, CreateRun):
-            known |= {
-                "status": "queued",
-                "workers_active": state.queued.workers_active,
-                "retry_of": state.queued.retry_of,
-                "run": _begun(state, command),
-            }
-        return known
+        queued = state.queued
+        created = command if isinstance(command, CreateRun) else None
+        new = created is not None
+        return Known(
+            id=state.data.id,
+            status="queued" if new else str(state.data.status),
+            attempt=queued.attempt,
+            plan_digest=queued.plan_digest,
+            cancel_requested=state.data.cancel is not None and not state.final,
+            workers_active=queued.workers_active if new else msgspec.UNSET,
+            retry_of=queued.retry_of if new else msgspec.UNSET,
+            run=_begun(state, created) if created is not None else msgspec.UNSET,
+        )
 
     def snapshot(self, state: Run) -> bytes:
         """Write what the run remembers."""
@@ -191,6 +202,6 @@ def _begun(state: Run, command: CreateRun) -> Begun:
         requester_name=queued.requester.name,
         created_at=state.data.created_at,
         steps_total=len(state.graph.plan.steps),
-        connections=sorted(codec.loads(queued.connections) or {}) or msgspec.UNSET,
+        connections=connections_of(queued.connections) or msgspec.UNSET,
         inputs=msgspec.UNSET if queued.inputs == command.inputs else queued.inputs,
     )

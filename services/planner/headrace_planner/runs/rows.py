@@ -20,8 +20,8 @@ from headrace_planner.runs.state import Run, StepState
 STEP_KINDS: Final = TABLES["steps"].columns
 NULL_TEXT: Final = "null"
 NAMES_MAX: Final = 4_096
-END: Final = ',"approval_id":null,"due_at":null,"reason":null,"error_details":null,"failed_items":{}}'
-"""How the `detail` of a step ends of which there is nothing more to say than its evidence and its arguments' digest."""
+END: Final = ',"due_at":null,"reason":null,"error_details":null,"failed_items":{}}'
+"""How the `detail` of a step ends of which there is nothing more to say than its evidence, arguments' digest and question."""
 
 
 def rows(run: Run, events: Sequence[RunEvent] | None, library: Library) -> Iterator[AnyRow]:
@@ -31,7 +31,7 @@ def rows(run: Run, events: Sequence[RunEvent] | None, library: Library) -> Itera
     """
     if not run.exists or run.data.purged:
         return
-    new = events is None or any(isinstance(event, RunQueued) for event in events)
+    new = events is None or RunQueued in map(type, events)
     yield run_row(run, stands=not new)
     if run.queued.parent and new:
         yield from _lineage(run)
@@ -128,10 +128,11 @@ def _step(run: Run, step_id: str, known: StepState) -> tuple[Any, ...]:
 
 
 def _step_detail(known: StepState) -> str:
-    unusual = known.approval_id or known.reason or known.error or known.tried or known.reused_from
+    unusual = known.reason or known.error or known.tried or known.reused_from
     evidence = known.evidence
     if not unusual and known.due_at is None and known.map is None:
-        return f'{{"evidence":{_evidence(evidence)},"arguments_digest":{_digest(known.arguments_digest)}{END}'
+        ours = f'"arguments_digest":{_ours(known.arguments_digest)},"approval_id":{_ours(known.approval_id)}'
+        return f'{{"evidence":{_evidence(evidence)},{ours}{END}'
     detail = {
         "evidence": None
         if evidence is None
@@ -162,9 +163,9 @@ def _evidence(evidence: Evidence | None) -> str:
     return f'{{{source},"complete":{complete},"calls":{evidence.calls}}}'
 
 
-def _digest(digest: str | None) -> str:
-    """Write a digest of ours, in which nothing has to be escaped."""
-    return NULL_TEXT if digest is None else f'"{digest}"'
+def _ours(text: str | None) -> str:
+    """Write a digest or an id of ours, in which nothing has to be escaped."""
+    return NULL_TEXT if text is None else f'"{text}"'
 
 
 @lru_cache(maxsize=NAMES_MAX)

@@ -7,21 +7,21 @@ from typing import Any, Final
 import msgspec
 
 from headrace import codec, ids
-from headrace.codec import Raw, storable
+from headrace.codec import NULL, Raw, storable
 from headrace.decider import Laid
 from headrace.events.steering import RunPaused
 from headrace.log.tables import TABLES
 from headrace.vocabulary import INLINE_BYTES_MAX, RunStatus, WaitingFor
 from headrace_planner.runs import children, holding, parents, permits, settling, undo, waits, watches
-from headrace_planner.runs.asks import unheard
 from headrace_planner.runs.explain import handed_back
-from headrace_planner.runs.state import Run, StepState
+from headrace_planner.runs.state import Instance, Run, StepState
 from headrace_planner.runs.times import wake_at
 
 INPUTS_SHOWN_BYTES_MAX: Final = 4_096
 OPEN_SHOWN_MAX: Final = 20
 KINDS: Final = TABLES["runs"].columns
 NOTHING: Final = "null"
+NO_CONNECTIONS: Final = (Raw(b"{}"), NULL)
 
 
 class Constant(msgspec.Struct, frozen=True):
@@ -39,7 +39,8 @@ def run_row(run: Run, *, stands: bool) -> Laid:
         run.shown = _constant(run)
     same: Constant = run.shown
     data, error = run.data, run.data.error
-    waiting = _waiting(run)
+    going = run.under_way()
+    waiting = [] if run.final else _waiting(run, going)
     values = (
         *same.place,
         data.version,
@@ -56,17 +57,17 @@ def run_row(run: Run, *, stands: bool) -> Laid:
         data.finished_at,
         len(run.graph.plan.steps),
         data.steps_done,
-        _detail(run, same.detail, waiting),
+        _detail(run, same.detail, waiting, going),
         wake_at(run),
         busy(run),
     )
     return Laid("runs", values, KINDS, stands)
 
 
-def _detail(run: Run, same: str, waiting: list[dict[str, Any]]) -> str:
-    going = [run.label(instance) for instance in islice(run.under_way(), OPEN_SHOWN_MAX)]
-    shown = f'"waiting":{codec.written(waiting) if waiting else "[]"},"open":{codec.written(going) if going else "[]"}'
-    until = undo.deadline(run)
+def _detail(run: Run, same: str, waiting: list[dict[str, Any]], going: list[Instance]) -> str:
+    labels = [run.label(instance) for instance in going[:OPEN_SHOWN_MAX]]
+    shown = f'"waiting":{codec.written(waiting) if waiting else "[]"},"open":{codec.texts(labels) if labels else "[]"}'
+    until = None if run.data.undo is None else undo.deadline(run)
     if until is not None and not run.final:
         shown += f',"undoing_until":{until}'
     if run.data.doubts:
@@ -76,7 +77,7 @@ def _detail(run: Run, same: str, waiting: list[dict[str, Any]]) -> str:
 
 def _constant(run: Run) -> Constant:
     data, queued = run.data, run.queued
-    connections = sorted(codec.loads(queued.connections) or {})
+    connections = connections_of(queued.connections)
     detail = f'{{"inputs":{_if_small(queued.inputs)},"trigger":{_if_small(queued.trigger)}'
     detail += f',"connections":{codec.written(connections) if connections else "[]"}'
     if queued.rerun_from:
@@ -90,8 +91,8 @@ def _constant(run: Run) -> Constant:
             storable(run.graph.plan.name),
             _text(queued.workflow),
             queued.workflow_version,
-            storable(queued.plan_digest),
-            storable(queued.inputs_digest),
+            queued.plan_digest,
+            queued.inputs_digest,
         ),
         whose=(
             queued.attempt,
@@ -104,6 +105,11 @@ def _constant(run: Run) -> Constant:
         ),
         detail=detail,
     )
+
+
+def connections_of(connections: Raw) -> list[str]:
+    """Name the connections that a run was given."""
+    return [] if connections in NO_CONNECTIONS else sorted(codec.loads(connections) or {})
 
 
 def _text(text: str | None) -> str | None:
@@ -130,8 +136,10 @@ def _error(run: Run) -> str:
 
 def busy(run: Run) -> bool:
     """Tell whether a new owner has something to look after: attempts, or what others have not confirmed."""
-    if not run.alone:
-        if any(True for _ in unheard(run)) or permits.unheard(run) or parents.unheard(run):
+    if run.data.asks and any(run.final or not ask.received for ask in run.asked()):
+        return True
+    if not run.apart:
+        if permits.unheard(run) or parents.unheard(run):
             return True
         if run.data.children and any(True for _ in (*children.unheard(run), *holding.unheard(run))):
             return True
@@ -140,23 +148,23 @@ def busy(run: Run) -> bool:
     return not run.final and run.data.active > 0
 
 
-def _waiting(run: Run) -> list[dict[str, Any]]:
-    """Give what the run waits for, the most telling first."""
-    if run.final:
-        return []
+def _waiting(run: Run, going: list[Instance]) -> list[dict[str, Any]]:
+    """Give what a run waits for that is not over, the most telling first; `going` is what is under way."""
     found = [] if run.data.begun else [_wait(WaitingFor.START, "a person's start")]
     if run.data.paused is not None:
         found.append(_paused(run.data.paused))
     for ask in run.asked():
         message = f"{ask.quorum} of {' or '.join(ask.roles)}"
         found.append(_wait(WaitingFor.APPROVAL, message, ask.step or None, ask.expires_at, ask.approval_id))
-    found.extend(_unknown_outcomes(run))
-    if not run.alone:
+    if going:
+        found.extend(_unknown_outcomes(run, going))
+    if not run.apart:
         found.extend(permits.waits(run))
         found.extend(waits.shown(run) if run.graph.waits else ())
         found.extend(children.waits(run) if run.data.children else ())
     for step_id, known in run.going():
-        found.extend(_times(run, step_id, known))
+        if known.due_at is not None or known.open is not None or known.map is not None:
+            found.extend(_times(run, step_id, known))
     return found
 
 
@@ -174,9 +182,9 @@ def _times(run: Run, step_id: str, known: StepState) -> Iterator[dict[str, Any]]
             yield _wait(WaitingFor.RETRY, f"{len(again)} items", step_id, min(again))
 
 
-def _unknown_outcomes(run: Run) -> Iterator[dict[str, Any]]:
+def _unknown_outcomes(run: Run, going: list[Instance]) -> Iterator[dict[str, Any]]:
     """Give the writes of which a person must say what happened, with all that is known of them."""
-    waiting = (trial for instance in run.under_way() if (trial := run.trial(instance)) and trial.unknown)
+    waiting = (trial for instance in going if (trial := run.trial(instance)) and trial.unknown)
     for trial in islice(waiting, OPEN_SHOWN_MAX):
         assert trial.unknown is not None, "that was just asked"
         wait = _wait(WaitingFor.INPUT, settling.question(run, trial.unknown), trial.unknown.step)

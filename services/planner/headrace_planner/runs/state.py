@@ -142,7 +142,7 @@ class Run:
     graph: Graph
 
     __slots__ = (
-        "_alone",
+        "_apart",
         "_going",
         "_listed",
         "_naming",
@@ -181,7 +181,7 @@ class Run:
         self._pending = dict.fromkeys(data.asks)
         self._touched: dict[str, int] = {}
         self._listed: list[tuple[str, StepState]] | None = None
-        self._alone: bool | None = None
+        self._apart: bool | None = None
         self._weights: dict[str, int] = {}
         self._naming = Naming(data.id)
         self.settled = True
@@ -226,13 +226,13 @@ class Run:
         return not self.asked()
 
     @property
-    def alone(self) -> bool:
-        """Tell whether the run has to do with its workers alone: with no people, keys, children or other runs."""
-        if self._alone is None:
+    def apart(self) -> bool:
+        """Tell whether the run has to do with its workers and with people alone: with no keys, children or other runs."""
+        if self._apart is None:
             data = self.data
-            others = data.asks or data.permits or data.children or data.watches or data.limited or data.signals
-            self._alone = not (others or self.queued.parent or self.graph.waits or self.graph.plan.concurrency)
-        return self._alone
+            others = data.permits or data.children or data.watches or data.limited or data.signals
+            self._apart = not (others or self.queued.parent or self.graph.waits or self.graph.plan.concurrency)
+        return self._apart
 
     @property
     def halted(self) -> bool:
@@ -284,7 +284,7 @@ class Run:
 
     def settle(self) -> None:
         """Note that an event is folded in: until the next one nothing changes."""
-        self.settled, self._listed, self._alone = True, None, None
+        self.settled, self._listed, self._apart = True, None, None
 
     def changed(self, count: int) -> list[str]:
         """Name the steps that the last `count` events changed, those changed last first."""

@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Iterator
+from typing import Final
 
 from headrace import codec
 from headrace.events.runs import RunEvent, StepFailed, StepRetried, StepSucceeded
@@ -11,8 +12,9 @@ from headrace_planner.runs import children, holding, limits, parents, permits, s
 from headrace_planner.runs.asks import unheard
 from headrace_planner.runs.state import Instance, Run
 
-ITSELF = -1
+ITSELF: Final = -1
 """The place of a step itself among retries, where items have their index."""
+AGAIN_MS: Final = int(TELL_REPEAT_S * 1000)
 
 
 def run_deadline(run: Run) -> int | None:
@@ -69,30 +71,30 @@ def _times(run: Run) -> Iterator[int]:
     """Give when each thing is due; of retries the earliest only, which a heap keeps, since a map may have many."""
     if not run.exists:
         return
-    if not run.alone:
+    if run.data.asks:
+        for ask in unheard(run):
+            yield (run.data.finished_at or run.data.created_at if run.final else ask.asked_at) + AGAIN_MS
+    if not run.apart:
         yield from _told_again(run)
     if not run.final:
         yield from _own(run)
 
 
 def _told_again(run: Run) -> Iterator[int]:
-    """Give when others are told again what they have not confirmed."""
+    """Give when others than people are told again what they have not confirmed."""
     data = run.data
-    again = int(TELL_REPEAT_S * 1000)
     if data.children:
         for child in children.unheard(run):
-            yield child.asked_at + again
+            yield child.asked_at + AGAIN_MS
         for _, child in holding.unheard(run):
-            yield child.asked_at + again
+            yield child.asked_at + AGAIN_MS
     if data.watches or run.graph.waits:
         for since in watches.unheard(run):
-            yield since + again
+            yield since + AGAIN_MS
     if parents.unheard(run):
-        yield (data.finished_at or data.created_at) + again
-    for ask in unheard(run):
-        yield (data.finished_at or data.created_at if run.final else ask.asked_at) + again
+        yield (data.finished_at or data.created_at) + AGAIN_MS
     for _, permit in permits.unheard(run):
-        yield permit.asked_at + again
+        yield permit.asked_at + AGAIN_MS
 
 
 def _own(run: Run) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""A server that confirms late: what somebody gave up to begin is not there twice, and nobody beside it goes deaf."""
+"""A server that confirms late, or takes little: what somebody gave up to begin is not there twice, and nobody beside it goes deaf."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,6 +14,8 @@ from headrace.bus.jetstream import JetStreamBus
 from headrace.bus.port import Delivery
 from headrace.bus.quick import QuickClient
 from headrace.clock import SystemClock
+from headrace.errors import UnavailableError, ValidationError
+from headrace.vocabulary import MESSAGE_BYTES_MAX
 from tests.contracts.bus_worlds import until
 
 
@@ -33,9 +35,18 @@ class SlowClient(QuickClient):
         await super().flush(timeout)
 
 
+class SmallClient(SlowClient):
+    """A client whose server takes small messages alone."""
+
+    @property
+    def max_payload(self) -> int:
+        """Give what the server takes."""
+        return 1_000
+
+
 @asynccontextmanager
-async def slow(nats_url: str) -> AsyncIterator[tuple[Connection, SlowClient]]:
-    client = SlowClient()
+async def slow(nats_url: str, made: type[SlowClient] = SlowClient) -> AsyncIterator[tuple[Connection, SlowClient]]:
+    client = made()
 
     async def dial(options: dict[str, Any]) -> QuickClient:
         await client.connect(**options)
@@ -76,3 +87,19 @@ async def test_a_pool_is_served_on_after_another_was_left_while_the_server_did_n
         kept.want(1)
         await until(lambda: len(taken) == 1)
         await bus.close()
+
+
+async def test_what_only_the_server_is_too_small_for_is_its_operators_matter_and_ends_nobody(
+    nats_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with slow(nats_url, SmallClient) as (connection, _):
+        await connection.open()
+        await connection.wait()
+        connection.send("small.subject", b"x" * 1_001)
+        assert connection.dropped == 1
+        with pytest.raises(UnavailableError, match="raise its max_payload of 1000"):
+            await connection.ask("small.subject", b"x" * 1_001, 1.0)
+        with pytest.raises(ValidationError):
+            connection.send("small.subject", b"x" * (MESSAGE_BYTES_MAX + 1))
+        await connection.close()
+    assert f"raise its max_payload to {MESSAGE_BYTES_MAX}" in caplog.text

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from nats.aio.msg import Msg
 
-from headrace.bus.connection import Connection, Listening
+from headrace.bus.connection import Connection
+from headrace.bus.listening import Listening
 from headrace.bus.subjects import Names
 
 

@@ -6,19 +6,18 @@ through an outage would only mislead.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription as NatsSubscription
 from nats.errors import Error as NatsError
 
 from headrace import telemetry
 from headrace.bus.background import Background
-from headrace.bus.limits import REQUEST_TIMEOUT_S, UNSENT_BYTES_MAX
+from headrace.bus.limits import FLUSH_TIMEOUT_S, REQUEST_TIMEOUT_S, UNSENT_BYTES_MAX
+from headrace.bus.listening import Listening
 from headrace.bus.quick import QuickClient, connect
 from headrace.clock import Clock
 from headrace.errors import HeadraceError, UnavailableError, ValidationError
@@ -31,7 +30,6 @@ RECONNECT_WAIT_S: Final = 1
 CONNECT_TIMEOUT_S: Final = 3
 PING_INTERVAL_S: Final = 10
 PINGS_OUTSTANDING_MAX: Final = 2
-FLUSH_TIMEOUT_S: Final = 5
 SAY_AGAIN_S: Final = 30.0
 """How often the same trouble is said again."""
 NO_RESPONDERS: Final = "503"
@@ -53,51 +51,6 @@ class ApiError(HeadraceError):
 
 class NobodyError(UnavailableError):
     """Nobody listens on a subject: no owner, no consumer, or no stream."""
-
-
-class Listening:
-    """A core subscription that outlives the client it was made with."""
-
-    def __init__(self, connection: "Connection", subject: str, hear: Callable[[Msg], None]) -> None:
-        self.subject = subject
-        self._connection = connection
-        self._hear = hear
-        self._held: NatsSubscription | None = None
-
-    async def begin(self, client: QuickClient) -> None:
-        """Subscribe with a client; also with the next one, if a client was closed for good."""
-        self._held = await client.hear(self.subject, self._hear)
-
-    async def close(self) -> None:
-        """Stop listening."""
-        await self._end(drain=False)
-
-    async def drain(self) -> None:
-        """Stop listening once everything was heard that is on its way."""
-        await self._end(drain=True)
-
-    async def abandon(self) -> None:
-        """Stop listening, whether the server has heard of it or not: whoever tries again shall not hear twice."""
-        self._connection.forget(self)
-        held, self._held = self._held, None
-        if held is not None and not self._connection.gone:
-            with contextlib.suppress(NatsError, OSError):
-                await held.unsubscribe()
-
-    async def _end(self, *, drain: bool) -> None:
-        self._connection.forget(self)
-        held, self._held = self._held, None
-        if held is None or self._connection.gone:
-            return
-        try:
-            async with asyncio.timeout(FLUSH_TIMEOUT_S):
-                if drain:
-                    await held.drain()  # type: ignore[no-untyped-call]  # nats-py types all but this
-                else:
-                    await held.unsubscribe()
-                    await self._connection.flush()
-        except (NatsError, OSError, TimeoutError) as problem:
-            logger.debug("unsubscribing from %s: %s", self.subject, problem)
 
 
 class Connection:
@@ -187,9 +140,8 @@ class Connection:
 
     def send(self, subject: str, data: bytes, reply: str = "") -> None:
         """Publish without waiting; raises ValidationError when the body is over the limit."""
-        self.check_size(data)
         client = self._client
-        if client is not None and self.connected and client.pending_data_size < UNSENT_BYTES_MAX:
+        if self._fits(data) and client and self.connected and client.pending_data_size < UNSENT_BYTES_MAX:
             client.post(subject, data, reply)
         else:
             self._drop()
@@ -204,8 +156,12 @@ class Connection:
 
         Raises NobodyError when nobody listens, UnavailableError when there is no connection or no answer in time.
         """
-        self.check_size(data)
         client = self._client
+        if not self._fits(data):
+            message = (
+                f"NATS at {self.url} takes no message of {len(data)} bytes: raise its max_payload of {self._limit}"
+            )
+            raise UnavailableError(message)
         if client is None or not self.connected:
             message = f"NATS at {self.url} does not answer"
             raise UnavailableError(message)
@@ -271,11 +227,12 @@ class Connection:
         if listening in self._listening:
             self._listening.remove(listening)
 
-    def check_size(self, data: bytes) -> None:
-        """Raise ValidationError when a body is over what we or the server allow."""
-        if len(data) > self._limit:
-            message = f"a message of {len(data)} bytes is over the limit of {self._limit} bytes"
+    def _fits(self, data: bytes) -> bool:
+        """Tell whether the server takes a body; raises ValidationError when it is over our own limit."""
+        if len(data) > MESSAGE_BYTES_MAX:
+            message = f"a message of {len(data)} bytes is over the limit of {MESSAGE_BYTES_MAX} bytes"
             raise ValidationError(message)
+        return len(data) <= self._limit
 
     async def _stay_connected(self) -> None:
         """Dial, and dial again with a new client whenever one was closed for good."""
@@ -332,7 +289,12 @@ class Connection:
         self._said = ("", 0.0)
         self.session += 1
         if self._client is not None:
-            self._limit = min(MESSAGE_BYTES_MAX, self._client.max_payload)
+            self._limit = self._client.max_payload
+            if self._limit < MESSAGE_BYTES_MAX:
+                message = (
+                    "NATS at %s takes messages of %d bytes: raise its max_payload to %d, else what is larger is lost"
+                )
+                logger.error(message, self.url, self._limit, MESSAGE_BYTES_MAX)
         self._up.set()
         if self._main:
             telemetry.bus_connected(connected=True)

@@ -12,7 +12,8 @@ from typing import Final
 from nats.aio.msg import Msg
 
 from headrace.bus import subjects
-from headrace.bus.connection import Connection, Listening
+from headrace.bus.connection import Connection
+from headrace.bus.listening import Listening
 from headrace.bus.opening import until_open
 from headrace.errors import ConflictError
 

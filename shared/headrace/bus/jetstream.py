@@ -12,10 +12,11 @@ from nats.aio.msg import Msg
 from headrace.bus import limits, subjects, topology
 from headrace.bus.background import Background
 from headrace.bus.beside import JetStreamBeside
-from headrace.bus.connection import ApiError, Connection, Listening, NobodyError, raise_refusal
+from headrace.bus.connection import ApiError, Connection, NobodyError, raise_refusal
 from headrace.bus.guardian import Guardian
 from headrace.bus.hello import Hello, learn_incarnation
 from headrace.bus.inbox import JetStreamInbox
+from headrace.bus.listening import Listening
 from headrace.bus.port import Delivery, Passed
 from headrace.bus.pull import PullHub
 from headrace.bus.reader import MESSAGE_ID, JetStreamReader

@@ -31,5 +31,6 @@ ACK_WAIT_S: Final = 15.0
 """How soon a message comes again whose handler said nothing at all: it died. A repeat of one that is slow is harmless."""
 NOBODY_GRACE_S: Final = (0.002, 0.01, 0.04)
 """Pauses before a request that found nobody is sent again: a subscription just made is not known everywhere at once."""
+FLUSH_TIMEOUT_S: Final = 5
 UNSENT_BYTES_MAX: Final = 64 * 1024 * 1024
 """What may wait to be written to a server that takes nothing; beyond it what is published without waiting is dropped."""

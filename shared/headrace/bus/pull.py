@@ -15,8 +15,9 @@ from nats.aio.msg import Msg
 
 from headrace.bus import subjects
 from headrace.bus.background import Background
-from headrace.bus.connection import STATUS, Connection, Listening
+from headrace.bus.connection import STATUS, Connection
 from headrace.bus.guardian import Guardian
+from headrace.bus.listening import Listening
 from headrace.bus.opening import until_open
 from headrace.bus.port import Delivery
 from headrace.clock import Clock, until_tick

@@ -181,8 +181,27 @@ async def test_lists_go_page_by_page_and_filters_read_older_spellings(http: http
     assert [run["id"] for run in first["items"] + second["items"]] == made[::-1]
     assert second["next_cursor"] is None
     assert (await get(http, "/runs?status=CRASHED"))["items"] == []
+    assert (await get(http, "/runs?parent=run_none&label=a=b"))["items"] == []
     refused = await http.get("/runs?status=dancing")
     assert (refused.status_code, "succeeded" in refused.json()["error"]["message"]) == (400, True)
+
+
+async def test_runs_are_listed_by_all_labels_that_are_named(http: httpx2.AsyncClient) -> None:
+    both = (await run_of(http, step("echo"), labels={"team": "infra", "env": "a=b"}))["id"]
+    one = (await run_of(http, step("echo"), labels={"team": "infra"}))["id"]
+    await run_of(http, step("echo"), labels={"team": "web"})
+    first = await get(http, "/runs?label=team=infra&limit=1")
+    second = await get(http, f"/runs?label=team=infra&limit=1&cursor={first['next_cursor']}")
+    assert [run["id"] for run in first["items"] + second["items"]] == [one, both]
+    assert second["next_cursor"] is None
+    assert [run["id"] for run in (await get(http, "/runs?label=team=infra&label=env=a=b"))["items"]] == [both]
+    for wrong, said in (
+        ("team", "must be NAME=VALUE"),
+        ("team=a&label=team=b", "another value than"),
+        (":a=b", "such a name"),
+    ):
+        refused = await http.get(f"/runs?label={wrong}")
+        assert (refused.status_code, said in refused.json()["error"]["message"]) == (400, True), refused.text
 
 
 async def test_a_key_meets_the_same_run_and_another_body_is_422(http: httpx2.AsyncClient) -> None:

@@ -288,6 +288,40 @@ async def test_rows_are_listed_by_column_in_order_page_by_page(log: Log) -> None
         await log.count("runs", {"colour": 1})
 
 
+async def test_rows_are_found_by_the_texts_that_a_document_has(log: Log) -> None:
+    tenure = (await claim(log))[0]
+    runs = sorted(mint(CLOCK, "run", 0) for _ in range(6))
+    kept: list[dict[str, str] | None] = [
+        {"team": "infra", "env": "prod"},
+        {"env": "prod", "team": "infra"},
+        {"team": "infra2", "note": 'x","team":"infra"'},
+        {'a"team': "infra", "": "\x00"},
+        {"größe": "a\\b", "quote": '"', "odd": "\x00"},
+        None,
+    ]
+    rows = [
+        Row("runs", {"id": run, "workspace": "default", "labels": has}) for run, has in zip(runs, kept, strict=True)
+    ]
+    await log.append_events([batch(tenure, *(event(run, 1) for run in runs), rows=rows)])
+
+    async def having(**wanted: str) -> list[int]:
+        where = {"workspace": "default", "labels": wanted}
+        found = [runs.index(row["id"]) for row in await log.rows("runs", where, descending=False)]
+        assert await log.count("runs", where) == len(found)
+        return found
+
+    assert await having(team="infra") == [0, 1]
+    assert await having(team="infra", env="prod") == [0, 1]
+    assert await having(team="infra2") == [2]
+    assert await having(team="inf") == await having(eam="infra") == await having(team="infra", env="dev") == []
+    assert await having(**{"": "\x00"}) == [3]
+    assert await having(**{'a"team': "infra"}) == [3]
+    assert await having(größe="a\\b", quote='"', odd="\x00") == [4]
+    for wrong in (",", ":x", "}"):
+        with pytest.raises(ValidationError, match="cannot be found by such a name"):
+            await having(**{wrong: "x"})
+
+
 async def test_snapshots_shorten_a_history_and_those_of_another_fingerprint_are_ignored(log: Log) -> None:
     tenure = (await claim(log))[0]
     run, other = mint(CLOCK, "run", 0), mint(CLOCK, "run", 0)

@@ -5,7 +5,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.cli.options import OF_NO_WORKFLOW, Out, Output, Token, Url, ago, show, show_fields, show_table, work
+from headrace.cli.options import (
+    OF_NO_WORKFLOW,
+    Out,
+    Output,
+    Token,
+    Url,
+    ago,
+    pairs,
+    show,
+    show_fields,
+    show_table,
+    work,
+)
 
 if TYPE_CHECKING:
     from headrace.client.client import Client
@@ -22,6 +34,9 @@ def list_(
     status: Annotated[list[str] | None, typer.Option(help="Only these statuses; again for more.")] = None,
     workflow: Annotated[str | None, typer.Option(help="Only runs of this workflow.")] = None,
     subject: Annotated[str | None, typer.Option(help="Only runs about this subject.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Only runs with the label NAME=VALUE; again for more.")
+    ] = None,
     parent: Annotated[str | None, typer.Option(metavar="RUN", help="Only the child runs of this run.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
     *,
@@ -30,10 +45,14 @@ def list_(
     url: Url = None,
     token: Token = None,
 ) -> None:
-    """List runs, the newest first."""
+    """List runs, the newest first.
+
+    Example: headrace runs list --status failed --label team=infra
+    """
+    told = [f"{name}={value}" for name, value in pairs(label or [], "--label").items()] or None
 
     async def todo(api: "Client") -> None:
-        where = {"workflow": workflow, "subject": subject, "parent": parent}
+        where = {"workflow": workflow, "subject": subject, "label": told, "parent": parent}
         if all_:
             items = [item async for item in api.pages("/runs", status=status or None, limit=100, **where)]
             page: dict[str, Any] = {"items": items, "next_cursor": None}

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from headrace import ids
+from headrace import codec, ids
 from headrace.clock import Clock
 from headrace.errors import UnavailableError
 from headrace.log import rows as projection
@@ -303,6 +303,9 @@ class MemoryLog(MemoryBodies, MemoryOwners):
 
 
 def _fits(value: Any, wanted: Any) -> bool:
+    if isinstance(wanted, Mapping):
+        kept = codec.loads(value) if value is not None else {}
+        return all(kept.get(name) == text for name, text in wanted.items())
     if isinstance(wanted, list | tuple | set | frozenset):
         return any(_fits(value, one) for one in wanted)
     if isinstance(wanted, str):

@@ -246,11 +246,14 @@ class ReadLog(Protocol):
         after: str | None = None,
         limit: int = 20,
     ) -> list[dict[str, Any]]:
-        """Read projection rows whose columns equal `where` (a sequence means any of), in order, after a cursor."""
+        """Read projection rows whose columns equal `where`, in order, after a cursor.
+
+        A sequence means any of; for a column of documents, a mapping means those that have all these texts by name.
+        """
         ...
 
     async def count(self, table: str, where: Mapping[str, Any]) -> int:
-        """Count projection rows whose columns equal `where` (a sequence means any of)."""
+        """Count projection rows as `rows` finds them."""
         ...
 
     async def partitions(self) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from headrace.log.port import DataError
 from headrace.log.tables import OF_A_RUN, TABLES, Table
 
 storable: Final = codec.storable
+BETWEEN_TEXTS: Final = (",", ":", "}")
 INT_MAX: Final = {"int": 2**31 - 1, "bigint": 2**63 - 1}
 Values = tuple[Any, ...]
 KEY_PLACES: Final = {
@@ -111,10 +112,29 @@ def filtered(name: str, where: Mapping[str, Any], order: str) -> Table:
         if column not in table.columns:
             message = f"table {name!r} has no column {column!r}"
             raise ValidationError(message)
-        if table.columns[column] == "json":
+        if table.columns[column] != "json":
+            continue
+        if column == order or not isinstance(where[column], Mapping) or not where[column]:
             message = f"column {column!r} of table {name!r} holds documents: rows cannot be found or ordered by it"
             raise ValidationError(message)
+        members(where[column])
     return table
+
+
+def members(wanted: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Write each name with its text as they stand first, or later, in a flat document as it is kept.
+
+    Quotes within texts are escaped there, so that only a name that goes on like JSON between two texts could be met
+    elsewhere; raises ValidationError for it.
+    """
+    found = []
+    for name, text in wanted.items():
+        if name.startswith(BETWEEN_TEXTS):
+            message = f"{name!r} begins with {name[0]!r}: rows cannot be found by such a name"
+            raise ValidationError(message)
+        one = codec.written({name: text})[1:-1]
+        found.append((f"{{{one}", f",{one}"))
+    return found
 
 
 def _value(table: str, column: str, kind: str, value: Any) -> Any:

@@ -75,12 +75,25 @@ def drop_query(table: str, keys: Sequence[projection.Values]) -> tuple[str, list
 
 
 def _condition(kind: str, name: str, wanted: Any, values: list[Any]) -> str:
+    if isinstance(wanted, Mapping):
+        return _has(name, wanted, values)
     if wanted is None:
         return f"{_quoted(name)} is null"
     several = isinstance(wanted, list | tuple | set | frozenset)
     given = [projection.storable(one) if isinstance(one, str) else one for one in (wanted if several else [wanted])]
     values.append(given if several else given[0])
     return f"{_quoted(name)} = " + (f"any(${len(values)}::{SQL_TYPES[kind]}[])" if several else f"${len(values)}")
+
+
+def _has(name: str, wanted: Mapping[str, str], values: list[Any]) -> str:
+    """Look for each text in the document as it is kept: a text that the database cannot unescape spoils no query."""
+    found = []
+    for first, later in projection.members(wanted):
+        values += [first, later]
+        found += [
+            f"(strpos({_quoted(name)}::text, ${len(values) - 1}) = 1 or strpos({_quoted(name)}::text, ${len(values)}) > 0)"
+        ]
+    return " and ".join(found)
 
 
 def _place(kind: str, order: str, tail: str) -> list[str]:

@@ -14,7 +14,7 @@ from headrace.vocabulary import LOG_RUNS, PAGE_MAX, RUN_FINAL, RUN_STATUS_ALIASE
 from headrace_api import families, performing, shapes, starting, views
 from headrace_api.answers import answer
 from headrace_api.asking import Asked, Asking, Paged, says
-from headrace_api.bodies import RunBody
+from headrace_api.bodies import LABELS_MAX, RunBody
 from headrace_api.explaining import explain
 from headrace_api.flowing import flow_row, flows_of
 
@@ -50,6 +50,9 @@ async def list_runs(
     workflow: str | None = None,
     subject: str | None = None,
     stage: str | None = None,
+    label: Annotated[
+        list[str] | None, Query(description="NAME=VALUE; again for more, all of which hold", max_length=LABELS_MAX)
+    ] = None,
     plan_digest: str | None = None,
     retry_of: str | None = None,
     parent: Annotated[str | None, Query(description="Only the children of this run")] = None,
@@ -59,6 +62,7 @@ async def list_runs(
         "workflow": workflow,
         "subject": subject,
         "stage": stage,
+        "labels": labels(label),
         "plan_digest": plan_digest,
         "retry_of": retry_of,
         "status": statuses(status),
@@ -67,6 +71,18 @@ async def list_runs(
     if parent is not None:
         return await families.page(asked, paged, parent, given)
     return await asked.page("runs", given, paged, views.run)
+
+
+def labels(given: list[str] | None) -> dict[str, str]:
+    """Read labels as they are looked for; raises ValidationError for one without a value."""
+    found: dict[str, str] = {}
+    for each in given or []:
+        name, equals, value = each.partition("=")
+        if not equals or found.setdefault(name, value) != value:
+            why = f"is another value than {found[name]!r}" if equals else "must be NAME=VALUE"
+            message = f"label: {each!r} {why}"
+            raise errors.ValidationError(message, details={"field": "label"})
+    return found
 
 
 def statuses(given: list[str] | None) -> list[str]:

@@ -200,9 +200,13 @@ WorkerCommand = AskWorker | DrainWorker | RescueWorker
 
 
 class ForgetWorkers(Message, frozen=True, kw_only=True, tag="forget_workers"):
-    """Told on the presence path: everybody forgets these workers who does not hear them either."""
+    """Told on the presence path: everybody forgets these workers who does not hear them either.
+
+    `pools` are those of which nobody is to be missed any more, until a worker serves them again.
+    """
 
     workers: tuple[str, ...]
+    pools: tuple[str, ...] = ()
 
 
 class Line(Message, frozen=True, kw_only=True):

@@ -11,7 +11,9 @@ from typer.main import get_command
 
 import headrace
 from headrace.cli.commands import app
+from headrace.codec import encode
 from headrace.errors import StepError
+from headrace.keys import POOL
 from headrace.messages import CancelRun
 from headrace.plans import model
 from headrace.ports.tool import ToolContext
@@ -20,6 +22,7 @@ from headrace.testing.engine import Engine
 from headrace.testing.views import Run
 from headrace.testing.virtual import in_virtual_time
 from headrace.vocabulary import LOG_RUNS, RunStatus
+from headrace.wire import Beat, Holding
 from headrace_api.explaining import explain
 from headrace_api.presence import Presence
 
@@ -99,7 +102,7 @@ CASES = {
         "- {id: one, tool: fails, retry: {max_attempts: 2, backoff: {initial: 30m}}}",
         "retry", "step one failed and is tried again at 20.*Z", "tried again at that time",
     ),
-    "pause": Case("- {id: rest, wait: {timer: 1h}}", "resume", "it is paused by ann: nothing new begins", "headrace runs resume ID", paused),
+    "pause": Case("- {id: rest, wait: {timer: 1h}}", "resume", r"it is paused by ann \(a look\): nothing new begins", "headrace runs resume ID", paused),
     "signal": Case("- {id: s, wait: {signal: go, timeout: 1d}}", "signal", "step s waits for .*go.*, until 20.*Z at the latest", "headrace runs signal ID go"),
     "event": Case("- {id: e, wait: {event: pushed}}", "event", "step e waits for .*pushed", "headrace trigger pushed"),
     "child": Case("- {id: c, sub_workflow: {workflow: child}}", "children", "step c waits for a child run: run_", "headrace runs explain run_"),
@@ -114,11 +117,11 @@ CASES = {
 }  # fmt: skip
 
 
-async def reasons_of(engine: Engine, run: Run) -> list[dict[str, Any]]:
+async def reasons_of(engine: Engine, run: Run, presence: Presence | None = None) -> list[dict[str, Any]]:
     row = run.row
     steps = await engine.log.rows("steps", {"run_id": run.id}, order="ordinal", descending=False, limit=100)
     body = (await engine.log.get_blobs([row["plan_digest"]]))[row["plan_digest"]]
-    return explain(row, steps, model.parse(body), Presence(engine.clock, engine.keys), {})
+    return explain(row, steps, model.parse(body), presence or Presence(engine.clock, engine.keys), {})
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -145,6 +148,35 @@ async def _stands(case: Case) -> None:
         assert all(each["remedy"] for each in found), found
         for command in re.findall(r"`headrace ([a-z ]+)", " ".join(each["remedy"] for each in found)):
             assert known(command.split()), command
+
+
+@in_virtual_time
+async def test_a_step_that_no_worker_holds_yet_says_how_full_its_pool_is() -> None:
+    head = "apiVersion: headrace/v1\nkind: Workflow\nmetadata: {name: w}\nspec:\n  steps:\n"
+    async with Engine(tools=[lasts]) as engine:
+        presence = Presence(engine.clock, engine.keys)
+        run = await engine.run(f"{head}    {LASTS}\n")
+        await engine.pass_time("2s")
+
+        def beat(worker: str, *begun: bool) -> None:
+            held = tuple(
+                Holding(attempt_id=f"att_{n}", tool="lasts", since=1, run_id="run_other", begun=each)
+                for n, each in enumerate(begun)
+            )
+            said = Beat(worker=worker, service="worker", host="h", pools=("test_explaining",), slots=2, holding=held)
+            presence.deliver(engine.keys.pack(f"{POOL}test_explaining", encode(said)))
+
+        beat("wrk_1", True, False)
+        (one,) = await reasons_of(engine, run, presence)
+        assert "was handed to the pool 'test_explaining' (1 worker, 1 of 2 slots taken)" in one["message"]
+        assert (one["step"], "a worker says so within seconds" in one["remedy"]) == ("one", True)
+        beat("wrk_1", True, True, False)
+        beat("wrk_2", True, True)
+        (one,) = await reasons_of(engine, run, presence)
+        assert one["message"] == (
+            "step one waits in line for the pool 'test_explaining': all 4 slots of its 2 workers are taken"
+        )
+        assert "more workers would take it sooner" in one["remedy"]
 
 
 def known(words: list[str]) -> bool:

@@ -51,8 +51,8 @@ class Place:
             transport=httpx2.ASGITransport(app=door), base_url="http://headrace/api", timeout=5.0
         )
 
-    def beat(self, worker: str = "wrk_1", **more: Any) -> None:
-        beat = Beat(worker=worker, service="runner", host="h", pools=("runner",), slots=2, **more)
+    def beat(self, worker: str = "wrk_1", pools: tuple[str, ...] = ("runner",), **more: Any) -> None:
+        beat = Beat(worker=worker, service="runner", host="h", pools=pools, slots=2, **more)
         self.desk.presence.deliver(KEYS.pack(POOL + "runner", codec.encode(beat)))
 
     async def get(self, path: str) -> dict[str, Any]:
@@ -95,6 +95,26 @@ async def test_health_is_degraded_while_nobody_takes_work_of_a_pool_that_was_ser
     assert health["problems"][0].startswith("no worker takes work of the pool 'runner' since 20")
 
 
+async def test_a_pool_that_was_left_in_order_is_missed_until_it_is_served_or_given_up(place: Place) -> None:
+    place.beat("wrk_1")
+    place.beat("wrk_2", pools=("mine",))
+    place.beat("wrk_2", pools=("mine",), leaving=True)
+    health = await place.get("/workers/health")
+    assert (health["status"], health["pools"]["mine"]["workers"]) == ("degraded", 0)
+    assert "no worker takes work of the pool 'mine' since 20" in health["problems"][0]
+    assert "`headrace workers cleanup`" in health["problems"][0]
+    place.clock.ahead_s += 300
+    place.beat("wrk_1")
+    assert (await place.get("/workers/health"))["status"] == "degraded", "however long ago that was"
+    answer = await place.http.post("/workers", json={"action": "cleanup"})
+    assert answer.json() == {"action": "cleanup", "forgotten": [], "pools": ["mine"]}
+    health = await place.get("/workers/health")
+    assert (health["status"], list(health["pools"])) == ("healthy", ["runner"])
+    place.beat("wrk_3", pools=("mine",))
+    place.beat("wrk_3", pools=("mine",), leaving=True)
+    assert (await place.get("/workers/health"))["status"] == "degraded", "it was served again"
+
+
 async def test_a_worker_that_leaves_is_gone_at_once(place: Place) -> None:
     place.beat()
     place.beat(leaving=True)
@@ -109,7 +129,7 @@ async def test_cleanup_forgets_stale_workers_here_and_tells_everybody(place: Pla
     place.clock.ahead_s += 61
     place.beat("wrk_new")
     answer = await place.http.post("/workers", json={"action": "cleanup"})
-    assert answer.json() == {"action": "cleanup", "forgotten": ["wrk_old"]}
+    assert answer.json() == {"action": "cleanup", "forgotten": ["wrk_old"], "pools": []}
     assert [each["id"] for each in (await place.get("/workers"))["items"]] == ["wrk_new"]
     await until(lambda: told)
     label, body = KEYS.unpack(told[0])

@@ -4,9 +4,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from headrace.plans.model import COMPENSATION_SUFFIX, CallStep, GateStep, Plan, PlanStep
-from headrace.vocabulary import POOL_GATES, POOL_INTEGRATIONS, POOL_RUNNER, RUN_FINAL, STEP_FINAL, RunStatus, WaitingFor
+from headrace.vocabulary import (
+    POOL_GATES,
+    POOL_INTEGRATIONS,
+    POOL_RUNNER,
+    RUN_FINAL,
+    STEP_FINAL,
+    RunStatus,
+    StepStatus,
+    WaitingFor,
+)
 from headrace_api import flowing, performing, views, waiting
-from headrace_api.presence import Held, Presence, blocked_by
+from headrace_api.presence import Held, Presence, Seen, blocked_by
 
 SERVICE_OF_POOL: Final = {POOL_RUNNER: "runner", POOL_GATES: "gatekeeper", POOL_INTEGRATIONS: "integrations"}
 
@@ -51,6 +60,7 @@ def explain(
     held = [each for each in performing.in_hands(presence, row["id"], steps) if each.holding.step not in unknown]
     reasons.extend(_held(held, presence, waits))
     told_of = {each["step"] for each in reasons}
+    reasons.extend(_in_line([step for step in steps if step["step"] not in told_of], plan, presence))
     for step in steps:
         if step["status"] == "running" and step["step"] not in told_of:
             told = f"step {step['step']} runs, attempt {step['attempt']}" + (
@@ -142,6 +152,32 @@ def _without_workers(
             if pin is not None and pin.pool not in pools:
                 wanted.setdefault(pin.pool, step.id)
     return [_reason(step, None, *_unserved(presence, pool), None) for pool, step in wanted.items()]
+
+
+def _in_line(steps: Sequence[Mapping[str, Any]], plan: Plan | None, presence: Presence) -> list[dict[str, Any]]:
+    """Say of steps that were handed to a served pool, and that no worker says it holds, what they wait for there."""
+    if plan is None:
+        return []
+    pool_of = {step.id: plan.tools[name].pool for step in plan.steps if (name := _tool(step)) in plan.tools}
+    found = []
+    for step in steps:
+        pool = pool_of.get(step["step"], "")
+        taking = presence.serving(pool) if pool and step["status"] == StepStatus.QUEUED else []
+        if taking:
+            found.append(_reason(step["step"], None, *_handed(step["step"], pool, taking), None))
+    return found
+
+
+def _handed(step: str, pool: str, taking: Sequence[Seen]) -> tuple[str, str]:
+    """Say how full the pool is that a step was handed to, and what would move it."""
+    slots = sum(seen.beat.slots for seen in taking)
+    taken = min(slots, sum(each.begun for seen in taking for each in seen.beat.holding))
+    workers = "1 worker" if len(taking) == 1 else f"{len(taking)} workers"
+    if taken >= slots:
+        message = f"step {step} waits in line for the pool {pool!r}: all {slots} slots of its {workers} are taken"
+        return message, "nothing to do: it is taken in its turn; more workers would take it sooner"
+    message = f"step {step} was handed to the pool {pool!r} ({workers}, {taken} of {slots} slots taken), and none says yet that it performs it"
+    return message, "nothing to do: a worker says so within seconds; if it stays so, `headrace doctor`"
 
 
 def _unserved(presence: Presence, pool: str) -> tuple[str, str]:

@@ -54,6 +54,7 @@ class Presence:
         self._gathered = {True: Gathered(), False: Gathered()}  # what is sealed is never mixed with what is not
         self._expected: list[tuple[Callable[[Beat], bool], asyncio.Future[Seen]]] = []
         self._pools_served: dict[str, int] = {}
+        self._given_up: set[str] = set()
         self._owners: OrderedDict[str, int] = OrderedDict()
         self.served: Callable[[], None] = lambda: None
         """Called when an owner says that it serves what it did not before. That is a hint: its seal is not looked at."""
@@ -76,7 +77,8 @@ class Presence:
             body, verified = sealed[SEAL_OFFSET:], False
         try:
             if label == COMMANDS.encode() and verified:
-                self.forget(_forgettings.decode(body).workers)
+                word = _forgettings.decode(body)
+                self.forget(word.workers, word.pools)
             elif label == OWNERS.encode():
                 self._probed(_probes.decode(body))
             elif label.startswith(POOL.encode()):
@@ -105,6 +107,7 @@ class Presence:
             for pool in beat.pools:
                 if pool in self._pools_served or len(self._pools_served) < POOLS_KNOWN_MAX:
                     self._pools_served[pool] = seen.at
+            self._given_up.difference_update(beat.pools)
         if beat.leaving:
             self._seen.pop(beat.worker, None)
         else:
@@ -124,15 +127,16 @@ class Presence:
         finally:
             self._expected.remove(expected)
 
-    def forget(self, workers: Iterable[str]) -> None:
-        """Forget those of these workers that are stale."""
+    def forget(self, workers: Iterable[str], pools: Iterable[str] = ()) -> None:
+        """Forget those of these workers that are stale, and miss nobody in those of these pools that nobody serves."""
         for worker in workers:
             if (self.silent_s(worker) or 0.0) > PRESENCE_STALE_S:
                 del self._seen[worker]
+        self._given_up.update(set(pools).intersection(self.missed()))
 
-    def forgetting(self, workers: Iterable[str]) -> bytes:
-        """Write the word that lets everybody forget workers who does not hear them either."""
-        return self._keys.pack(COMMANDS, encode(ForgetWorkers(workers=tuple(workers))))
+    def forgetting(self, workers: Iterable[str], pools: Iterable[str]) -> bytes:
+        """Write the word that lets everybody forget workers and pools who does not hear them either."""
+        return self._keys.pack(COMMANDS, encode(ForgetWorkers(workers=tuple(workers), pools=tuple(pools))))
 
     def _forget_old(self) -> None:
         now = self._clock.monotonic()
@@ -172,6 +176,10 @@ class Presence:
     def pools(self) -> set[str]:
         """Give the pools that work is taken from."""
         return {pool for seen in self.serving() for pool in seen.beat.pools}
+
+    def missed(self) -> list[str]:
+        """Name the pools that were served since this process listens, and are no more, but for those given up."""
+        return sorted(self._pools_served.keys() - self.pools() - self._given_up)
 
     def pool_served_at(self, pool: str) -> int | None:
         """Give when a worker was last heard that took work from a pool, in milliseconds; None when none ever was."""

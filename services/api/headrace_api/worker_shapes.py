@@ -110,10 +110,11 @@ class ActedOn(Shape):
 
 
 class CleanedUp(Shape):
-    """Which workers were forgotten."""
+    """Which workers were forgotten, and which pools that nobody serves any more."""
 
     action: str
     forgotten: list[str]
+    pools: list[str]
 
 
 def totals(views: list[dict[str, Any]]) -> dict[str, int]:

@@ -101,11 +101,12 @@ def rescue(
 
 @app.command()
 def cleanup(output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
-    """Forget the workers that are stale."""
+    """Forget the workers that are stale, and the pools that nobody serves any more."""
 
     async def todo(api: "Client") -> None:
         body = await api.post("/workers", {"action": "cleanup"})
-        show(output, body, lambda: print("\n".join(body["forgotten"]) or "no worker is stale"))
+        told = [*body["forgotten"], *(f"pool {pool}" for pool in body["pools"])]
+        show(output, body, lambda: print("\n".join(told) or "no worker is stale, no pool unserved"))
 
     work(url, token, todo)
 

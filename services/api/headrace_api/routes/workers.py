@@ -72,10 +72,12 @@ async def workers_health(asked: Asked) -> Response:
     if not numbers["workers_active"]:
         problems.append("no worker lives: runs stay queued until one joins")
     problems.extend(f"worker {each['id']} is stale" for each in shown if each["status"] == "stale")
-    pools = {pool: _pool(presence, pool) for pool in sorted({pool for each in shown for pool in each["pools"]})}
+    known = {pool for each in shown for pool in each["pools"]}.union(presence.missed())
+    pools = {pool: _pool(presence, pool) for pool in sorted(known)}
     if numbers["workers_active"]:
         problems.extend(
-            f"no worker takes work of the pool {pool!r} since {each['last_served_at']}"
+            f"no worker takes work of the pool {pool!r} since {each['last_served_at']}: start one; or, if none shall come "
+            "back, `headrace workers cleanup`"
             for pool, each in pools.items()
             if not each["workers"]
         )
@@ -102,13 +104,17 @@ async def get_worker(asked: Asked, worker_id: str) -> Response:
 
 @router.post("/workers", name="act_on_workers", responses=says(CleanedUp))
 async def act_on_workers(asked: Asked, body: WorkersAction) -> Response:
-    """Forget the workers that are stale, here and everywhere: they are shown no more, and come back with a beat."""
+    """Forget the workers that are stale, and the pools that nobody serves any more, here and everywhere.
+
+    They are shown no more, and come back with a beat.
+    """
     presence = asked.desk.presence
     stale = [seen.beat.worker for seen in presence.known() if presence.stale(seen)]
-    presence.forget(stale)
-    if stale:
-        asked.desk.bus.publish_presence(presence.forgetting(stale))
-    return answer({"action": body.action, "forgotten": stale})
+    pools = presence.missed()
+    presence.forget(stale, pools)
+    if stale or pools:
+        asked.desk.bus.publish_presence(presence.forgetting(stale, pools))
+    return answer({"action": body.action, "forgotten": stale, "pools": pools})
 
 
 @router.post("/workers/{worker_id}", name="act_on_worker", responses=says(ActedOn))

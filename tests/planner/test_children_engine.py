@@ -128,7 +128,8 @@ async def test_a_cancel_goes_down_to_the_lowest_child() -> None:
         await engine.ask(LOG_RUNS, CancelRun(reason="enough"), stream=run.id)
         await run.until("cancelled")
         assert (middle.status, leaf.status) == ("cancelled", "cancelled")
-        assert "its parent run" in str(leaf.error_message)
+        assert middle.error_message == f"ann cancelled its parent run {run.id} (enough)"
+        assert leaf.error_message == f"ann cancelled run {run.id} (enough)", "who began it, not the whole way down"
 
 
 @in_virtual_time

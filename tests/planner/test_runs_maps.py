@@ -9,7 +9,7 @@ import pytest
 from headrace import codec
 from headrace.decider import MissingError
 from headrace.events.base import BlobRef, ErrorInfo
-from headrace.events.runs import LateResultKept, StepFailed, StepSucceeded
+from headrace.events.runs import LateResultKept, RunFailed, StepFailed, StepSucceeded
 from headrace.events.steering import ItemsKept
 from headrace.messages import ReportAttempt
 from headrace.plans.model import GateStep, InputField, PlanStep, TransformStep
@@ -243,6 +243,12 @@ def test_fail_fast_stops_the_rest_of_a_map_whose_step_may_fail() -> None:
     assert sim.report("b").status == "succeeded"
     row = sim.row("steps", step="m")
     assert (row["status"], row["error_message"], row["items_done"]) == ("failed", "m[1] failed: no", 2)
+
+
+def test_a_run_that_fails_with_its_map_names_the_item() -> None:
+    sim = Sim(plan(call("m", items=[1, 2, 3]))).create().report("m[0]", "x").fail("m[1]", "no", retryable=False)
+    (error,) = [event.error for event, _ in sim.history if isinstance(event, RunFailed)]
+    assert (error.message, error.details["step"], error.details["item"]) == ("step 'm' failed: m[1] failed: no", "m", 1)
 
 
 def test_a_write_that_is_cut_off_with_its_map_is_named() -> None:

@@ -61,11 +61,13 @@ def run(
         if single and may_be_text(single, inputs):
             typed = as_declared(single, inputs, await declared_of(api, told))
         made = await api.create_run(**told, inputs=typed, **about, key=key)
+        if not made.workers_active and output is Out.TEXT:
+            typer.echo(
+                f"no worker takes its work yet: it goes on when one joins; `headrace runs explain {made.id}`", err=True
+            )
         if detach:
             show(output, await api.get(f"/runs/{made.id}"), lambda: print(made.id))
             return 0
-        if not made.workers_active and output is Out.TEXT:
-            typer.echo("no worker lives: the run stays queued until one joins", err=True)
         code = await follow(api, made.id, wait=wait, quiet=output is Out.JSON)
         if output is Out.JSON:
             show_json(await api.get(f"/runs/{made.id}"))

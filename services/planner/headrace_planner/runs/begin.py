@@ -72,10 +72,15 @@ def advance(run: Run, context: Context, library: Library) -> Sequence[RunEvent]:
 
 
 def _failure(run: Run, step_id: str) -> ErrorInfo:
-    error = run.peek(step_id).error or ErrorInfo(type="execution_error", message="it failed")
-    details = {**error.details, "step": step_id}
+    known = run.peek(step_id)
+    error = known.error or ErrorInfo(type="execution_error", message="it failed")
+    details, message = {**error.details, "step": step_id}, error.message
+    first = known.map.failed_first if known.map is not None else {}
+    item = next((index for index, said in first.items() if said == error.message), None)
+    if item is not None:
+        details["item"], message = item, f"{run.label((step_id, item))} failed: {message}"
     return ErrorInfo(
-        type=error.type, message=f"step {step_id!r} failed: {error.message}", details=details, plugin=error.plugin
+        type=error.type, message=f"step {step_id!r} failed: {message}", details=details, plugin=error.plugin
     )
 
 

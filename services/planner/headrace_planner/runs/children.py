@@ -16,7 +16,7 @@ from headrace import codec
 from headrace.codec import Raw
 from headrace.decider import Context, Library, Reason, Tell
 from headrace.errors import StepError, ValidationError
-from headrace.events.base import ErrorInfo
+from headrace.events.base import SYSTEM, ErrorInfo
 from headrace.events.runs import (
     CancelRequested,
     LateResultKept,
@@ -43,6 +43,7 @@ from headrace_planner.runs.state import Instance, Run
 INPUTS_BYTES_MAX: Final = MESSAGE_BYTES_MAX // 2
 """A child's inputs travel to it in one message; a larger one would never arrive."""
 SHOWN_MAX: Final = 20
+OF_PARENT: Final = " its parent run "
 REFUSED: Final = "refused"
 TOO_DEEP: Final = "depth_exceeded"
 MAY_LEAVE: Final = (CancelRequested, CompensationStarted, RunFailed, RunCancelled, RunSucceeded, StepFailed)
@@ -310,8 +311,10 @@ def _stop(run: Run, child_id: str, child: Child) -> Tell:
 def _why(run: Run, child: Child) -> str:
     data = run.data
     if data.cancel is not None:
+        if run.queued.parent is not None and data.cancel.by.id == SYSTEM.id and OF_PARENT in data.cancel.reason:
+            return data.cancel.reason.replace(OF_PARENT, " run ", 1)  # who began it, not the whole way down
         why = f" ({data.cancel.reason})" if data.cancel.reason else ""
-        return f"{data.cancel.by.name} cancelled its parent run {data.id}{why}"
+        return f"{data.cancel.by.name} cancelled{OF_PARENT}{data.id}{why}"
     if run.final:
         return f"its parent run {data.id} {data.status}"
     if data.undo is not None:

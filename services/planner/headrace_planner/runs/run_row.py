@@ -192,9 +192,10 @@ def _unknown_outcomes(run: Run, going: list[Instance]) -> Iterator[dict[str, Any
 
 
 def _paused(paused: RunPaused) -> dict[str, Any]:
+    why = f" ({paused.reason})" if paused.reason else ""
     if paused.parent_id is None:
-        return _wait(WaitingFor.RESUME, f"paused by {paused.by.name}")
-    message = f"paused by parent {paused.parent_id}, which {paused.by.name} paused"
+        return _wait(WaitingFor.RESUME, f"paused by {paused.by.name}{why}")
+    message = f"paused by parent {paused.parent_id}, which {paused.by.name} paused{why}"
     return {**_wait(WaitingFor.RESUME, message), "parent_id": paused.parent_id}
 
 

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from tests.chaos.mutants.table import MUTANTS, Mutant
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 COPIED = ("shared", "services", "tests")
 SEEDS = 600
 LIMIT_S = 1_200
-BROKEN = re.compile(r"^FIRST seed (\d+) after (\d+) schedules: (.*)$", re.MULTILINE)
+BROKEN = re.compile(r"^FIRST seed (\d+) after (\d+) schedules, ([\d.]+ s) of CPU: (.*)$", re.MULTILINE)
 
 
 class DriftError(Exception):
@@ -53,13 +54,14 @@ def paths(tree: Path) -> str:
     return os.pathsep.join(map(str, (tree / "shared", *sorted((tree / "services").iterdir()), tree)))
 
 
-def hunted(mutant: Mutant) -> Outcome:
-    """Look for one seeded bug."""
+def hunted(mutant: Mutant, first: int) -> Outcome:
+    """Look for one seeded bug, from this seed on."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="headrace-mutant-") as folder:
         tree = Path(folder)
         seeded(mutant, tree)
-        command = [sys.executable, "-m", "headrace.testing.simulation", "--seeds", str(SEEDS), "--stop"]
+        command = [sys.executable, "-m", "headrace.testing.simulation", "--stop"]
+        command += ["--first", str(first), "--seeds", str(SEEDS)]
         if mutant.tests:
             command = [sys.executable, "-m", "pytest", "-x", "-q", *mutant.tests]
         env = {**os.environ, "PYTHONPATH": paths(tree), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -76,7 +78,9 @@ def hunted(mutant: Mutant) -> Outcome:
     found = BROKEN.search(done.stdout)
     if found is None and done.returncode != 0:
         return Outcome(mutant, f"simulation: {_last_line(done.stderr)}", "1 seed", seconds)
-    return Outcome(mutant, found[3] if found else "", f"{found[2]} seeds" if found else f"{SEEDS} seeds", seconds)
+    if found is None:
+        return Outcome(mutant, "", f"{SEEDS} seeds", seconds)
+    return Outcome(mutant, found[4], f"{found[2]} seeds, {found[3]}", seconds)
 
 
 def _last_line(text: str) -> str:
@@ -88,6 +92,7 @@ def main(arguments: list[str]) -> int:
     """Hunt all seeded bugs, or those whose name holds a text."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.mutants", description=__doc__)
     parser.add_argument("only", nargs="?", default="", help="only those whose name holds this")
+    parser.add_argument("--first", type=int, default=0, help="the first seed (0)")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many at once")
     given = parser.parse_args(arguments)
     chosen = [mutant for mutant in MUTANTS if given.only in mutant.name]
@@ -98,12 +103,12 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write(f"a seeded bug no longer applies. {problem}\n")
         return 2
     survived = 0
-    sys.stdout.write(f"{'seeded bug':<72} | {'after':<10} | {'time':>6} | caught by\n")
+    sys.stdout.write(f"{'seeded bug':<72} | {'after':<20} | {'time':>6} | caught by\n")
     with ThreadPoolExecutor(given.processes) as pool:
-        for outcome in pool.map(hunted, chosen):
+        for outcome in pool.map(partial(hunted, first=given.first), chosen):
             survived += not outcome.caught
             caught = outcome.caught[:110] or "NOBODY"
-            sys.stdout.write(f"{outcome.mutant.name:<72} | {outcome.after:<10} | {outcome.seconds:5.0f}s | {caught}\n")
+            sys.stdout.write(f"{outcome.mutant.name:<72} | {outcome.after:<20} | {outcome.seconds:5.0f}s | {caught}\n")
             sys.stdout.flush()
     sys.stdout.write(f"{len(chosen)} seeded bugs, {survived} survived\n")
     return 1 if survived else 0

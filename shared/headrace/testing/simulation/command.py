@@ -133,7 +133,11 @@ def show(outcome: Outcome) -> str:
             if there
         )
         lines.append(f"  {job.at:6.2f} s  run {job.number} of workflow {job.document}{extra}")
-    lines += [f"  {one.at:6.2f} s  {one.kind} ({one.which}) for {one.seconds:.2f} s" for one in given.faults]
+    lines += [
+        f"  {one.at:6.2f} s  {one.kind} ({one.which}) for {one.seconds:.2f} s"
+        + (f", or {one.moment:.2f} s after event {one.after}" if one.after is not None else "")
+        for one in given.faults
+    ]
     storm = {name: value for name in given.rates.__struct_fields__ if (value := getattr(given.rates, name))}
     lines.append("  weather: " + (", ".join(f"{name} {value:.3f}" for name, value in storm.items()) or "calm"))
     lines.append(
@@ -181,10 +185,12 @@ def _chunks(seeds: range) -> Iterator[range]:
 
 def _first(seeds: range) -> int:
     """Look for the first broken schedule, for those who seed bugs."""
+    cpu_s = 0.0
     with _forked(1) as pool:
         for part in pool.imap(_until_broken, _chunks(seeds)):
+            cpu_s += part.cpu_s
             for seed, told in sorted(part.failed.items()):
-                _say(f"FIRST seed {seed} after {seed - seeds.start + 1} schedules: {told}")
+                _say(f"FIRST seed {seed} after {seed - seeds.start + 1} schedules, {cpu_s:.1f} s of CPU: {told}")
                 return 1
     _say(f"nothing broken in {len(seeds)} schedules")
     return 0

@@ -1,5 +1,7 @@
 """How each kind of fault is done to an installation, and undone."""
 
+from collections import deque
+
 from headrace.testing.simulation.scenario import Fault
 from headrace.testing.simulation.world import GATEKEEPER, PLANNER, WORKER, Installation, Machine
 
@@ -7,16 +9,38 @@ JUMP_MS = 7_000
 
 
 class Faults:
-    """Does faults at their time; `calm` undoes what is left of them."""
+    """Does faults at their time, or at their place in the work; `calm` undoes what is left of them."""
 
     def __init__(self, world: Installation) -> None:
         self._world = world
-        self._paused: list[Machine] = []
+        self._events = 0
+        self._at_work: deque[Fault] = deque()
+        """Those that wait for an event, the next one first."""
+        self.until = 0.0
+        """When the last of those that have struck so far is over."""
 
     def plan(self, faults: tuple[Fault, ...]) -> None:
-        """Let every fault happen at its time."""
+        """Let every fault happen."""
+        self._at_work.extend(sorted((one for one in faults if one.after is not None), key=lambda one: one.after or 0))
         for fault in faults:
-            self._world.loop.later(fault.at, self._do, fault)
+            self._world.loop.later(fault.at, self._strike_late if fault.after is not None else self._strike, fault)
+
+    def heard(self) -> None:
+        """Note that an event has taken hold; some faults wait for that."""
+        self._events += 1
+        while self._at_work and (self._at_work[0].after or 0) <= self._events:
+            fault = self._at_work.popleft()
+            self._world.loop.later(fault.moment, self._strike, fault)
+
+    def _strike_late(self, fault: Fault) -> None:
+        """Let a fault happen whose event has not come."""
+        if fault in self._at_work:
+            self._at_work.remove(fault)
+            self._strike(fault)
+
+    def _strike(self, fault: Fault) -> None:
+        self.until = max(self.until, self._world.loop.now + fault.seconds)
+        self._do(fault)
 
     def calm(self) -> None:
         """Undo everything that still lasts; what was killed comes back by itself."""

@@ -8,12 +8,24 @@ from headrace.testing.simulation.chance import Chance
 from headrace.testing.simulation.documents import DOCUMENTS
 from headrace.testing.simulation.weather import CALM, Rates
 
-STORM_S: Final = 8.0
+STORM_S: Final = 12.0
 """How long things break, in virtual seconds."""
+FAULTS_S: Final = 9.6
+"""Within so much of it faults begin."""
+JOBS_S: Final = 4.8
+"""Within so much of it runs are asked for."""
+AT_WORK: Final = 0.6
+"""The share of faults that strike where work is done, as an event takes hold, instead of at a time."""
+AT_WORK_MAX: Final = 80
+"""They wait for so many events at most: about what takes hold while the storm lasts."""
+MOMENTS_S: Final = (0.0, 0.0, 0.01, 0.05)
+"""How long after the event they strike: before its owner hears of it, as it hears, or when its orders are out."""
 RUNS_MIN: Final = 3
 RUNS_MAX: Final = 5
-FAULTS_MIN: Final = 2
-FAULTS_MAX: Final = 7
+FAULTS_MIN: Final = 5
+FAULTS_MAX: Final = 11
+FOUL_MAX: Final = 0.44
+"""The largest share of messages that one respect of the weather may concern (of late ones: twice that)."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,10 +46,15 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that breaks: what, when, which of its kind, and for how long."""
+    """Something that breaks: what, when, which of its kind, and for how long.
+
+    With `after` it strikes `moment` seconds after so many events have taken hold, and at `at` at the latest.
+    """
 
     kind: str
     at: float
+    after: int | None = None
+    moment: float = 0.0
     which: int = 0
     seconds: float = 0.0
 
@@ -94,7 +111,7 @@ def _job(chance: Chance, number: int) -> Job:
     return Job(
         number=number,
         document=chance.randrange(DOCUMENTS),
-        at=chance.random() * STORM_S * 0.6,
+        at=chance.random() * JOBS_S,
         cancel_at=chance.random() * 6 if chance.happens(0.12) else None,
         repeat=chance.happens(0.3),
         pause_at=chance.random() * 4 if chance.happens(0.1) else None,
@@ -105,27 +122,35 @@ def _job(chance: Chance, number: int) -> Job:
 
 def _fault(chance: Chance, kind: str) -> Fault:
     _, shortest, longest = KINDS[kind]
+    at_work = chance.happens(AT_WORK)
+    share = chance.random() ** (1 if kind.startswith("pause") else 2)  # what is away soon does its work in the storm
     return Fault(
         kind=kind,
-        at=chance.random() * STORM_S * 0.8,
+        at=FAULTS_S * (1 - chance.random() / 2 if at_work else chance.random()),
+        after=chance.randint(1, AT_WORK_MAX) if at_work else None,
+        moment=chance.choice(MOMENTS_S) if at_work else 0.0,
         which=chance.randrange(8),
-        seconds=shortest + chance.random() * (longest - shortest),
+        seconds=shortest + share * (longest - shortest),
     )
 
 
 def _rates(chance: Chance) -> Rates:
-    """Draw the weather: some is fair, some is foul in one respect, some in all."""
+    """Draw the weather: some is fair; what is foul is so in about half of all respects, and the more in those."""
     if chance.happens(0.2):
         return CALM
-    foul = 0.12 * chance.random()
+    foul = FOUL_MAX * chance.random()
+
+    def some() -> float:
+        return foul * chance.random() if chance.happens(0.5) else 0.0
+
     return Rates(
-        lost=foul * chance.random(),
-        twice=foul * chance.random(),
-        late=2 * foul * chance.random(),
+        lost=some(),
+        twice=some(),
+        late=2 * some(),
         late_s=chance.choice([0.05, 0.5, 3.0]),
-        unacked=foul * chance.random(),
-        append_refused=foul * chance.random() / 2,
-        append_unknown=foul * chance.random() / 2,
-        append_late=foul * chance.random(),
-        log_silent=foul * chance.random() / 4,
+        unacked=some(),
+        append_refused=some() / 2,
+        append_unknown=some() / 2,
+        append_late=some(),
+        log_silent=some() / 4,
     )

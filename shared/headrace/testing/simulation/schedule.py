@@ -74,6 +74,7 @@ class Schedule:
         self.compiler = None if template is None else template.compiler
         self.world = Installation(self.loop, self.log, self.weather, f"processes {scenario.seed}")
         self.log._clock = self.world.clock  # noqa: SLF001  (the two need each other)
+        self.faults = Faults(self.world)
         self.history = History(acted=self.world.ledger.acted)
         self.watch = Watch(self.log.body)
         self.rolls = Rolls()
@@ -112,8 +113,7 @@ class Schedule:
                 world.start(kind)
         self.clients.machine.process.start(self.clients.live(scenario.jobs))
         self.reader.machine.process.start(self.reader.read())
-        faults = Faults(world)
-        faults.plan(scenario.faults)
+        self.faults.plan(scenario.faults)
         stormy = bool(scenario.faults) or scenario.rates is not CALM
         if scenario.seed < 0:
             await asyncio.sleep(TEMPLATE_S)
@@ -121,9 +121,8 @@ class Schedule:
             await self.clients.ask(LOG_CATALOGUE, ApplyWorkflow(spec=codec.raw(child())), stream=stream)
         if stormy:
             await asyncio.sleep(STORM_S)
-            for fault in scenario.faults:
-                await asyncio.sleep(max(fault.at + fault.seconds - self.loop.time(), 0.0))
-        faults.calm()
+            await asyncio.sleep(max(self.faults.until - self.loop.time(), 0.0))
+        self.faults.calm()
         await self._settle()
         await self.reader.finish()
 
@@ -150,6 +149,7 @@ class Schedule:
         return any(at_once(self.log.busy(name, part)) for name in ASKED for part in range(PARTITIONS[name]))
 
     def _committed(self, recorded: Recorded) -> None:
+        self.faults.heard()
         self.clients.heard(recorded)
         self.found += self.watch.see(recorded)
         self.found += self.rolls.see(recorded)

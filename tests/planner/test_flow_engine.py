@@ -9,14 +9,25 @@ import pytest
 import headrace
 from headrace import ids
 from headrace.errors import UnavailableError, ValidationError
-from headrace.log.port import Batch
+from headrace.host.answers import Answers
+from headrace.host.cadence import QUICK
+from headrace.host.deciding import Deciding
+from headrace.host.draft import Draft
+from headrace.host.items import Item, Origin, advance
+from headrace.host.library import CachedLibrary
+from headrace.host.loading import States
+from headrace.host.tenure import Held
+from headrace.log.memory import MemoryLog
+from headrace.log.port import Batch, Tenure
 from headrace.log.rebuild import rebuild
 from headrace.ports.tool import ToolContext
+from headrace.steering import RequestPermit
 from headrace.testing.engine import Engine
 from headrace.testing.views import Run
-from headrace.testing.virtual import in_virtual_time
+from headrace.testing.virtual import VirtualClock, in_virtual_time
 from headrace.vocabulary import KEY_RESTS_S, LOG_FLOW, LOG_PARTITIONS
 from headrace_planner.flow.bounds import Bounds
+from headrace_planner.flow.room import FlowRoom
 from tests.tour.kit import workflow
 
 
@@ -297,6 +308,25 @@ async def test_a_key_in_use_goes_on_in_new_streams_and_nobody_gets_it_meanwhile_
         await waits.until("succeeded", seconds=120)
         assert len(await streams(engine)) == len(found)
         assert (await rebuild(engine.log)).changed == 0
+
+
+@in_virtual_time
+async def test_a_key_that_is_old_as_a_new_owner_meets_it_goes_on_with_its_holder() -> None:
+    """Else the next to ask would find a new stream that knows of no holder (seed 100015)."""
+    clock = VirtualClock()
+    log = MemoryLog(clock)
+    room = FlowRoom()
+    room.bounds = Bounds(moves_s=60)
+    key = ids.flow_key("default", "concurrency", "deploy")
+    held = Held.begin(Tenure(LOG_FLOW, ids.partition_of(key), 1, 0), 600.0, room, None)
+    deciding = Deciding(clock, States(log, CachedLibrary()), Answers(log, clock, QUICK), lambda _: False)
+    ask = RequestPermit(permit_id="p1", run_id="run_1", kind="concurrency", key="deploy", limit=1)
+    await deciding.decide(Draft(1), [Item(held, Origin.INBOX, key, ask, workspace="default")])
+    await asyncio.sleep(100)
+    held.unproven.add(key)
+    draft = Draft(2)
+    await deciding.decide(draft, [advance(held, key, restart=True)])
+    assert [event.type for event in draft.part(held).events] == ["flow.ended", "flow.continued"]
 
 
 @in_virtual_time

@@ -181,6 +181,9 @@ class Deciding:
             return False
         new = stream.version == 0
         commands = item.commands
+        if item.command is ADVANCE:  # `_advance` decides that, and begins anew what ends by it
+            self._repair(draft, part, stream, item, context)
+            commands = ()
         while item.part < len(commands):
             events, count = next_decision(room, stream, commands[item.part :], context)
             if isinstance(events, Rejection):

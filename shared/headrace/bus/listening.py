@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
@@ -13,16 +13,30 @@ from nats.errors import Error as NatsError
 from headrace.bus.limits import FLUSH_TIMEOUT_S
 from headrace.bus.quick import QuickClient
 
-if TYPE_CHECKING:
-    from headrace.bus.connection import Connection
-
 logger = logging.getLogger(__name__)
+
+
+class Way(Protocol):
+    """What a subscription needs of the connection that it is made on."""
+
+    @property
+    def gone(self) -> bool:
+        """Tell whether there is no client to speak to."""
+        ...
+
+    async def flush(self) -> None:
+        """Wait until the server has handled all that was sent."""
+        ...
+
+    def forget(self, listening: "Listening") -> None:
+        """Do not subscribe again."""
+        ...
 
 
 class Listening:
     """A core subscription that outlives the client it was made with."""
 
-    def __init__(self, connection: "Connection", subject: str, hear: Callable[[Msg], None]) -> None:
+    def __init__(self, connection: Way, subject: str, hear: Callable[[Msg], None]) -> None:
         self.subject = subject
         self._connection = connection
         self._hear = hear

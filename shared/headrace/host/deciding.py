@@ -179,6 +179,10 @@ class Deciding:
         if not suspect and item.restart:
             self._finish(part, item, None)
             return False
+        if item.command is ADVANCE:  # whatever goes on by itself does so in one place: there a stream may end and go on
+            self._repair(draft, part, stream, item, context)
+            item.decided = True
+            return True
         new = stream.version == 0
         commands = item.commands
         if item.command is ADVANCE:  # `_advance` decides that, and begins anew what ends by it

@@ -14,7 +14,7 @@ After a command's events the host sends `Advance` until it yields none, so that 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, final
 
 import msgspec
 
@@ -26,6 +26,7 @@ from headrace.events.base import SYSTEM, Actor, Event
 from headrace.wire import EndChain, Interrupt, WorkOrder
 
 
+@final
 class Rejection(msgspec.Struct, frozen=True):
     """A refusal as a value, with the error that its caller meets."""
 
@@ -50,6 +51,7 @@ class MissingError(Exception):
         self.digests = tuple(digests)
 
 
+@final
 class Dispatch(msgspec.Struct, frozen=True):
     """Effect: give an attempt to a worker of its pool; `queue_until` (ms) is when its time to wait for one is over.
 
@@ -62,6 +64,7 @@ class Dispatch(msgspec.Struct, frozen=True):
     held_by: str = ""
 
 
+@final
 class Tell(msgspec.Struct, frozen=True):
     """Effect: send a command to another stream's inbox, again until its receipt is on record.
 
@@ -91,6 +94,7 @@ class Unchain(msgspec.Struct, frozen=True):
     pool: str
 
 
+@final
 class Keep(msgspec.Struct, frozen=True):
     """Effect: store blobs by digest with the event that names them."""
 

@@ -101,8 +101,10 @@ class Answers:
             self._forget(place)
 
     def _remember(self, held: Held, kept: KeptAnswer) -> None:
-        self._forget((held, kept.key))
-        self._recent[held, kept.key] = kept, self._clock.monotonic()
+        place = held, kept.key
+        if place in self._recent:
+            self._forget(place)
+        self._recent[place] = kept, self._clock.monotonic()
         self._recent_bytes += _weight(kept)
         while self._recent_bytes > REMEMBERED_BYTES_MAX:
             self._forget(next(iter(self._recent)))

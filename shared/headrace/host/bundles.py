@@ -63,7 +63,7 @@ def said(lead: Item) -> list[Any]:
 def _fit(item: Item) -> bool:
     command = item.command
     return (
-        isinstance(command, ReportAttempt)
+        type(command) is ReportAttempt
         and command.index is not None
         and command.status == AttemptStatus.SUCCEEDED
         and not command.then

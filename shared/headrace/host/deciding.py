@@ -68,7 +68,7 @@ class Deciding:
                 except Exception as problem:
                     raise SpoiltError(problem) from problem
             now = self._clock.now_ms()
-            woken = {item.stream_id: True for item in part.items if isinstance(item.command, Wake)}
+            woken = {item.stream_id: True for item in part.items if type(item.command) is Wake}
             changed = {stream.stream_id: True for stream, _ in part.changed.values()}
             for stream_id in changed | woken if woken else changed:
                 touched = part.touched.get(stream_id)
@@ -190,7 +190,7 @@ class Deciding:
             commands = ()
         while item.part < len(commands):
             events, count = next_decision(room, stream, commands[item.part :], context)
-            if isinstance(events, Rejection):
+            if type(events) is Rejection:
                 if item.part > 0:
                     break  # what follows in a chain rests on what is refused
                 self._refuse(part, item, events.error)
@@ -244,7 +244,7 @@ class Deciding:
     ) -> None:
         """Note what a recorded command ends, bring its bodies, and give what it earns."""
         room = stream.held.room
-        if isinstance(command, ReportAttempt | LoseAttempt):
+        if type(command) is ReportAttempt or type(command) is LoseAttempt:
             awaits = getattr(room, "awaits", None)  # a refused claimer's word ends nobody's work
             if awaits is None or not guarded(awaits, stream.state, command):
                 part.effects.append(Sent(Ended(command)))
@@ -262,7 +262,7 @@ class Deciding:
                 metrics.count("continued")
                 return
             events = guarded(room.decide, stream.state, ADVANCE, context)
-            if isinstance(events, Rejection):
+            if type(events) is Rejection:
                 return
             self._record(draft, part, stream, item, events, context)
             self._receipts(draft, part, stream, ADVANCE, context, suspect=item.restarted)
@@ -322,14 +322,14 @@ class Deciding:
         count = 0
         for effect in effects:
             sent = effect
-            if isinstance(effect, Dispatch):
+            if type(effect) is Dispatch:
                 attempt_id = effect.order.attempt_id
                 if attempt_id in part.dispatched or self._knows(attempt_id):
                     continue
                 part.dispatched.add(attempt_id)
                 order = light(effect.order, part, None if suspect else part.trace)
                 sent = effect if order is effect.order else msgspec.structs.replace(effect, order=order)
-            elif isinstance(effect, Tell | Keep):
+            elif (type(effect) is Tell or type(effect) is Keep) and effect.bodies:
                 part.blobs.update(effect.bodies)
                 self._states.keep(effect.bodies)
             part.effects.append(Sent(sent, suspect))

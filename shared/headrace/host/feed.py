@@ -24,32 +24,30 @@ def messages(incarnation: str, held: Held, after: int, events: Sequence[NewEvent
     log, partition = held.log, held.partition
     source = f"headrace/{incarnation}/{log}"
     for position, event in enumerate(events, after + 1):
-        body = codec.encode(_cloud_event(log, partition, source, position, event))
-        if len(body) > ARRAY_BYTES_MAX:
+        told = FeedEvent(
+            id=f"{log}/{partition}/{position}",
+            source=source,
+            type=event.type,
+            subject=event.stream_id,
+            time=rfc3339(event.at),
+            data=Raw(event.data),
+            log=log,
+            partition=partition,
+            position=position,
+            version=event.version,
+            workspace=event.workspace,
+        )
+        body = codec.encode(told)
+        weight = len(body)
+        if weight > ARRAY_BYTES_MAX:
             continue
-        if size + len(body) > ARRAY_BYTES_MAX:
+        if size + weight > ARRAY_BYTES_MAX:
             yield b"[" + b",".join(array) + b"]"
             array, size = [], 0
         array.append(body)
-        size += len(body) + 1
+        size += weight + 1
     if array:
         yield b"[" + b",".join(array) + b"]"
-
-
-def _cloud_event(log: str, partition: int, source: str, position: int, event: NewEvent) -> FeedEvent:
-    return FeedEvent(
-        id=f"{log}/{partition}/{position}",
-        source=source,
-        type=event.type,
-        subject=event.stream_id,
-        time=rfc3339(event.at),
-        data=Raw(event.data),
-        log=log,
-        partition=partition,
-        position=position,
-        version=event.version,
-        workspace=event.workspace,
-    )
 
 
 def rfc3339(at_ms: int) -> str:

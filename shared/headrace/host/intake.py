@@ -178,7 +178,7 @@ class Intake:
             self._unreadable(held, bytes(part), problem, sequence)
         else:
             actor = told.actor or SYSTEM
-            if isinstance(command, ReportAttempt | AnnounceTool):
+            if type(command) in FROM_WORKERS:
                 actor = _worker(command.worker)
             body = bytes(part)
             item = Item(

@@ -70,7 +70,7 @@ class Item(msgspec.Struct, eq=False):
     @property
     def commands(self) -> tuple[Any, ...]:
         """Give what is decided one after the other: the command, and the results that follow it in a chain."""
-        return (self.command, *self.command.then) if isinstance(self.command, ReportAttempt) else (self.command,)
+        return (self.command, *self.command.then) if type(self.command) is ReportAttempt else (self.command,)
 
     @property
     def cause(self) -> str:

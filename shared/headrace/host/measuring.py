@@ -14,6 +14,7 @@ from headrace.vocabulary import LOG_RUNS, STEP_FINAL
 
 RUN_ENDS = (RunSucceeded, RunFailed, RunCancelled)
 STEP_ENDS = (StepSucceeded, StepFailed)
+ENDS = frozenset({*RUN_ENDS, *STEP_ENDS})
 
 
 def _columns(table: str, *names: str) -> Callable[[tuple[Any, ...]], Any]:
@@ -36,9 +37,11 @@ def measure(part: Part) -> None:
     for stream_id, (_, events) in part.changed.items():
         for event in events:
             for one in event.parts:
+                if type(one) not in ENDS:
+                    continue
                 if isinstance(one, STEP_ENDS):
                     ends[stream_id, one.step] = one
-                elif isinstance(one, RUN_ENDS):
+                else:
                     over.add(stream_id)
     if not over and not ends:
         return

@@ -19,7 +19,7 @@ from headrace.host.tenure import Stream
 from headrace.host.wakeups import Wakeups
 from headrace.keys import Keys
 from headrace.log.port import Log
-from headrace.messages import LoseAttempt, ReportAttempt
+from headrace.messages import ReportAttempt
 
 PUSHED_ITEMS_MAX = 8
 """Messages in a batch up to which what others wait for goes out ahead of the feed: of more, a write more costs more."""
@@ -129,18 +129,19 @@ class Publisher:
             item.held.settle(item.sequence)
 
     def _send(self, part: Part, sent: Sent) -> None:
-        match sent.effect:
-            case Dispatch() as dispatch:
-                self._dispatcher.offer(part.held, dispatch, suspect=sent.suspect)
+        match sent.effect:  # what comes most often first
             case Ended(command=command):
                 answered = isinstance(command, ReportAttempt)
-                self._dispatcher.over(command.attempt_id, answered=answered, performed_s=_performed_s(command))
+                performed_s = _performed_s(command) if isinstance(command, ReportAttempt) else 0.0
+                self._dispatcher.over(command.attempt_id, answered=answered, performed_s=performed_s)
+            case Dispatch() as dispatch:
+                self._dispatcher.offer(part.held, dispatch, suspect=sent.suspect)
+            case Tell() as tell:
+                self._telling.put(tell)
             case Unchain() as unchain:
                 self._dispatcher.unchain(unchain)
             case Stop() as stop:
                 self._dispatcher.stop(stop)
-            case Tell() as tell:
-                self._telling.put(tell)
 
     def _keep(self, stream: Stream, number: int, kept: dict[str, tuple[int, bytes]], *, finished: bool) -> None:
         if stream.touched != number:
@@ -156,8 +157,8 @@ class Publisher:
             self._chores.put(lambda: self._log.keep_snapshots(log, fingerprint, kept))
 
 
-def _performed_s(command: ReportAttempt | LoseAttempt) -> float:
+def _performed_s(command: ReportAttempt) -> float:
     """Give for how long an attempt was performed, by its worker's own clock."""
-    if isinstance(command, LoseAttempt) or command.started_at is None or command.finished_at is None:
+    if command.started_at is None or command.finished_at is None:
         return 0.0
     return max(command.finished_at - command.started_at, 0) / 1000

@@ -92,7 +92,7 @@ class RunRoom:
 
     def decide(self, state: Run, command: RunCommand, context: Context) -> Sequence[RunEvent] | Rejection:
         """Say what happens; raises MissingError while a body must be fetched."""
-        graph = self._graph(command.plan_digest) if isinstance(command, CreateRun) and command.plan_digest else None
+        graph = self._graph(command.plan_digest) if type(command) is CreateRun and command.plan_digest else None
         return deciding.decide(state, command, context, self._library, graph)
 
     def together(
@@ -106,7 +106,7 @@ class RunRoom:
 
     def evolve(self, state: Run, event: RunEvent, at: int) -> Run:
         """Remember an event; raises MissingError, before it changes anything, while the plan must be fetched."""
-        graph = self._graph(event.plan_digest) if isinstance(event, RunQueued) else None
+        graph = self._graph(event.plan_digest) if type(event) is RunQueued else None
         return evolving.evolve(state, event, at, graph)
 
     def react(self, state: Run, event: RunEvent) -> Iterable[Effect]:
@@ -155,7 +155,7 @@ class RunRoom:
 
     def attachments(self, command: RunCommand) -> Mapping[str, bytes]:
         """Give the body of a large event; other bodies that runs name are stored by their workers before."""
-        return attachments(command) if isinstance(command, DeliverEvent) else {}
+        return attachments(command) if type(command) is DeliverEvent else {}
 
     def answer(self, state: Run, command: RunCommand) -> object:
         """Give what the caller meets after commit: a new run is queued, whatever its first batch already did."""

@@ -110,14 +110,16 @@ def _own(run: Run) -> Iterator[int]:
     deadline = run_deadline(run)
     if deadline is not None and data.undo is None:
         yield deadline
+    under_way = False
     for step_id, known in run.going():
+        under_way = under_way or known.open is not None or known.map is not None
         if known.due_at is not None:
             yield known.due_at
         if known.wait is not None and known.wait.expires_at is not None:
             yield known.wait.expires_at
         if known.timed_since is not None and (until := limits.step_deadline(run, step_id, known)) is not None:
             yield until
-    retry = None if data.paused is not None else _next_retry(run)
+    retry = _next_retry(run) if under_way and data.paused is None else None
     if retry is not None:
         yield retry
 

@@ -139,7 +139,13 @@ class LoseAttempt(Message, frozen=True, kw_only=True, tag="lose"):
 
 
 class Wake(Message, frozen=True, kw_only=True, tag="wake"):
-    """A time that the stream asked for has come. Again: nothing."""
+    """A time that the stream asked for has come. Again: nothing.
+
+    `performed_ms` is how long living workers have said without a break that they perform something of the stream, 0
+    when none does; None: nobody looked.
+    """
+
+    performed_ms: int | None = None
 
 
 class Advance(Message, frozen=True, kw_only=True, tag="advance"):

@@ -181,7 +181,7 @@ class Sim:
             status=more.pop("status", "succeeded"),
             worker=more.pop("worker", "wrk_1"),
             output=codec.raw(output),
-            started_at=self.now,
+            started_at=more.pop("started_at", self.now),
             finished_at=self.now,
             **more,
         )

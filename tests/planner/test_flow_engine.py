@@ -22,7 +22,7 @@ from headrace.log.port import Batch, Tenure
 from headrace.log.rebuild import rebuild
 from headrace.ports.tool import ToolContext
 from headrace.steering import RequestPermit
-from headrace.testing.engine import Engine
+from headrace.testing.engine import SLOTS, Engine
 from headrace.testing.views import Run
 from headrace.testing.virtual import VirtualClock, in_virtual_time
 from headrace.vocabulary import KEY_RESTS_S, LOG_FLOW, LOG_PARTITIONS
@@ -352,3 +352,20 @@ async def test_a_key_whose_release_was_never_sent_goes_to_the_next_because_it_as
         assert lost
         await second.until("succeeded", seconds=120)
     assert works.began == ["first", "second"]
+
+
+@in_virtual_time
+async def test_a_run_that_stands_in_its_workers_queue_keeps_its_time_row_17() -> None:
+    works = Works()
+    spec = workflow("patient", {"id": "one", "tool": "work", "with": {"label": "l"}}, timeout="15s")
+    async with Engine(tools=works.tools) as engine:
+        await engine.apply(spec)
+        late = [await engine.run("patient") for _ in range(3 * SLOTS)]  # the last wait for 20 s before they begin
+        for run in late:
+            await run.until("succeeded")
+        assert "run.clock_moved" in {event.type_name() for event in await engine.events(late[-1])}
+        slow = workflow("slow", {"id": "one", "tool": "work", "with": {"label": "l"}}, timeout="7s")
+        await engine.apply(slow)
+        run = await engine.run("slow")
+        await run.until("failed")
+    assert "run timed out after 7 s" in str(run.error_message)

@@ -242,3 +242,36 @@ def test_an_answer_that_comes_while_a_run_is_being_cancelled_fails_nothing() -> 
     assert sim.step_status("ok") == "cancelled"
     assert any(isinstance(tell.command, OpenApproval) for tell in sim.told)
     assert codec.loads(sim.run.data.outputs) is None
+
+
+def test_what_a_run_spends_in_a_queue_does_not_count_against_its_time() -> None:
+    sim = Sim(plan(call("a"), timeout_s=100)).create().later(100).do(Wake(performed_ms=0))
+    assert sim.made() == ["run.clock_moved"]
+    assert sim.room.wake_at(sim.run) == sim.now + 100_000
+    sim.later(100).do(Wake(performed_ms=0))
+    assert sim.room.wake_at(sim.run) == sim.now + 300_000, "a short time in a long queue is looked at now and then"
+    sim.later(300).do(Wake(performed_ms=40_000))
+    assert sim.room.wake_at(sim.run) == sim.now + 60_000, "what its worker says counts"
+    assert sim.later(60).do(Wake(performed_ms=100_001)).made() == ["run.failed"]
+    assert "run timeout: the run timed out after 100 s of work, while a was performed" in sim.why()
+
+
+def test_a_run_of_a_short_time_leaves_its_worker_the_time_of_a_beat_to_say_that_it_began() -> None:
+    sim = Sim(plan(call("a"), timeout_s=1)).create().later(1).do(Wake(performed_ms=0))
+    assert sim.room.wake_at(sim.run) == sim.now + 3_000
+    assert sim.later(3).do(Wake(performed_ms=2_500)).made() == ["run.failed"]
+
+
+def test_results_say_how_long_was_worked_and_what_nobody_performed_waited() -> None:
+    sim = Sim(plan(call("a"), call("b", "a"), call("c", "b"), timeout_s=100)).create()
+    sim.later(600).report("a", started_at=sim.now - 60_000)
+    assert sim.room.wake_at(sim.run) == sim.now + 40_000
+    sim.later(39).report("b", started_at=sim.now - 30_000)
+    assert sim.room.wake_at(sim.run) == sim.now + 10_000
+    assert sim.later(10).do(Wake(performed_ms=10_000)).made() == ["run.failed"]
+
+
+def test_attempts_side_by_side_count_once() -> None:
+    sim = Sim(plan(call("a"), call("b"), call("c", "a", "b"), timeout_s=100)).create().later(50)
+    sim.report("a", started_at=sim.now - 50_000).later(10).report("b", started_at=sim.now - 60_000)
+    assert sim.room.wake_at(sim.run) == sim.now + 40_000

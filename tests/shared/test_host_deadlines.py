@@ -7,6 +7,7 @@ from headrace.decider import Dispatch, Stop
 from headrace.host.cadence import QUICK
 from headrace.host.dispatch import Dispatcher
 from headrace.host.presence import Presence
+from headrace.host.stops import Stops
 from headrace.host.wakeups import Wakeups
 from headrace.steering import DropAttempt, OverdueAttempt
 from headrace.testing.virtual import VirtualClock
@@ -116,6 +117,28 @@ async def test_a_stop_of_what_nobody_holds_is_confirmed_at_once_and_of_what_is_h
         interrupt = Interrupt(attempt_id=one.attempt_id, reason="cancelled")
         desk.dispatcher.stop(Stop(interrupt, POOL_NAME, confirm=True))
     assert [said.attempt_id for said in desk.said] == [free.attempt_id]
+
+
+@on_virtual_time
+async def test_who_joins_a_pool_later_is_told_what_was_stopped_while_nobody_served_it() -> None:
+    clock = VirtualClock()
+    presence, stops = Presence(clock, QUICK), Stops(clock)
+    interrupt = Interrupt(attempt_id="att_1", reason="cancelled")
+    stops.told(POOL_NAME, interrupt)
+    for _ in range(600):
+        clock.leap(1.0)
+        assert stops.unheeded(presence) == []
+    held = (Holding(attempt_id="att_1", tool="t", since=0, begun=True),)
+    presence.heard(Beat(worker="wrk_1", service="s", host="h", pools=(POOL_NAME,), slots=4))
+    clock.leap(1.0)
+    assert stops.unheeded(presence) == []
+    presence.heard(Beat(worker="wrk_1", service="s", host="h", pools=(POOL_NAME,), slots=4, holding=held))
+    clock.leap(2.5)
+    assert stops.unheeded(presence) == [(POOL_NAME, interrupt)]
+    presence.heard(Beat(worker="wrk_1", service="s", host="h", pools=(POOL_NAME,), slots=4))
+    clock.leap(20.0)
+    stops.unheeded(presence)
+    assert not stops, "what nobody holds is forgotten"
 
 
 def test_what_is_overdue_is_put_off_longer_each_time_but_never_past_what_is_due_sooner() -> None:

@@ -39,6 +39,7 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
         "step.reused": f"{step} stands as {data.get('run_id')} left it",
         "run.paused": f"run paused{_by(data)}",
         "run.resumed": f"run resumed{_by(data)}",
+        "run.clock_moved": "no worker performed anything of it so far: that time does not count against its limit",
         "map.started": f"{step} has {data.get('count')} items",
         "loop.iterated": f"{step} begins round {data.get('count')}",
         "wait.started": f"{step} waits for {_awaited(data)}",

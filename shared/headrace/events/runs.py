@@ -11,6 +11,7 @@ from headrace.events.steering import (
     ChildEnded,
     ChildHeld,
     ChildStarted,
+    ClockMoved,
     CompensationStarted,
     ItemsKept,
     LoopIterated,
@@ -298,6 +299,7 @@ RunEvent = (
     | ChildEnded
     | ChildHeld
     | ChildStarted
+    | ClockMoved
     | CompensationStarted
     | ItemsKept
     | LoopIterated

@@ -216,6 +216,13 @@ class OutcomeSettled(Event, frozen=True, kw_only=True, tag="outcome.settled"):
     reason: str = ""
 
 
+class ClockMoved(Event, frozen=True, kw_only=True, tag="run.clock_moved"):
+    """Written when a run's time seems over, but nobody performed anything before `since`: it is looked at again at `look_at`."""
+
+    since: int
+    look_at: int | None = None
+
+
 class CompensationStarted(Event, frozen=True, kw_only=True, tag="compensation.started"):
     """Written when a run failed or was cancelled and what its steps did is to be undone, the newest first."""
 

@@ -99,6 +99,11 @@ class Dispatcher:
         known = self._orders.get(attempt_id)
         return None if known is None else known.order.pool
 
+    def performed_ms(self, stream_id: str) -> int | None:
+        """Give how long living workers have been performing attempts of a stream, 0 if none does; None without attempts."""
+        attempts = self._streams.get(stream_id)
+        return None if attempts is None else self._presence.performed_ms(attempts)
+
     def offer(self, held: Held, dispatch: Dispatch, *, suspect: bool) -> None:
         """Take an order on; again is nothing. A suspect is not published before it is judged."""
         order = dispatch.order

@@ -96,6 +96,6 @@ def advance(held: Held, stream_id: str, *, restart: bool = False) -> Item:
     return Item(held, Origin.HOST, stream_id, ADVANCE, restart=restart)
 
 
-def wake(held: Held, stream_id: str) -> Item:
-    """Make the item that tells a stream that a time has come."""
-    return Item(held, Origin.HOST, stream_id, WAKE)
+def wake(held: Held, stream_id: str, performed_ms: int | None = None) -> Item:
+    """Make the item that tells a stream that a time has come, and how long anything of it has been performed."""
+    return Item(held, Origin.HOST, stream_id, WAKE if performed_ms is None else Wake(performed_ms=performed_ms))

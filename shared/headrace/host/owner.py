@@ -181,7 +181,7 @@ class OwnerHost:
         self._pipeline.put(Item(held, Origin.HOST, stream_id, command))
 
     def _wake(self, held: Held, stream_id: str) -> None:
-        self._pipeline.put(wake(held, stream_id))
+        self._pipeline.put(wake(held, stream_id, self.dispatcher.performed_ms(stream_id)))
 
     def _begun(self, held: Held, restarts: list[Item]) -> None:
         self._waking.stir(refill=True)

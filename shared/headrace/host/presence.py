@@ -7,6 +7,7 @@ this process) the clock of every worker starts again. Kept in memory alone.
 
 from collections import deque
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
@@ -143,6 +144,19 @@ class Presence:
     def begun(self, attempt_id: str) -> bool:
         """Tell whether the worker that holds an attempt says that it performs it."""
         return attempt_id in self._begun
+
+    def performed_ms(self, attempts: AbstractSet[str]) -> int:
+        """Give how long the first of some attempts has been performed, as its live worker says; 0: none is performed."""
+        longest_ms = 0
+        for worker in {self.holder(each) for each in attempts if each in self._begun}:
+            seen = None if worker is None else self._seen.get(worker)
+            if seen is None:
+                continue
+            told_ms = int((self._clock.monotonic() - seen.at_s) * 1000)
+            for held in seen.beat.holding:
+                if held.begun and held.attempt_id in attempts:
+                    longest_ms = max(longest_ms, 1 + told_ms + max(0, seen.beat.at - held.since))
+        return longest_ms
 
     def is_lost(self, worker: str) -> bool:
         """Tell whether a worker is proven silent for too long."""

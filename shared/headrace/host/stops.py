@@ -12,6 +12,7 @@ from headrace.wire import Interrupt
 AGAIN_S: Final = 1.5 * PRESENCE_INTERVAL_S
 """After this a beat that was made since the interrupt has come: who still holds the attempt did not hear it."""
 KEPT_S: Final = 15.0
+UNSERVED_KEPT_S: Final = 3_600.0
 STOPS_MAX: Final = 20_000
 
 
@@ -44,13 +45,15 @@ class Stops:
 
     def unheeded(self, presence: Presence) -> list[tuple[str, Interrupt]]:
         """Give what must be told again now, and forget what nobody holds any more."""
-        now, again = self._clock.monotonic(), []
+        now, again, served = self._clock.monotonic(), [], presence.pools()
         for attempt_id, stopped in list(self._stopped.items()):
             if now - stopped.last_s < AGAIN_S:
                 continue
             if presence.holder(attempt_id) is not None:
                 stopped.last_s = now
                 again.append((stopped.pool, stopped.interrupt))
-            elif now - stopped.first_s >= KEPT_S:
+            elif stopped.pool not in served and now - stopped.first_s < UNSERVED_KEPT_S:
+                stopped.last_s = now  # whoever joins the pool finds the order in its queue, and begins it
+            elif now - stopped.last_s >= KEPT_S:
                 del self._stopped[attempt_id]
         return again

@@ -121,7 +121,7 @@ def _decide(run: Run, command: RunCommand, context: Context, library: Library, g
         case ResolveApproval():
             return asks.resolve(run, command)
         case Wake():
-            return _wake(run, context, library)
+            return _wake(run, command, context, library)
         case StartRun():
             return _start(run, context)
         case CancelRun():
@@ -232,7 +232,7 @@ def _end(run: Run, by: Actor, reason: str) -> Decision:
     return (CancelRequested(by=by, reason=reason),)
 
 
-def _wake(run: Run, context: Context, library: Library) -> Decision:
+def _wake(run: Run, command: Wake, context: Context, library: Library) -> Decision:
     if run.final:
         return NOTHING
     data = run.data
@@ -245,5 +245,6 @@ def _wake(run: Run, context: Context, library: Library) -> Decision:
         return NOTHING
     deadline = times.run_deadline(run)
     if deadline is not None and context.now >= deadline:
-        return (limits.run_over(run),)
+        over = limits.run_over(run, command.performed_ms, context.now)
+        return (over,) if isinstance(over, RunFailed) else (over, *times.due(run, context.now))
     return times.due(run, context.now)

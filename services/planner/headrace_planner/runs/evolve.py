@@ -32,6 +32,7 @@ from headrace.events.steering import (
     ChildEnded,
     ChildHeld,
     ChildStarted,
+    ClockMoved,
     CompensationStarted,
     ItemsKept,
     LoopIterated,
@@ -63,6 +64,7 @@ from headrace.vocabulary import (
 from headrace_planner.runs import (
     children,
     holding,
+    limits,
     loops,
     outcomes,
     pauses,
@@ -94,7 +96,7 @@ def evolve(run: Run, event: RunEvent, at: int, graph: Graph | None = None) -> Ru
     run.data.version += 1
     if run.data.watches:
         watches.listen(run, event, at)
-    _account(run, at)
+    _account(run, event, at)
     run.settle()
     return run
 
@@ -133,10 +135,10 @@ def _apply(run: Run, event: RunEvent, at: int, graph: Graph | None) -> None:  # 
             loops.iterated(run, event, at)
         case CompensationStarted():
             undo.started(run, event, at)
-        case RunPaused():
-            pauses.paused(run, event)
-        case RunResumed():
-            pauses.resumed(run, event)
+        case ClockMoved():
+            limits.clock_moved(run, event)
+        case RunPaused() | RunResumed():
+            pauses.remember(run, event)
         case ChildHeld():
             holding.remember(run, event)
         case RunPurged():
@@ -268,14 +270,13 @@ def _finish(run: Run, status: RunStatus, at: int) -> None:
             known.finished_at = at
 
 
-def _account(run: Run, at: int) -> None:
+def _account(run: Run, event: RunEvent, at: int) -> None:
     """Keep the run's own time, which counts only while something is performed, and its status."""
     data = run.data
     if data.active > 0 and data.active_since is None:
         data.active_since = at
-    elif data.active == 0 and data.active_since is not None:
-        data.active_ms += max(0, at - data.active_since)
-        data.active_since = None
+    elif data.active_since is not None:
+        limits.time_taken(run, event, at)
     if data.begun and data.status == RunStatus.QUEUED and data.paused is not None and data.active == 0:
         data.status = RunStatus.WAITING
     elif data.begun and data.status in {RunStatus.RUNNING, RunStatus.WAITING}:

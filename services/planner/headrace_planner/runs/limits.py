@@ -7,7 +7,7 @@
   nothing is reported (`OverdueAttempt`). Tried again as the step's retry says.
 - step (`step_timeout_s`): all attempts and the delays between them; of a map, all its items. It stands still while
   people are waited for: approvals come before it, and while the run is paused or an outcome is unknown it rests.
-- run (`Plan.timeout_s`): only while something is performed does it count.
+- run (`Plan.timeout_s`): only while something is performed does it count, which results say behind and beats before.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,15 +15,19 @@ from typing import Any, Final
 
 from headrace.decider import Context
 from headrace.events.base import ErrorInfo
-from headrace.events.runs import RunEvent, RunFailed, StepFailed
+from headrace.events.runs import AttemptFailed, RunEvent, RunFailed, StepFailed, StepsSucceeded, StepSucceeded
+from headrace.events.steering import ClockMoved, OutcomeLost
 from headrace.messages import LoseAttempt
 from headrace.steering import DropAttempt, OverdueAttempt
-from headrace.vocabulary import STEP_FINAL, AttemptStatus
+from headrace.vocabulary import PRESENCE_INTERVAL_S, STEP_FINAL, AttemptStatus
 from headrace_planner.runs.kept import Try
 from headrace_planner.runs.state import Instance, Run, StepState
 
 Unknown = Callable[[Run, Instance], RunEvent | None]
 NAMED_MAX: Final = 20
+BEGUN_LOOK_S: Final = 1.5 * PRESENCE_INTERVAL_S
+QUEUED_LOOK_S: Final = 300.0
+"""How often it is looked whether a run whose time is over by the clock is still in a queue: so late its end is found."""
 
 
 def timeout_error(layer: str, limit_s: float, step: str | None, message: str, **more: Any) -> ErrorInfo:
@@ -132,9 +136,17 @@ def acting(run: Run, step_id: str) -> list[Instance]:
     return [each for each in found if (trial := run.trial(each)) is not None and trial.nonce is not None]
 
 
-def run_over(run: Run) -> RunFailed:
-    """Give the end of a run whose own time is over."""
-    limit_s = run.graph.plan.timeout_s
+def run_over(run: Run, performed_ms: int | None, now: int) -> RunFailed | ClockMoved:
+    """Give the end of a run whose own time is over; or what says that some of it was spent in queues, and so is left.
+
+    Whoever began since the last beat is given the time of a beat to say so; then it is looked at now and then.
+    """
+    data, limit_s = run.data, run.graph.plan.timeout_s
+    left_ms = int(limit_s * 1000) - data.active_ms
+    if performed_ms is not None and left_ms > 0 and performed_ms < left_ms:
+        waits = performed_ms == 0
+        look_s = QUEUED_LOOK_S if data.look_at is not None else BEGUN_LOOK_S
+        return ClockMoved(since=now - performed_ms, look_at=now + int(look_s * 1000) if waits else None)
     busy = [run.label(instance) for instance in run.under_way()]
     during = f", while {busy[0]} was performed" if busy else ""
     message = f"the run timed out after {limit_s:g} s of work{during}"
@@ -150,6 +162,42 @@ def step_deadline(run: Run, step_id: str, known: StepState) -> int | None:
 
 
 # --- what a run remembers, for `evolve` alone --------------------------------------------------------------------
+
+
+def clock_moved(run: Run, event: ClockMoved) -> None:
+    """Let the run's time count from a moment on."""
+    run.data.active_since = max(run.data.active_since or event.since, event.since)
+    run.data.look_at = event.look_at
+
+
+def time_taken(run: Run, event: RunEvent, at: int) -> None:
+    """Count what an event says was performed, by its worker's own clock; what nobody says was performed, waited.
+
+    Of attempts side by side the time counts once. A claim whose end nobody told counts from the claim on.
+    """
+    data = run.data
+    assert data.active_since is not None, "something was under way"
+    performed_ms = _performed_ms(event, at)
+    if performed_ms is not None:
+        data.active_ms += max(0, min(performed_ms, at - data.active_since))
+        data.active_since = max(at, data.active_since)
+    if data.active == 0:
+        data.active_since = data.look_at = None
+
+
+def _performed_ms(event: RunEvent, at: int) -> int | None:
+    """Give how long a worker performed what an event ends; None of an event that ends no attempt, or does not say."""
+    times: list[tuple[int | None, int | None]]
+    if isinstance(event, OutcomeLost):
+        times = [(event.claimed_at, at)]
+    elif isinstance(event, StepsSucceeded):
+        times = [(each.started_at, each.finished_at) for each in event.results if each.worker]
+    elif isinstance(event, StepSucceeded | StepFailed | AttemptFailed) and event.worker:
+        times = [(event.started_at, event.finished_at)]
+    else:
+        return None
+    known = [(begun, ended) for begun, ended in times if begun is not None and ended is not None]
+    return max(ended for _, ended in known) - min(begun for begun, _ in known) if known else None
 
 
 def clock_runs(run: Run, step_id: str) -> None:

@@ -41,7 +41,15 @@ def resume(run: Run, context: Context) -> Sequence[RunEvent] | Rejection:
     return () if run.data.paused is None else (RunResumed(by=context.actor),)
 
 
-def paused(run: Run, event: RunPaused) -> None:
+def remember(run: Run, event: RunPaused | RunResumed) -> None:
+    """Remember a pause, or its end."""
+    if isinstance(event, RunPaused):
+        _paused(run, event)
+    else:
+        _resumed(run, event)
+
+
+def _paused(run: Run, event: RunPaused) -> None:
     """Remember a pause: the run's own, or its parent's."""
     hold = run.data.hold = run.data.hold or Hold()
     if event.parent_id is not None:
@@ -60,7 +68,7 @@ def over(run: Run) -> None:
         run.data.hold.paused = None
 
 
-def resumed(run: Run, event: RunResumed) -> None:
+def _resumed(run: Run, event: RunResumed) -> None:
     """Remember the end of a pause: what was held back begins, unless there is another reason to rest."""
     hold = run.data.hold = run.data.hold or Hold()
     own = run.data.paused if run.data.paused is not None and run.data.paused.parent_id is None else None

@@ -114,6 +114,7 @@ class RunData(msgspec.Struct, omit_defaults=True):
     active: int = 0
     active_ms: int = 0
     active_since: int | None = None
+    look_at: int | None = None
     failed_step: str | None = None
     error: ErrorInfo | None = None
     outputs: Raw = NULL

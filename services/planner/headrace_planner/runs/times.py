@@ -22,7 +22,8 @@ def run_deadline(run: Run) -> int | None:
     data = run.data
     if data.active_since is None:
         return None
-    return data.active_since + int(run.graph.plan.timeout_s * 1000) - data.active_ms
+    until = data.active_since + int(run.graph.plan.timeout_s * 1000) - data.active_ms
+    return until if data.look_at is None else max(until, data.look_at)
 
 
 def due(run: Run, now: int) -> list[RunEvent]:

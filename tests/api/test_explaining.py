@@ -93,6 +93,10 @@ CASES = {
         "approval", "step ask waits for the approval of 1 approver other than ann; undecided at 20.*Z it counts as rejected",
         "headrace approvals approve apr_",
     ),
+    "approval by several": Case(
+        "- {id: ask, approval: {roles: [approver, admin], quorum: 2, prompt: ok?}}",
+        "approval", "step ask waits for the approval of 2 people with the role approver or admin other than ann", "headrace approvals approve apr_",
+    ),
     "approval of the run": Case(
         "- {id: put, tool: file_write, with: {path: a, contents: b}}",
         "approval", "all of its gated tools wait for the approval of 1 approver other than ann", "headrace approvals approve apr_",

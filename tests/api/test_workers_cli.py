@@ -59,7 +59,7 @@ async def test_workers_are_listed_shown_drained_resumed_and_rescued(
         assert code == 1
         assert "error: forbidden: " in err
         code, out, _ = await workers("rescue", one.id, "--force")
-        assert (code, out) == (0, f"{one.id}: 1 attempts were given up\n")
+        assert (code, out) == (0, f"{one.id}: 1 attempt was given up\n")
         assert (await workers("resume", one.id))[0] == 0
         let_go.set()
         assert await workers("cleanup") == (0, "no worker is stale, no pool unserved\n", "")

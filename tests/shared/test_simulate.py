@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 import headrace
+from headrace.cli.main import invoke
 from headrace.errors import ValidationError
 from headrace.testing.prediction.predict import missing, predict, tools_needed
 from headrace.testing.prediction.scenario import Scenario
@@ -290,3 +291,20 @@ def test_no_performer_is_called_no_file_or_socket_touched_and_the_same_comes_out
     assert body["effects"][-1]["tool"] == "send"
     assert body["effects"][-1]["arguments"] == {"to": "ann"}
     assert PERFORMED == []
+
+
+def test_an_expression_that_fails_for_want_of_a_made_up_result_names_the_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.py").write_text(
+        "import headrace\n@headrace.tool\ndef count() -> dict[str, int]:\n    'Count.'\n    return {'n': 1}\n"
+    )
+    steps = "  steps:\n    - {id: one, tool: count}\n    - {id: two, transform: '{{ steps.one.output.n }}'}\n"
+    (tmp_path / "w.yaml").write_text(HEAD + steps)
+    asked = ["simulate", str(tmp_path / "w.yaml"), "--tools", str(tmp_path / "own.py")]
+    assert invoke(asked) == 1
+    said = capsys.readouterr().out
+    assert "It would fail: expression_error: " in said
+    assert "give them by --stub one=JSON." in said
+    assert invoke([*asked, "--stub", 'one={"n": 3}']) == 0
+    assert "--stub" not in capsys.readouterr().out

@@ -57,6 +57,11 @@ async def test_its_token_opens_the_api(up: Up) -> None:
 
 
 @module_loop
+async def test_it_says_what_another_terminal_needs_to_find_it(up: Up) -> None:
+    assert f"export HEADRACE_DATA_DIR={up.home}" in up.said
+
+
+@module_loop
 async def test_its_files_are_its_users_alone(up: Up) -> None:
     assert up.home.stat().st_mode & 0o777 == 0o700
     for name in ("secret", "token", "database", "nats.url"):

@@ -174,7 +174,8 @@ def _handed(step: str, pool: str, taking: Sequence[Seen]) -> tuple[str, str]:
     taken = min(slots, sum(each.begun for seen in taking for each in seen.beat.holding))
     workers = "1 worker" if len(taking) == 1 else f"{len(taking)} workers"
     if taken >= slots:
-        message = f"step {step} waits in line for the pool {pool!r}: all {slots} slots of its {workers} are taken"
+        full = "the only slot of its only worker is" if slots == 1 else f"all {slots} slots of its {workers} are"
+        message = f"step {step} waits in line for the pool {pool!r}: {full} taken"
         return message, "nothing to do: it is taken in its turn; more workers would take it sooner"
     message = f"step {step} was handed to the pool {pool!r} ({workers}, {taken} of {slots} slots taken), and none says yet that it performs it"
     return message, "nothing to do: a worker says so within seconds; if it stays so, `headrace doctor`"

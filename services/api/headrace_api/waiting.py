@@ -58,4 +58,6 @@ def told(run_id: str, requester: str | None, kept: Mapping[str, Any]) -> tuple[s
 def _people(said: str) -> str:
     """Read `1 of approver`, which says that one is needed of those roles, as people do."""
     number, of, roles = said.partition(" of ")
-    return f"{number} {roles}" if of and number == "1" and " or " not in roles else said
+    if not of or (number == "1" and " or " not in roles):
+        return f"{number} {roles}".rstrip()
+    return f"{number} {'person' if number == '1' else 'people'} with the role {roles}"

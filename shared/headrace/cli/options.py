@@ -163,8 +163,9 @@ def pairs(given: Sequence[str], what: str) -> dict[str, str]:
 
 
 def needed(quorum: int, roles: Sequence[str]) -> str:
-    """Say how many of whom must approve: `1 approver`, `2 of approver or legal`."""
-    return f"{quorum}{' of' if quorum > 1 or len(roles) > 1 else ''} {' or '.join(roles)}"
+    """Say how many of whom must approve: `1 approver`, `2 people with the role approver or legal`."""
+    several = f" {'person' if quorum == 1 else 'people'} with the role" if quorum > 1 or len(roles) > 1 else ""
+    return f"{quorum}{several} {' or '.join(roles)}"
 
 
 def ago(at: str | None) -> str:

@@ -213,7 +213,18 @@ def _verdict(told: "Told") -> str:
             return f"The run would be refused: {told.error['type']}: {told.error['message']}" if told.error else ""
         case _:
             why = f": {told.error['type']}: {told.error['message']}" if told.error else "."
-            return f"It would be {told.status}{after}{why}"
+            would = "fail" if told.status == "failed" else f"be {told.status}"
+            return f"It would {would}{after}{why}{_for_want(told)}"
+
+
+def _for_want(told: "Told") -> str:
+    """Name the results to give, where an expression failed for want of what nobody said."""
+    made_up = [step.step for step in told.steps if step.made_up and not step.run]
+    if told.error is None or told.error["type"] != "expression_error" or not made_up:
+        return ""
+    return (
+        f"\nThat may be for want of real results: give them by {', '.join(f'--stub {name}=JSON' for name in made_up)}."
+    )
 
 
 def _step(step: "StepTold") -> tuple[Any, ...]:

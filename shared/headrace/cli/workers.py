@@ -94,7 +94,10 @@ def rescue(
 
     async def todo(api: "Client") -> None:
         body = await _act(api, worker, "rescue", force=force)
-        show(output, body, lambda: print(f"{worker}: {body['lost_attempts']} attempts were given up"))
+        lost = body["lost_attempts"]
+        show(
+            output, body, lambda: print(f"{worker}: {lost} {'attempt was' if lost == 1 else 'attempts were'} given up")
+        )
 
     work(url, token, todo)
 

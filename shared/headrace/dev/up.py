@@ -1,6 +1,7 @@
 """`headrace up`: everything on this machine, until Ctrl-C."""
 
 import asyncio
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -38,6 +39,11 @@ async def _up(config: Config) -> int:
 def _banner(stack: Stack, seconds: float) -> str:
     home, command = stack.home.folder, command_name()
     first = f"run {EXAMPLE}" if EXAMPLE.is_file() else "tools"
+    elsewhere = (
+        ""
+        if home.absolute() == Path(".headrace").absolute()
+        else f"  export HEADRACE_DATA_DIR={shlex.quote(str(home))}\n"
+    )
     return f"""headrace is ready ({seconds:.1f} s)
 
   API     {stack.config.base_url}/api
@@ -47,7 +53,7 @@ def _banner(stack: Stack, seconds: float) -> str:
 
 Try, in another terminal:
 
-  {command} {first}
+{elsewhere}  {command} {first}
   {command} approvals list
   {command} runs list
 

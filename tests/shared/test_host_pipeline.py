@@ -11,6 +11,7 @@ from headrace.decider import Context, Rejection, Row
 from headrace.errors import ConflictError, UnavailableError
 from headrace.events.base import Event
 from headrace.events.runs import MapStarted, StepSucceeded
+from headrace.host.cadence import QUICK
 from headrace.host.draft import DRAFT_ITEMS_MAX
 from headrace.host.loading import SNAPSHOT_EVENTS
 from headrace.log.memory import MemoryLog
@@ -198,6 +199,26 @@ async def test_a_refusal_that_no_message_carries_is_answered_without_its_details
         assert (refused.status, refused.error.message) == (409, "no")
         assert refused.error.details["left_out_bytes"] > MESSAGE_BYTES_MAX
         assert (await world.ask(Add())).status == 201
+
+
+class Unwritten(Toy):
+    """A room whose states cannot be written down."""
+
+    def snapshot(self, state: Counter) -> bytes:
+        message = "a mistake in snapshot"
+        raise RuntimeError(message)
+
+
+@on_virtual_time
+async def test_a_state_that_cannot_be_written_down_is_kept_by_its_events_alone() -> None:
+    async with World(partitions=1) as world:
+        await world.host(room=Unwritten())
+        stream = world.stream(0)
+        for _ in range(SNAPSHOT_EVENTS + 2):
+            assert (await world.ask(Add(), stream=stream, timeout_s=2)).status in {200, 201}
+        assert await world.total(stream) == SNAPSHOT_EVENTS + 2
+        await asyncio.sleep(3 * QUICK.rest_s)  # it leaves memory
+        assert (await world.ask(Add(), stream=stream, timeout_s=2)).status == 200
 
 
 @on_virtual_time

@@ -1,16 +1,19 @@
 """Publishing: what leaves once a draft is committed: work, interrupts, messages, answers, the feed, receipts."""
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from headrace.bus.port import Bus
 from headrace.clock import Clock
-from headrace.decider import Dispatch, Stop, Tell, Unchain
-from headrace.host import feed
+from headrace.decider import Dispatch, MissingError, Stop, Tell, Unchain
+from headrace.host import feed, metrics
 from headrace.host.answers import Answers
+from headrace.host.calling import guarded
 from headrace.host.chores import Chores
 from headrace.host.dispatch import Dispatcher
 from headrace.host.draft import Draft, Ended, Part, Sent
 from headrace.host.endings import Endings
+from headrace.host.failures import PoisonError
 from headrace.host.items import Item
 from headrace.host.loading import States, is_due, snapshot
 from headrace.host.measuring import measure
@@ -25,6 +28,8 @@ PUSHED_ITEMS_MAX = 8
 """Messages in a batch up to which what others wait for goes out ahead of the feed: of more, a write more costs more."""
 SNAPSHOT_EVENTS_MIN = 20
 """Events that a state must be ahead of its snapshot to be kept when it is evicted."""
+
+_logger = logging.getLogger(__name__)
 
 
 class Publisher:
@@ -114,9 +119,10 @@ class Publisher:
     def _let_go(self, gone: Sequence[Stream]) -> None:
         by_room: dict[tuple[str, str], dict[str, tuple[int, bytes]]] = {}
         for stream in gone:
-            if stream.since >= SNAPSHOT_EVENTS_MIN and not stream.held.over:
+            worth = stream.since >= SNAPSHOT_EVENTS_MIN and not stream.held.over
+            if worth and (made := _written(stream)) is not None:
                 place = (stream.held.log, stream.held.room.fingerprint)
-                by_room.setdefault(place, {})[stream.in_log] = snapshot(stream)
+                by_room.setdefault(place, {})[stream.in_log] = made
         for (log, fingerprint), kept in by_room.items():
             self._put_snapshots(log, fingerprint, kept)
 
@@ -148,13 +154,24 @@ class Publisher:
             return
         if finished:
             self._states.retire(stream)
-        elif is_due(stream):
-            kept[stream.in_log] = made = snapshot(stream)
+        elif is_due(stream) and (made := _written(stream)) is not None:
+            kept[stream.in_log] = made
             self._states.measured(stream, len(made[1]))
 
     def _put_snapshots(self, log: str, fingerprint: str, kept: Mapping[str, tuple[int, bytes]]) -> None:
         if kept:
             self._chores.put(lambda: self._log.keep_snapshots(log, fingerprint, kept))
+
+
+def _written(stream: Stream) -> tuple[int, bytes] | None:
+    """Write a state for the snapshot cache; None where its room cannot: its events stand for it."""
+    try:
+        return guarded(snapshot, stream)
+    except (PoisonError, MissingError) as problem:
+        stream.since = 0  # it is tried again after as many events
+        metrics.count("snapshots_failed")
+        _logger.error("the state of %s cannot be kept: %s", stream.in_log, problem, exc_info=problem)  # noqa: TRY400  (where it was raised is in the cause)
+        return None
 
 
 def _performed_s(command: ReportAttempt) -> float:

@@ -14,6 +14,7 @@ CONNECT_S: Final = 5.0
 STATEMENT_S: Final = 10.0
 """The longest that any ordinary statement may take, held by the server too."""
 IDLE_CONNECTION_S: Final = 60.0
+"""After so long a connection that nobody has used is closed: a process needs more while it starts than at rest."""
 SQLSTATE_COPY: Final = "HR002"
 DATA_CLASSES: Final = ("22", "23", "54", "HR")
 """Data that the store refuses: wrong data, broken constraints, over a limit, and our own refusals."""

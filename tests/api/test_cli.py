@@ -55,6 +55,17 @@ async def test_a_failed_run_is_code_1_with_its_error(cli: Run, tmp_path: Path) -
     assert "API rate limit exceeded" in err
 
 
+async def test_a_connections_settings_are_json_where_they_are_json_and_text_where_not(cli: Run) -> None:
+    asked = ("connections", "set", "github", "--secret", "token=env:T", "-o", "json")
+    given = ("rate_limit=100/1m", "per_page=50", "base_url=http://127.0.0.1:9", "deep=true", 'of={"a": 1}', "empty=")
+    code, out, err = await cli(*asked, *(word for one in given for word in ("--setting", one)))
+    assert (code, err) == (0, "")
+    settings = {"rate_limit": "100/1m", "per_page": 50, "base_url": "http://127.0.0.1:9", "deep": True, "of": {"a": 1}}
+    assert json.loads(out)["settings"] == {**settings, "empty": ""}
+    code, _, err = await cli(*asked, "--setting", "of={a")
+    assert (code, "--setting: not JSON" in err) == (2, True)
+
+
 async def test_a_run_that_waits_for_somebody_is_code_3_and_is_approved_by_another(cli: Run, tmp_path: Path) -> None:
     code, out, err = await cli("run", written(tmp_path, SIGN_OFF))
     assert (code, "sign_off waits for approval" in out) == (3, True)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headrace.cli.options import Out, Output, Token, Url, ago, pairs, read_json, show, show_table, work
+from headrace.errors import ValidationError
 
 if TYPE_CHECKING:
     from headrace.client.client import Client
@@ -37,9 +38,13 @@ def set_(
 
 
 def _value(text: str) -> Any:
-    if text[:1] in '{["0123456789-' or text in {"true", "false", "null"}:
+    """Read a value that is JSON as such, any other as text (`100/1m`); one that begins like JSON and is none is refused."""
+    try:
         return read_json(text, "--setting")
-    return text
+    except ValidationError:
+        if text[:1] and text[:1] in '{["':
+            raise
+        return text
 
 
 @app.command("list")

@@ -280,8 +280,10 @@ MUTANTS = (
             ),
             Edit(
                 f"{RUNS}/attempts.py",
-                "    return _failed(run, as_report, trial, context)",
-                "    return ()",
+                "    return _failed(\n"
+                "        run, _as_report(run, command, AttemptStatus.TIMED_OUT, command.worker, context, error), trial, context\n"
+                "    )\n",
+                "    return ()\n",
             ),
         ),
     ),

@@ -94,7 +94,7 @@ async def test_a_run_is_paused_and_resumed_with_who_did_it(http: httpx2.AsyncCli
     await waits(http, run, "approval")
     paused = await act(http, run, "pause", reason="a look first")
     assert (paused["status"], paused["waiting_for"]) == ("waiting", "resume")
-    assert paused["waiting"][0]["message"] == "paused by admin"
+    assert paused["waiting"][0]["message"] == "paused by admin (a look first)"
     explained = await get(http, f"/runs/{run['id']}/explain")
     assert f"headrace runs resume {run['id']}" in explained["reasons"][0]["remedy"]
     assert (await act(http, run, "resume"))["waiting_for"] == "approval"

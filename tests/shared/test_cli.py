@@ -182,3 +182,9 @@ def test_a_value_stays_text_where_the_document_declares_a_string() -> None:
 def test_a_conflict_names_what_to_look_at_where_something_can_be_looked_at() -> None:
     assert told(ConflictError("it is over"), "runs").endswith("-> look at it as it stands now: `headrace runs show`")
     assert told(ConflictError("it lives"), "workers") == "error: conflict: it lives"
+
+
+def test_an_id_that_is_none_is_refused_before_anything_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (("show", ""), ("retry", ""), ("cancel", ""), ("effects", "a/../b"), ("explain", "run one")):
+        assert invoke(["runs", *arguments, "--url", "http://127.0.0.1:1", "--token", "t"]) == 2, arguments
+        assert "is no id of a run" in " ".join(capsys.readouterr().err.split()), arguments

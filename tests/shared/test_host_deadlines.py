@@ -1,5 +1,6 @@
 """Deadlines of orders, stops that nobody hears, and wake-ups that a missing receipt does not put off."""
 
+import asyncio
 from typing import Any
 
 from headrace.bus.memory import MemoryBus
@@ -126,17 +127,17 @@ async def test_who_joins_a_pool_later_is_told_what_was_stopped_while_nobody_serv
     interrupt = Interrupt(attempt_id="att_1", reason="cancelled")
     stops.told(POOL_NAME, interrupt)
     for _ in range(600):
-        clock.leap(1.0)
+        await asyncio.sleep(1.0)
         assert stops.unheeded(presence) == []
     held = (Holding(attempt_id="att_1", tool="t", since=0, begun=True),)
     presence.heard(Beat(worker="wrk_1", service="s", host="h", pools=(POOL_NAME,), slots=4))
-    clock.leap(1.0)
+    await asyncio.sleep(1.0)
     assert stops.unheeded(presence) == []
     presence.heard(Beat(worker="wrk_1", service="s", host="h", pools=(POOL_NAME,), slots=4, holding=held))
-    clock.leap(2.5)
+    await asyncio.sleep(2.5)
     assert stops.unheeded(presence) == [(POOL_NAME, interrupt)]
     presence.heard(Beat(worker="wrk_1", service="s", host="h", pools=(POOL_NAME,), slots=4))
-    clock.leap(20.0)
+    await asyncio.sleep(20.0)
     stops.unheeded(presence)
     assert not stops, "what nobody holds is forgotten"
 

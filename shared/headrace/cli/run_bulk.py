@@ -11,6 +11,7 @@ import typer
 from headrace.cli.exits import FAILED, SUCCEEDED, USAGE
 from headrace.cli.options import OF_NO_WORKFLOW, Out, Output, Token, Url, ago, pairs, show, show_table, work
 from headrace.cli.run_actions import Reason, act
+from headrace.cli.runs import named
 from headrace.errors import MissingArgumentError, ValidationError
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ FOR: Final = {
     "purge": "only what is over is purged",
 }
 REFUSED_SHOWN_MAX: Final = 20
-RunId = Annotated[str | None, typer.Argument(metavar="[RUN]", help="One run; else all that the options mean.")]
+RunId = Annotated[
+    str | None, typer.Argument(metavar="[RUN]", help="One run; else all that the options mean.", callback=named)
+]
 Workflow = Annotated[str | None, typer.Option(help="Of many: runs of this workflow.")]
 Status = Annotated[list[str] | None, typer.Option(help="Of many: in this status; again for more.")]
 Label = Annotated[list[str] | None, typer.Option(help="Of many: with the label NAME=VALUE; again for more.")]
@@ -161,9 +164,9 @@ def _show_preview(found: dict[str, Any]) -> None:
     if found["examples"]:
         rows = [(run["id"], run["status"], run["name"], ago(run["created_at"])) for run in found["examples"]]
         show_table(("id", "status", "name", "created"), rows)
-    if found["already"]:
+    if found.get("already"):  # an api of an older version does not say
         print(f"{found['already']} more {'are' if found['already'] > 1 else 'is'} {ALREADY[found['action']]} already")
-    if found["unfit"]:
+    if found.get("unfit"):
         print(f"{found['unfit']} more {'are' if found['unfit'] > 1 else 'is'} left alone: {FOR[found['action']]}")
 
 

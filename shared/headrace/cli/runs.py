@@ -26,7 +26,17 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, help="Runs: list, show, events, logs, result, effects, explain; cancel, pause, retry."
 )
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="The id of a run.")]
+
+
+def named(given: str | None) -> str | None:
+    """Refuse what cannot be an id, such as a variable of the shell that is empty."""
+    if given is not None and not given.replace("_", "").isalnum():
+        message = f"{given!r} is no id of a run, such as run_01m8…; `headrace runs list` shows them"
+        raise typer.BadParameter(message)
+    return given
+
+
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The id of a run.", callback=named)]
 
 
 @app.command("list")

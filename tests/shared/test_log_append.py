@@ -10,7 +10,7 @@ from headrace.decider import AnyRow, Laid
 from headrace.log.port import Batch, KeptAnswer, NewEvent
 from headrace.log.postgres import PostgresLog
 from headrace.log.tables import TABLES
-from headrace.log.wire import SELDOM, append_arguments
+from headrace.log.wire import SELDOM, many_arguments
 
 CLOCK = SystemClock()
 RUNS = TABLES["runs"]
@@ -97,7 +97,7 @@ async def test_a_process_that_reads_keys_first_writes_over_what_is_kept_as_it_di
         run = mint(CLOCK, "run", 0)
         one = moves([run], 1)
         one.expected_position, one.answers = position, [KeptAnswer("k", digest, run, b"{}")]
-        assert await database.fetchval(BEFORE_KEYS, *append_arguments(log.incarnation, [one]).most[:-1]) == [True]
+        assert await database.fetchval(BEFORE_KEYS, *many_arguments(log.incarnation, [one]).values[:-1]) == [True]
         assert await log.answers([("runs", 0, "k")]) == {("runs", 0, "k"): one.answers[0]}
     await log.close()
 
@@ -108,7 +108,7 @@ def old_append() -> str:
 
 
 def old_arguments(incarnation: str, one: Batch) -> list[Any]:
-    most = append_arguments(incarnation, [one]).most
+    most = many_arguments(incarnation, [one]).values
     rows = [row.values for row in one.rows if isinstance(row, Laid)]
     events = [list(column) for column in zip(*most[5], strict=True)]
     empty: list[Any] = []

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from headrace.errors import UnavailableError
-from headrace.log.connections import CONNECT_S, Connections
+from headrace.log.connections import CONNECT_S, STATEMENTS_KEPT_MAX, Connections
 from headrace.log.port import DataError
 
 PID = "select pg_backend_pid()"
@@ -70,6 +70,27 @@ async def test_a_connection_that_died_is_replaced(postgres_url: str, database: a
         except UnavailableError:
             continue
     assert found not in {None, pid}
+    await connections.close()
+
+
+async def test_a_statement_goes_on_when_a_migration_changes_what_it_gives(
+    postgres_url: str, database: asyncpg.Connection
+) -> None:
+    connections = Connections(postgres_url, 1)
+    pid = await connections.value(PID)
+    assert await connections.fetch("select * from headrace.logs where name = $1", "nowhere") == []
+    await database.execute("alter table headrace.logs add column more int default 7")
+    rows = await connections.fetch("select * from headrace.logs where name = $1", "runs")
+    assert [row["more"] for row in rows] == [7]
+    assert await connections.value(PID) == pid
+    await connections.close()
+
+
+async def test_no_more_statements_stay_prepared_than_a_hundred(postgres_url: str) -> None:
+    connections = Connections(postgres_url, 1)
+    for number in range(STATEMENTS_KEPT_MAX + 20):
+        assert await connections.value(f"select {number}") == number
+    assert await connections.value("select count(*) from pg_prepared_statements") <= STATEMENTS_KEPT_MAX
     await connections.close()
 
 

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Final
 
 import asyncpg
+from asyncpg.prepared_stmt import PreparedStatement
 
 from headrace.errors import DatabaseVersionError, HeadraceError, UnavailableError, ValidationError
 from headrace.log.port import DataError
@@ -15,6 +16,9 @@ STATEMENT_S: Final = 10.0
 """The longest that any ordinary statement may take, held by the server too."""
 IDLE_CONNECTION_S: Final = 60.0
 """After so long a connection that nobody has used is closed: a process needs more while it starts than at rest."""
+STATEMENTS_KEPT_S: Final = 300.0
+STATEMENTS_KEPT_MAX: Final = 100
+"""How long, and how many, statements stay prepared on a connection: as the driver keeps them. A plan ages with its tables."""
 SQLSTATE_COPY: Final = "HR002"
 DATA_CLASSES: Final = ("22", "23", "54", "HR")
 """Data that the store refuses: wrong data, broken constraints, over a limit, and our own refusals."""
@@ -48,9 +52,9 @@ class Connections:
         self._size = size
         self._idle_s = idle_s
         self._room = asyncio.Semaphore(size)
-        self._all: set[asyncpg.Connection] = set()
-        self._free: list[tuple[asyncpg.Connection, float]] = []
-        """Connections that nobody uses, and since when; the one used last is used next."""
+        self._all: set[_Backend] = set()
+        self._free: list[_Backend] = []
+        """What nobody uses; the one used last is used next."""
         self._reaper: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -65,11 +69,11 @@ class Connections:
             async with asyncio.timeout(CONNECT_S):
                 for _ in range(self._size):
                     await self._room.acquire()
-                for connection in self._all:
-                    await connection.close()
+                for backend in self._all:
+                    await backend.connection.close()
         except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
-            for connection in self._all:
-                connection.terminate()
+            for backend in self._all:
+                backend.connection.terminate()
 
     async def fetch(self, sql: str, *values: Any, timeout_s: float = STATEMENT_S) -> list[asyncpg.Record]:
         """Run one statement in one round trip and give its rows; raises as `translated` says."""
@@ -93,10 +97,10 @@ class Connections:
         return rows[0][0] if rows else None
 
     async def _fetch(self, sql: str, values: tuple[Any, ...], timeout_s: float) -> list[asyncpg.Record]:
-        connection = self._known() or await self._new()
+        backend = self._known() or await self._new()
         sound = False
         try:
-            found: list[asyncpg.Record] = await connection.fetch(sql, *values, timeout=timeout_s)
+            found = await backend.fetch(sql, values, timeout_s)
             sound = True
         except asyncpg.PostgresError as problem:
             sound = not str(problem.sqlstate or "").startswith(GONE_CLASSES)
@@ -105,34 +109,37 @@ class Connections:
             sound = isinstance(problem, ValueError)  # values that were never sent
             raise
         finally:
-            self._give_back(connection, sound=sound)
+            self._give_back(backend, sound=sound)
         return found
 
-    def _known(self) -> asyncpg.Connection | None:
+    def _known(self) -> "_Backend | None":
         """Give a free connection that stands."""
         while self._free:
-            connection, _ = self._free.pop()
-            if not connection.is_closed():
-                return connection
-            self._all.discard(connection)
+            backend = self._free.pop()
+            if not backend.connection.is_closed():
+                return backend
+            self._all.discard(backend)
         return None
 
-    async def _new(self) -> asyncpg.Connection:
-        connection = await asyncpg.connect(
-            self._url, timeout=CONNECT_S, command_timeout=STATEMENT_S, server_settings=self._settings
+    async def _new(self) -> "_Backend":
+        backend = _Backend(
+            await asyncpg.connect(
+                self._url, timeout=CONNECT_S, command_timeout=STATEMENT_S, server_settings=self._settings
+            )
         )
-        self._all.add(connection)
-        return connection
+        self._all.add(backend)
+        return backend
 
-    def _give_back(self, connection: asyncpg.Connection, *, sound: bool) -> None:
+    def _give_back(self, backend: "_Backend", *, sound: bool) -> None:
         """Take a connection back. One whose statement was given up, or of which the driver lost track, is not used again."""
         if not sound or self._closed:
-            connection.terminate()
-        if connection.is_closed():
-            self._all.discard(connection)
+            backend.connection.terminate()
+        if backend.connection.is_closed():
+            self._all.discard(backend)
             return
         loop = asyncio.get_running_loop()
-        self._free.append((connection, loop.time()))
+        backend.free_since = loop.time()
+        self._free.append(backend)
         if self._reaper is None:
             self._reaper = loop.call_later(self._idle_s, self._reap)
 
@@ -141,12 +148,50 @@ class Connections:
         self._reaper = None
         loop = asyncio.get_running_loop()
         oldest = loop.time() - self._idle_s
-        for connection, _ in [one for one in self._free if one[1] <= oldest]:
-            connection.terminate()
-            self._all.discard(connection)
-        self._free = [one for one in self._free if one[1] > oldest]
+        for backend in [one for one in self._free if one.free_since <= oldest]:
+            backend.connection.terminate()
+            self._all.discard(backend)
+        self._free = [one for one in self._free if one.free_since > oldest]
         if self._free:
-            self._reaper = loop.call_at(self._free[0][1] + self._idle_s, self._reap)
+            self._reaper = loop.call_at(self._free[0].free_since + self._idle_s, self._reap)
+
+
+class _Backend:
+    """A connection, and the statements that are prepared on it.
+
+    The driver keeps statements by itself, but the way to them takes a sixth of what a small statement takes here.
+    """
+
+    __slots__ = ("_since", "_statements", "connection", "free_since")
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self.connection = connection
+        self.free_since = asyncio.get_running_loop().time()
+        self._statements: dict[str, PreparedStatement] = {}
+        self._since = self.free_since
+
+    async def fetch(self, sql: str, values: tuple[Any, ...], timeout_s: float) -> list[asyncpg.Record]:
+        """Run a statement and give its rows."""
+        if self.free_since >= self._since + STATEMENTS_KEPT_S:
+            self._forget()
+        statement = self._statements.get(sql) or await self._prepare(sql, timeout_s)
+        try:
+            found: list[asyncpg.Record] = await statement.fetch(*values, timeout=timeout_s)
+        except asyncpg.InvalidCachedStatementError:  # a migration changed what it gives; it did not run
+            self._forget()
+            found = await (await self._prepare(sql, timeout_s)).fetch(*values, timeout=timeout_s)
+        return found
+
+    async def _prepare(self, sql: str, timeout_s: float) -> PreparedStatement:
+        if len(self._statements) >= STATEMENTS_KEPT_MAX:
+            self._forget()
+        statement = self._statements[sql] = await self.connection.prepare(sql, timeout=timeout_s)
+        return statement
+
+    def _forget(self) -> None:
+        """Let go of all statements, which the driver closes before it prepares the next."""
+        self._statements.clear()
+        self._since = self.free_since
 
 
 class Translated:

@@ -106,16 +106,14 @@ class PostgresLog:
     async def append_events(self, batches: Sequence[Batch]) -> Appended:
         """Commit all batches in one round trip; as OwnerLog says."""
         arguments = append_arguments(self.incarnation, batches)
-        body_bytes = sum(len(body) for batch in batches for body in batch.blobs.values())
-        timeout_s = STATEMENT_S + body_bytes / BODY_BYTES_PER_S_MIN
         try:
-            good = await self._append(arguments, timeout_s)
+            good = await self._append(arguments)
         except DataError as problem:
             if not isinstance(problem.__cause__, asyncpg.CheckViolationError) or problem.__cause__.constraint_name:
                 raise
             for month in months_of(batches):  # a month without a table: restored, or of a stream from long ago
                 await self._owner.fetch(QUERIES["attach_month"], month)
-            good = await self._append(arguments, timeout_s)
+            good = await self._append(arguments)
         if None in good:
             kept = await self.answers([(one.log, one.partition, given.key) for one in batches for given in one.answers])
             stale = ((one.log, one.partition) for one, stands in zip(batches, good, strict=True) if stands is False)
@@ -343,9 +341,10 @@ class PostgresLog:
 
     # inside
 
-    async def _append(self, arguments: Arguments, timeout_s: float) -> list[bool | None]:
-        query = QUERIES["append_all" if arguments.rest else "append"]
-        return list(await self._owner.value(query, *arguments.most, *arguments.rest, timeout_s=timeout_s))
+    async def _append(self, arguments: Arguments) -> list[bool | None]:
+        timeout_s = STATEMENT_S + arguments.body_bytes / BODY_BYTES_PER_S_MIN
+        good = await self._owner.value(QUERIES[arguments.query], *arguments.values, timeout_s=timeout_s)
+        return good if isinstance(good, list) else [good]
 
 
 def _month(stream_id: str) -> int | None:

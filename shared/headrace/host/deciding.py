@@ -185,9 +185,6 @@ class Deciding:
             return True
         new = stream.version == 0
         commands = item.commands
-        if item.command is ADVANCE:  # `_advance` decides that, and begins anew what ends by it
-            self._repair(draft, part, stream, item, context)
-            commands = ()
         while item.part < len(commands):
             events, count = next_decision(room, stream, commands[item.part :], context)
             if type(events) is Rejection:
@@ -250,8 +247,7 @@ class Deciding:
                 part.effects.append(Sent(Ended(command)))
         if events and (bodies := guarded(room.attachments, command)):
             part.blobs.update(bodies)
-        if command is not ADVANCE:
-            self._receipts(draft, part, stream, command, context, suspect=item.restarted)
+        self._receipts(draft, part, stream, command, context, suspect=item.restarted)
 
     def _advance(self, draft: Draft, part: Part, stream: Stream, item: Item, context: Context) -> None:
         """Let the stream go on by itself until it yields nothing, or has emitted its share of the batch."""

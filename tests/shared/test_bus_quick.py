@@ -128,6 +128,16 @@ async def test_a_flush_answers_after_what_was_posted_before_it(client: QuickClie
         await other.close()
 
 
+async def test_an_answer_that_nobody_waits_for_any_more_does_not_end_the_connection(client: QuickClient) -> None:
+    given_up = asyncio.ensure_future(client.flush())
+    await asyncio.sleep(0)  # it has asked
+    given_up.cancel()
+    with suppress(asyncio.CancelledError):
+        await given_up
+    await client.flush(int(WAIT_S))  # answered behind it, on the same connection
+    assert (client.is_connected, client.stats["reconnects"], client.stats["errors_received"]) == (True, 0, 0)
+
+
 async def test_nothing_is_heard_after_unsubscribing(client: QuickClient) -> None:
     ears, last = Ears(1), Ears(1)
     held: Any = await client.hear("quick.end", ears)

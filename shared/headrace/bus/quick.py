@@ -185,6 +185,15 @@ class QuickClient(Client):
         self._write()  # so that its answer tells that all before it was handled
         await super()._send_ping(future)
 
+    async def _process_pong(self) -> None:
+        """Take an answer to a ping; who asked may have given up, over which nats-py would end the connection."""
+        if self._pongs:
+            future = self._pongs.pop(0)
+            if not future.done():
+                future.set_result(True)
+            self._pongs_received += 1
+            self._pings_outstanding = 0
+
     async def _ping_interval(self) -> None:
         """Ping when nothing was heard for an interval, as the server does too; nats-py pings in any case."""
         interval_s = self.options["ping_interval"]

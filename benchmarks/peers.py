@@ -68,7 +68,7 @@ COMPARED: Final[dict[str, tuple[Compared, ...]]] = {
     ),
     "W3": (Compared("s, 1,000 parallel steps and a join", ("secs",), (("W3", "secs"),)),),
     "W5": (
-        Compared("s, to start 2,000 runs that wait", ("start_secs",), (("W5", "secs_to_park"),)),
+        Compared("s, to start {parked:,} runs that wait", ("start_secs",), (("W5", "secs_to_park"),)),
         Compared("s, to tell them all and see them end", ("signal_finish_secs",), (("W5", "secs_to_finish"),)),
     ),
 }
@@ -102,7 +102,8 @@ def main() -> int:
     ours = {name: {key: (before[name][key] + after[name][key]) / 2 for key in before[name]} for name in before}
     for workload in workloads:
         for compared in COMPARED[workload]:
-            _show(workload, compared, ours, rows)
+            what = compared.what.format(parked=PARKED // given.scale)
+            _show(workload, compared._replace(what=what), ours, rows)
     return 0
 
 
@@ -118,8 +119,10 @@ def _show(workload: str, compared: Compared, ours: dict[str, dict[str, float]], 
                 print(f"  {peer:<14} {variant:<50} {theirs}")
                 continue
             ratios = [value / theirs if compared.more_is_better else theirs / value for _, value in mine]
-            said = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-            print(f"  {peer:<14} {variant:<50} {theirs:>10,.6g}   headrace ahead by {said}")
+            said = ", ".join(
+                f"ahead by {ratio:.2f}" if ratio >= 1 else f"behind by {1 / ratio:.2f}" for ratio in ratios
+            )
+            print(f"  {peer:<14} {variant:<50} {theirs:>10,.6g}   headrace {said}")
 
 
 def _figures(workload: str, compared: Compared, measured: list[Row]) -> dict[str, float | str]:

@@ -88,10 +88,9 @@ class BulkAnswer(run_shapes.Shape):
 
 
 class Meant(msgspec.Struct, frozen=True):
-    """A question as it is asked of the log: columns, labels, and the moment up to which runs count (ms)."""
+    """A question as it is asked of the log: columns, and the moment up to which runs count (ms)."""
 
     where: dict[str, Any]
-    labels: dict[str, str]
     before: int
     preview: str
 
@@ -103,7 +102,7 @@ def meant(asked: Asking, body: BulkBody) -> Meant:
         message = "say which runs: workflow, status, labels, subject or older_than"
         raise errors.ValidationError(message)
     wanted = statuses(query.status) or sorted(FITTING[body.action])
-    where = {"workflow": query.workflow, "subject": query.subject, "status": wanted}
+    where = {"workflow": query.workflow, "subject": query.subject, "status": wanted, "labels": query.labels}
     where = {"workspace": asked.workspace, **{name: value for name, value in where.items() if value}}
     if body.dry_run:
         before = asked.desk.clock.now_ms() - int((query.older_than or 0) * 1_000)
@@ -113,12 +112,12 @@ def meant(asked: Asking, body: BulkBody) -> Meant:
     else:
         number = body.preview.partition(".")[0]
         before = int(number) if number.isascii() and number.isdecimal() and len(number) <= len("9999999999999") else 0
-    told = {"action": body.action, "where": where, "labels": query.labels, "before": before, "age": query.older_than}
+    told = {"action": body.action, "where": where, "before": before, "age": query.older_than}
     preview = f"{before}.{codec.digest(told).removeprefix('sha256:')[:32]}"
     if body.preview is not None and body.preview != preview:
         message = "the preview is of another question: ask again with dry_run"
         raise errors.ConflictError(message)
-    return Meant(where, dict(query.labels), before, preview)
+    return Meant(where, before, preview)
 
 
 async def preview(asked: Asking, body: BulkBody) -> dict[str, Any]:
@@ -173,15 +172,10 @@ async def _pages(asked: Asking, what: Meant, after: str | None) -> AsyncIterator
     """Give the rows that are meant, the oldest first."""
     while True:
         rows = await asked.desk.log.rows("runs", what.where, descending=False, after=after, limit=SCAN_PAGE)
-        yield [row for row in rows if row["created_at"] < what.before and _has(row, what.labels)]
+        yield [row for row in rows if row["created_at"] < what.before]
         if len(rows) < SCAN_PAGE:
             return
         after = rows[-1]["id"]
-
-
-def _has(row: dict[str, Any], wanted: dict[str, str]) -> bool:
-    labels = row["labels"] or {}
-    return all(labels.get(name) == value for name, value in wanted.items())
 
 
 async def _already(asked: Asking, action: Action, rows: list[dict[str, Any]]) -> set[str]:

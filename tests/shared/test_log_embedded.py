@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -142,6 +143,15 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
         for taken in (EmbeddedNats(tmp_path / "two", server.port), EmbeddedPostgres(tmp_path / "three", server.port)):
             with pytest.raises(UnavailableError, match=f"port {server.port} on 127.0.0.1 is taken"):
                 taken.start()
+
+
+def test_a_free_port_is_none_that_the_kernel_gives_to_a_connection() -> None:
+    ports = [free_port() for _ in range(20)]
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        given = one.getsockname()[1]
+    assert len(set(ports)) > 1
+    assert max(ports) < 32_768 <= given
 
 
 def test_nats_is_killed_wiped_and_started_again_on_its_port(tmp_path: Path) -> None:

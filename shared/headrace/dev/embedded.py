@@ -14,6 +14,7 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Self
@@ -29,6 +30,8 @@ USER: Final = "headrace"
 START_S_MAX: Final = 30.0
 LOOK_S: Final = 0.01
 RESTARTS_MAX: Final = 5
+FREE_PORTS: Final = (20_000, 32_768)
+FREE_TRIES_MAX: Final = 100
 PIDFILE_STATUS_LINE: Final = 8
 NATS_PAYLOAD_BYTES_MAX: Final = 2 * 1024 * 1024
 NATS_TIMER_SLACK_NS: Final = 1_000_000
@@ -278,10 +281,18 @@ class EmbeddedNats(_Server):
 
 
 def free_port() -> int:
-    """Give a port of loopback that is free now."""
-    with socket.socket() as one:
-        one.bind((HOST, 0))
-        return int(one.getsockname()[1])
+    """Give a port of loopback that is free now, and that no outgoing connection takes before it is listened on.
+
+    Kernels give connections their ports from 32768 (Linux) or 49152 (macOS, RFC 6335) on; who listens is started later.
+    """
+    chance = secrets.SystemRandom()
+    for _ in range(FREE_TRIES_MAX):
+        port = chance.randrange(*FREE_PORTS)
+        with socket.socket() as one, suppress(OSError):
+            one.bind((HOST, port))
+            return port
+    message = f"there is no free port between {FREE_PORTS[0]} and {FREE_PORTS[1]}"
+    raise UnavailableError(message)
 
 
 def refuse_taken(port: int) -> None:

@@ -202,6 +202,19 @@ BATCH_EVENTS_MAX: Final = 500
 RETRY_ATTEMPTS_DEFAULT: Final = 3
 RETRY_ATTEMPTS_MAX: Final = 100
 LOST_ATTEMPTS_MAX: Final = 3
+NEVER_AGAIN: Final = frozenset(
+    {
+        "validation_error",
+        "missing_argument",
+        "tool_not_found",
+        "confirmation_denied",
+        "not_authorized",
+        "forbidden",
+        "precondition_failed",
+        "integration_not_connected",
+    }
+)
+"""Types of errors that the same call would meet again: no `retry` tries them again."""
 HANDED_BACK_AT_ONCE_MAX: Final = 3
 """How often leaving workers may hand one attempt back and another takes it up at once; from then on it waits before."""
 HANDED_BACK_WAIT_S_MAX: Final = 60.0
@@ -210,6 +223,7 @@ HANDED_BACK_MAX: Final = 100
 """How often it may come back in all, which takes an hour and a half at least; then its step fails."""
 ATTEMPTS_KEPT_MAX: Final = 20
 """Failed attempts of a step that its row shows, the last ones; the history has all."""
+ATTEMPT_TIMEOUT_S_MAX: Final = 24 * 3_600.0
 ATTEMPT_GRACE_S: Final = 30.0
 """How long past its timeout a living worker may still bring an attempt's result before the owner ends the attempt."""
 IDEMPOTENCY_KEPT_S: Final = 7 * 86_400.0

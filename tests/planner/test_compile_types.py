@@ -97,10 +97,10 @@ ROOT = "spec.steps[1]"
         ({"transform": "{{ run.attempt + run.id }}"}, "transform", "run.id is a text"),
         ({"transform": "{{ variables.who + 1 }}"}, "transform", "variables.who is a text"),
         ({"condition": "inputs.root", "transform": 1}, "condition", "gives a text where true or false is needed"),
-        ({"condition": "inputs.n", "then": ["first"]}, "condition.expression", "gives a whole number where true"),
+        ({"condition": "inputs.n", "then": ["first"]}, "condition", "gives a whole number where true"),
         (
             {"gate": {"type": "expression", "expression": "steps.first.output.lines"}},
-            "gate.config.expression",
+            "gate.expression",
             "gives a whole number where true or false is needed",
         ),
         ({"map": "{{ steps.first.output }}", "transform": "{{ item }}"}, "map", "is a map; its lists are: symbols"),

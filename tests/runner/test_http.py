@@ -93,6 +93,12 @@ async def test_an_answer_of_400_or_more_is_an_error_with_its_status_and_body(ben
     assert report.retryable
 
 
+async def test_a_source_that_asks_for_fewer_requests_is_told_apart(bench: Bench) -> None:
+    with serving(lambda _: (429, {"retry-after": "3"}, b"slow down")) as server:
+        report = await bench.perform("http", {"url": server.url})
+    assert (error(report).type, report.retry_after_s, report.retryable) == ("rate_limited", 3.0, True)
+
+
 async def test_http_only_reads(bench: Bench) -> None:
     report = await bench.perform("http", {"url": "http://127.0.0.1/", "method": "POST"})
     assert error(report).type == "validation_error"

@@ -4,13 +4,17 @@ import pytest
 
 from headrace.errors import ValidationError
 from headrace.specs.check import validate
-from headrace.specs.documents import read_one
+from headrace.specs.documents import Document, read_one
+
+
+def whole(steps: str, more: str = "", kind: str = "Workflow") -> Document:
+    body = "".join(f"    - {{{step}}}\n" for step in steps.strip().splitlines() if step.strip())
+    text = f"apiVersion: headrace/v1\nkind: {kind}\nmetadata: {{name: w}}\nspec:\n{more}  steps:\n{body}"
+    return read_one(text)
 
 
 def said(steps: str, more: str = "", kind: str = "Workflow") -> dict[str, str]:
-    body = "".join(f"    - {{{step}}}\n" for step in steps.strip().splitlines() if step.strip())
-    text = f"apiVersion: headrace/v1\nkind: {kind}\nmetadata: {{name: w}}\nspec:\n{more}  steps:\n{body}"
-    return {problem.message: problem.type for problem in validate(read_one(text))}
+    return {problem.message: problem.type for problem in validate(whole(steps, more, kind))}
 
 
 def one(steps: str, more: str = "", kind: str = "Workflow") -> str:
@@ -98,12 +102,44 @@ def test_row_100_what_is_wrong_with_a_graph_is_listed_together() -> None:
         ("id: a, gate: {type: file_exists, pattern: x, patern: y}", "unknown field 'patern'"),
         ("id: a, map: x, transform: 1", "map must be a list"),
         ("id: a, transform: 1, retry: 3", "a transform step takes no retry"),
+        ("id: a, approval: {}, retry: 3", "an approval step takes no retry"),
+        ("id: a, approval: {}, timeout: 5s", "`expires` of the approval bounds it"),
+        ("id: a, wait: 9s, timeout: {queue: 5s}", "a wait step has no queue timeout: no worker performs it"),
+        ("id: a, wait: {signal: x}, timeout: 5s", "`timeout` of the wait bounds a wait for a signal"),
+        ("id: a, transform: 1, timeout: {step: 5s}", "a transform step has no step timeout"),
+        ("id: a, sub_workflow: kid, timeout: 5s", "`timeout: {step: …}` bounds it"),
+        ("id: a, tool: x, timeout: 25h", "an attempt may take 24h at most, not 25h"),
+        ("id: a, tool: x, timeout: {attempt: 3d}", "an attempt may take 24h at most, not 3d"),
+        ("id: a, tool: x, compensate: {tool: y, timeout: 25h}", "an attempt may take 24h at most"),
+        ("id: a, tool: x, retry: {retry_on: [timeout, validation_error]}", "validation_error is never tried again"),
+        ("id: a, tool: x, retry: {retry_on: []}", "retry_on names no error"),
+        ("id: a, tool: x, retry: {backoff: {initial: 5m, max: 1m}}", "the first is 5m already"),
         ("id: a, tool: '{{ inputs.x }}'", "must be stated"),
         ("id: a, condition: 'true'", "needs steps in then, else or both"),
     ],
 )
 def test_what_is_wrong_with_a_step_is_said(steps: str, expected: str) -> None:
     assert expected in one(steps)
+
+
+def test_a_limit_is_named_as_the_document_names_it() -> None:
+    (problem,) = validate(whole("id: a, tool: x, timeout: {step: 3}"))
+    assert problem.path == "spec.steps[0].timeout.step"
+    assert problem.message.startswith("timeout.step: 3 is not a duration")
+    (problem,) = validate(whole("id: a, tool: x, timeout: {attempt: soon}"))
+    assert problem.path == "spec.steps[0].timeout.attempt"
+    (problem,) = validate(whole("id: a, tool: x, timeout: {attempt: 5s, step: 3s}"))
+    assert problem.path == "spec.steps[0].timeout.step"
+    (problem,) = validate(whole("id: a, tool: x, step_timeout: 3"))
+    assert problem.message.startswith("step_timeout: 3 is not")
+
+
+def test_limits_of_what_workers_and_children_perform_are_accepted() -> None:
+    assert not said(
+        """id: a, tool: x, timeout: {queue: 5s, attempt: 24h, step: 2d}, retry: {backoff: 5m}
+           id: b, sub_workflow: kid, timeout: {step: 1h}
+           id: c, gate: {type: file_exists, pattern: x}, timeout: {queue: 5s, step: 1m}"""
+    )
 
 
 def test_what_a_map_an_artifact_and_a_template_may_refer_to_is_accepted() -> None:

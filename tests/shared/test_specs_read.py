@@ -181,7 +181,7 @@ def test_row_45_no_steps_are_refused() -> None:
         ("loop: {while: 'true', steps: []}", "steps"),
         ("loop: {while: 'true', steps: [nowhere]}", "unknown step 'nowhere' in the loop's body"),
         ("loop: {while: 'true', steps: [a]}", "names itself"),
-        ("loop: {while: 'true', steps: [x], cap: 0}", "max_iterations must be at least 1"),
+        ("loop: {while: 'true', steps: [x], cap: 0}", "cap must be at least 1"),
         ("sub_workflow: {}", "workflow"),
         ("workflow: Not A Name", "is not a name"),
         ("type: skill", "step kind 'skill' is not built yet"),

@@ -133,7 +133,7 @@ def _shape(step: Step, path: Path, document_kind: str) -> Iterator[Said]:
     if kind in WITHOUT_CALL:
         for name in ("retry", "requires_confirmation", "precondition", "artifacts"):
             if name in step.model_fields_set and not (name == "artifacts" and kind == "transform"):
-                yield (*path, name), f"a {kind} step takes no {name}", WRONG
+                yield (*path, name), f"{'an' if kind == 'approval' else 'a'} {kind} step takes no {name}", WRONG
     if kind == "condition" and step.is_map:
         yield (*path, "map"), "a condition cannot be a map", WRONG
     if step.choice is not None and set(step.choice.then) & set(step.choice.else_):

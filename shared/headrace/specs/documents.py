@@ -78,13 +78,18 @@ class Document:
     def _problem(self, path: Path, message: str, type: str) -> Problem:
         place = self.source.place(self._written(path))
         line, column = place if place is not None and self.source.places else (None, None)
-        return Problem(path=spelled(path), message=message, type=type, line=line, column=column)
+        return Problem(path=spelled(self._written(path)), message=message, type=type, line=line, column=column)
 
     def _written(self, path: Path) -> Path:
         """Give where a part of the canonical form stood in the document."""
         for length in range(len(path), 0, -1):
-            if path[:length] in self.found.moves:
-                return self._written((*self.found.moves[path[:length]], *path[length:]))
+            source = self.found.moves.get(path[:length])
+            if source is None:
+                continue
+            if source[:length] != path[:length]:
+                return self._written((*source, *path[length:]))
+            if length == len(path):
+                return (*self._written(path[:-1]), *source[length - 1 :])  # it stood within what bears its name
         return path
 
 

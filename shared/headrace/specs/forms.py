@@ -175,8 +175,7 @@ def timeouts(value: dict[str, Any], path: Path, found: Found) -> None:
             found.problem((*path, "timeout", key), f"{name} is given twice")
         else:
             value[name] = item
-            if name != "timeout":
-                found.moved((*path, name), (*path, "timeout", key))
+            found.moved((*path, name), (*path, "timeout", key))
 
 
 def concurrency(value: Any, path: Path, found: Found) -> Any:

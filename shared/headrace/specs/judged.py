@@ -32,12 +32,19 @@ def judged[Model: BaseModel](model: type[Model], value: Any, path: Path, found: 
     except ModelError as problem:
         for error in problem.errors(include_url=False):
             place = (*path, *(key for key in error["loc"] if key not in UNION_TAGS))
-            found.problem(place, _sentence(model, error))
+            found.problem(place, _sentence(model, error, _field(place, found)))
         return None
 
 
-def _sentence(model: type[BaseModel], error: ErrorDetails) -> str:
-    last = next((key for key in reversed(error["loc"]) if isinstance(key, str)), "")
+def _field(place: Path, found: Found) -> str:
+    """Name a field as the document does: the limit `step` of `timeout` is `timeout.step` there."""
+    source = found.moves.get(place, place)
+    within = source[len(place) - 1 :] if source[: len(place) - 1] == place[:-1] else source[-1:]
+    named = [key for key in within if isinstance(key, str)]
+    return ".".join(named) or next((key for key in reversed(place) if isinstance(key, str)), "")
+
+
+def _sentence(model: type[BaseModel], error: ErrorDetails, last: str) -> str:
     kind = error["type"]
     if kind == "extra_forbidden":
         return f"unknown field {last!r}{hint(str(last), _fields_at(model, error['loc'][:-1]))}"

@@ -1,18 +1,30 @@
 """Judging loops, waits, sub-workflows, maps' policies and compensation: what fits together in a step (pure)."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from headrace.expressions.near import hint
+from headrace.plans.durations import duration
 from headrace.specs import graph
-from headrace.specs.models import Step
+from headrace.specs.models import Retry, Step
 from headrace.specs.problems import Path
+from headrace.vocabulary import ATTEMPT_TIMEOUT_S_MAX, NEVER_AGAIN
 
 WRONG: Final = "validation_error"
 DANGLING: Final = "unknown_dependency"
 CYCLE: Final = "cycle_detected"
 CALLS: Final = frozenset({"tool", "http", "integration"})
 PERFORMED: Final = CALLS | {"gate"}
+BOUNDED_ELSEWHERE: Final = MappingProxyType(
+    {
+        "approval": "; `expires` of the approval bounds it",
+        "wait": "; `timeout` of the wait bounds a wait for a signal, an event or a run",
+        "sub_workflow": "; `timeout: {step: …}` bounds it, and the child's own `timeout` each run of it",
+        "loop": "; its steps have limits of their own",
+    }
+)
+"""What bounds a step that no worker performs, where something does."""
 
 Said = tuple[Path, str, str]
 
@@ -27,15 +39,8 @@ def shape_problems(step: Step, path: Path, known: frozenset[str], steps: Sequenc
             yield (*path, name), f"{name} is for a {only} step alone", WRONG
     if step.is_map and step.kind == "transform" and "on_item_error" in step.model_fields_set:
         yield (*path, "on_item_error"), "a transform's list is computed as a whole: it has no items that fail", WRONG
-    for name in ("step_timeout", "queue_timeout"):
-        if name in step.model_fields_set and step.kind not in PERFORMED:
-            yield (*path, name), f"a {step.kind} step has no {name}: no worker performs it", WRONG
-    if step.timeout is not None and step.step_timeout is not None and step.step_timeout < step.timeout:
-        yield (
-            (*path, "step_timeout"),
-            "a step's timeout bounds all its attempts: it cannot be shorter than one's",
-            WRONG,
-        )
+    yield from _times(step, path)
+    yield from _tries(step.retry, (*path, "retry"))
     yield from _undo(step, path)
 
 
@@ -90,6 +95,44 @@ def _wait(step: Step, path: Path) -> Iterator[Said]:
         yield (*place, "run"), "`run` says whose event is waited for", WRONG
 
 
+def _times(step: Step, path: Path) -> Iterator[Said]:
+    """Judge the limits of time: each bounds something, or it would be believed in and never heeded."""
+    for name, limit in (("timeout", "attempt"), ("step_timeout", "step"), ("queue_timeout", "queue")):
+        bounded = step.kind in PERFORMED or (name == "step_timeout" and step.kind == "sub_workflow")
+        if getattr(step, name) is not None and not bounded:
+            a = "an" if step.kind == "approval" else "a"
+            said = f"{a} {step.kind} step has no {limit} timeout: no worker performs it"
+            yield (*path, name), said + BOUNDED_ELSEWHERE.get(step.kind, ""), WRONG
+    if step.timeout is not None and step.step_timeout is not None and step.step_timeout < step.timeout:
+        yield (
+            (*path, "step_timeout"),
+            "a step's timeout bounds all its attempts: it cannot be shorter than one's",
+            WRONG,
+        )
+    yield from _long(step.timeout, (*path, "timeout"))
+
+
+def _long(timeout_s: float | None, path: Path) -> Iterator[Said]:
+    if timeout_s is not None and timeout_s > ATTEMPT_TIMEOUT_S_MAX:
+        yield path, f"an attempt may take {duration(ATTEMPT_TIMEOUT_S_MAX)} at most, not {duration(timeout_s)}", WRONG
+
+
+def _tries(retry: Retry | None, path: Path) -> Iterator[Said]:
+    """Judge how a step is tried again: what would never be heeded is refused."""
+    if retry is None:
+        return
+    for number, name in enumerate(retry.retry_on):
+        if name in NEVER_AGAIN:
+            message = f"{name} is never tried again: the same call would meet it again"
+            yield (*path, "retry_on", number), message, WRONG
+    if "retry_on" in retry.model_fields_set and not retry.retry_on:
+        yield (*path, "retry_on"), "retry_on names no error; without it every error is tried again", WRONG
+    backoff = retry.backoff
+    if backoff is not None and "max" in backoff.model_fields_set and backoff.max < backoff.initial:
+        message = f"no delay is longer than max, and the first is {duration(backoff.initial)} already"
+        yield (*path, "backoff", "max"), message, WRONG
+
+
 def _undo(step: Step, path: Path) -> Iterator[Said]:
     undo = step.compensate
     if undo is None:
@@ -101,5 +144,7 @@ def _undo(step: Step, path: Path) -> Iterator[Said]:
     if len(named) != 1:
         said = f"this one names {' and '.join(named)}" if named else "this one names none"
         yield place, f"what undoes a step is one tool, http or integration call; {said}", WRONG
+    yield from _long(undo.timeout, (*place, "timeout"))
+    yield from _tries(undo.retry, (*place, "retry"))
     if undo.with_ and undo.tool is None:
         yield (*place, "with"), "`with` holds the arguments of a tool", WRONG

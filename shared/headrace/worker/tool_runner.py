@@ -22,7 +22,7 @@ from headrace.errors import ForbiddenError, StepError, UnauthorizedError, Unavai
 from headrace.events.base import Evidence
 from headrace.ids import instance
 from headrace.messages import ReportAttempt
-from headrace.vocabulary import INLINE_BYTES_MAX, Access, AttemptStatus, Effect
+from headrace.vocabulary import ATTEMPT_TIMEOUT_S_MAX, INLINE_BYTES_MAX, Access, AttemptStatus, Effect
 from headrace.wire import WorkOrder
 from headrace.worker import preconditions, results
 from headrace.worker.blobs import BlobClient
@@ -36,7 +36,6 @@ from headrace.worker.lines import LineSink
 from headrace.worker.registry import Registry, ToolRecord
 from headrace.worker.threads import Threads
 
-TIMEOUT_S_MAX: Final = 24 * 3_600.0
 ACTS: Final = frozenset({Effect.WRITE, Effect.NOTIFY})
 
 Precheck = Callable[[Any, FileRoot], None]
@@ -115,7 +114,7 @@ class ToolRunner:
     async def run(self, performance: Performance) -> ReportAttempt:
         """Perform an attempt and give its report; raises nothing but CancelledError."""
         order = performance.order
-        seconds = min(order.timeout_s, TIMEOUT_S_MAX)
+        seconds = min(order.timeout_s, ATTEMPT_TIMEOUT_S_MAX)
         with telemetry.attempt_span(order.tool, order.kind, order.run_id, order.step, order.traceparent) as span:
             try:
                 report = await self._limits.within(seconds, self._performed(performance))

@@ -11,7 +11,13 @@ from headrace.events.base import ErrorInfo
 from headrace.events.runs import LateResultKept, RunEvent, WriteClaimed
 from headrace.messages import ClaimWrite, LoseAttempt, ReportAttempt
 from headrace.steering import DropAttempt, OverdueAttempt
-from headrace.vocabulary import HANDED_BACK_MAX, HANDED_BACK_WAIT_S_MAX, LOST_ATTEMPTS_MAX, AttemptStatus
+from headrace.vocabulary import (
+    HANDED_BACK_MAX,
+    HANDED_BACK_WAIT_S_MAX,
+    LOST_ATTEMPTS_MAX,
+    NEVER_AGAIN,
+    AttemptStatus,
+)
 from headrace_planner.runs import fusion, limits, results, settling
 from headrace_planner.runs.fusion import Standing
 from headrace_planner.runs.kept import Try
@@ -19,19 +25,6 @@ from headrace_planner.runs.orders import order_for
 from headrace_planner.runs.pieces import Results
 from headrace_planner.runs.state import Run
 
-NEVER_AGAIN: Final = frozenset(
-    {
-        "validation_error",
-        "missing_argument",
-        "tool_not_found",
-        "confirmation_denied",
-        "not_authorized",
-        "forbidden",
-        "precondition_failed",
-        "integration_not_connected",
-    }
-)
-"""Errors that the same call would meet again."""
 GIVEN_UP: Final = frozenset({"worker_lost", "timeout"})
 """Errors that an owner may have found without the worker's word, which is then news."""
 

@@ -32,9 +32,16 @@ from headrace.events.steering import ChildEnded, ChildStarted, CompensationStart
 from headrace.messages import CancelRun, CreateRun, ReportAttempt, RunCommand
 from headrace.plans.model import SubWorkflowStep, WorkflowPin
 from headrace.steering import NoteChildOutcomeReceived, NoteChildStarted, ReportChild
-from headrace.vocabulary import LOG_RUNS, MESSAGE_BYTES_MAX, AttemptStatus, RunStatus, StepStatus, WaitingFor
+from headrace.vocabulary import (
+    LOG_RUNS,
+    MESSAGE_BYTES_MAX,
+    NEVER_AGAIN,
+    AttemptStatus,
+    RunStatus,
+    StepStatus,
+    WaitingFor,
+)
 from headrace_planner.runs import results
-from headrace_planner.runs.attempts import NEVER_AGAIN
 from headrace_planner.runs.kept import Child
 from headrace_planner.runs.orders import scope_of
 from headrace_planner.runs.scope import told

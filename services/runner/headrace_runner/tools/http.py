@@ -8,6 +8,7 @@ import asyncio
 import base64
 import ssl
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any, Final, Literal
 
 import httpx2
@@ -85,7 +86,7 @@ class Requester:
         self._tls: ssl.SSLContext | None = None
 
     async def send(self, context: ToolContext, arguments: HttpArguments, method: str, extra: Headers) -> HttpResult:
-        """Send a request and give its answer; raises StepError (upstream_error, timeout, validation_error)."""
+        """Send a request and give its answer; raises StepError (upstream_error, rate_limited, timeout, validation_error)."""
         url = _url(arguments)
         headers = httpx2.Headers({"user-agent": USER_AGENT, **extra, **arguments.headers})
         content = _content(arguments.body, headers)
@@ -254,7 +255,8 @@ def _error(url: httpx2.URL, response: httpx2.Response, body: bytes) -> StepError
     if wait_s is not None:
         details["retry_after_s"] = wait_s
     message = f"{shown(url)} answered {response.status_code}"
-    return StepError(message, type="upstream_error", details=details)
+    limited = response.status_code == HTTPStatus.TOO_MANY_REQUESTS
+    return StepError(message, type="rate_limited" if limited else "upstream_error", details=details)
 
 
 def _retry_after_s(headers: httpx2.Headers) -> float | None:

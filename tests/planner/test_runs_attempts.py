@@ -1,12 +1,13 @@
 """Attempts: retries, timeouts, losses, claims of writes, late and repeated results."""
 
+import msgspec
 import pytest
 
 from headrace.codec import dumps, raw, sha256
 from headrace.decider import Context, MissingError, Rejection
 from headrace.events.base import ArtifactInfo, BlobRef
 from headrace.messages import Advance, LoseAttempt, Wake
-from headrace.plans.model import ArtifactSpec, Plan, Retry, ToolPin, TransformStep
+from headrace.plans.model import ArtifactSpec, LoopStep, Plan, Retry, ToolPin, TransformStep
 from tests.planner.runs_kit import Sim, call, plan, step
 
 IDEMPOTENT = ToolPin(version="1", digest="sha256:i", effect="write", access="auto", pool="runner", idempotent=True)
@@ -84,6 +85,7 @@ def test_a_lost_read_is_tried_again_at_once_and_three_losses_are_too_many() -> N
     lose(sim, "a")
     assert sim.run.data.error is not None
     assert (sim.status, sim.run.data.error.type) == ("failed", "worker_lost")
+    assert [each["status"] for each in sim.row("steps", step="a")["detail"]["attempts"]] == ["lost"] * 3
 
 
 def test_lose_delivered_twice_changes_nothing() -> None:
@@ -123,6 +125,36 @@ def test_a_result_for_an_unknown_attempt_id_is_refused() -> None:
     assert sim.status == "running"
 
 
+def test_a_word_about_a_step_that_the_run_does_not_have_is_refused() -> None:
+    sim = Sim(plan(call("a"))).create()
+    sim.do(msgspec.structs.replace(sim.word("a"), step="z"))
+    assert "no step 'z'" in sim.refused()
+
+
+def test_a_word_about_an_item_that_has_not_begun_is_kept_and_the_item_is_performed() -> None:
+    sim = Sim(plan(call("m", items=[1, 2], concurrency=1))).create()
+    early = msgspec.structs.replace(sim.word("m[0]", "early"), index=1, attempt_id="att_early")
+    assert sim.do(early).made() == ["attempt.late"]
+    sim.report("m[0]", "a").report("m[1]", "b")
+    assert (sim.status, sim.row("steps", step="m")["output"]) == ("succeeded", ["a", "b"])
+
+
+def test_what_a_worker_says_after_it_was_given_up_for_lost_is_news_also_of_an_item() -> None:
+    sim = Sim(plan(call("m", items=[1, 2], on_item_error="collect"), call("a", on_error="continue"))).create()
+    for _ in range(3):
+        sim.lose("m[0]").lose("a")
+    assert (sim.step_status("a"), sim.run.peek("m").map.failures) == ("failed", 1)  # type: ignore[union-attr]  # a map
+    assert sim.report("m[0]", "late").made() == ["attempt.late"]
+    assert sim.fail("a", "the disk is full").made() == ["attempt.late"]
+    assert sim.report("m[1]", "in time").status == "succeeded"
+
+
+def test_a_worker_that_says_itself_that_its_process_was_lost_has_said_nothing_new_the_second_time() -> None:
+    sim = Sim(plan(call("a", on_error="continue"), call("b"))).create()
+    assert sim.fail("a", "its process died", "worker_lost").made() == ["step.failed"]
+    assert sim.fail("a", "its process died", "worker_lost").made() == []
+
+
 def test_a_write_is_claimed_before_it_counts() -> None:
     sim = Sim(writing(AUTO_WRITE)).create()
     sim.report("w", {})
@@ -147,6 +179,27 @@ def test_an_order_to_act_that_vanished_unclaimed_is_ordered_anew() -> None:
     order = sim.orders["w"]
     sim.do(LoseAttempt(step="w", attempt=order.attempt, attempt_id=order.attempt_id, worker=""))
     assert (sim.status, sim.orders["w"].attempt) == ("running", 2)
+
+
+def test_of_a_lost_attempt_whose_worker_the_owner_does_not_know_the_claim_tells_it() -> None:
+    sim = Sim(writing(IDEMPOTENT)).create()
+    order = sim.orders["w"]
+    sim.claim("w").do(LoseAttempt(step="w", attempt=order.attempt, attempt_id=order.attempt_id, worker=""))
+    (tried,) = sim.row("steps", step="w")["detail"]["attempts"]
+    assert (tried["status"], tried["worker"]) == ("lost", "wrk_1")
+
+
+def test_a_claim_of_an_earlier_round_is_refused_also_with_the_same_arguments() -> None:
+    body = call("w", tool="w", parent="again", arguments={"path": "x"})
+    loop = step("again", LoopStep(condition="iteration < 2", cap=9, body=("w",)))
+    sim = Sim(Plan(name="d", kind="Workflow", steps=(loop, body), tools={"w": AUTO_WRITE})).create()
+    first = sim.orders["w"]
+    sim.claim("w").report("w", {})
+    second, sim.orders["w"] = sim.orders["w"], first
+    sim.claim("w", nonce="n2")
+    assert f"{first.attempt_id} is not the attempt of w#2" in sim.refused()
+    sim.orders["w"] = second
+    assert sim.claim("w", nonce="n3").made() == ["write.claimed"]
 
 
 def test_a_claim_for_other_arguments_is_refused() -> None:

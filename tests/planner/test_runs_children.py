@@ -98,7 +98,7 @@ def test_a_child_tells_its_end_until_its_parent_knows_it() -> None:
     house, parent = family(sub("s"))
     parent.create()
     house.mail()
-    child = the_child(house, parent).report("work", 1)
+    child = the_child(house, parent).later(60).report("work", 1)
     house.mail(lose=(ReportChild,))
     assert (child.status, child.run.finished, child.row()["busy"]) == ("succeeded", False, True)
     assert child.room.wake_at(child.run) == child.now + 2_000

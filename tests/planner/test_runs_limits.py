@@ -112,7 +112,14 @@ def test_a_steps_time_counts_its_attempts_and_the_delays_between_them() -> None:
     assert sim.later(10).do(Wake()).made() == ["step.failed", "run.failed"]
     assert limit_of(sim, "a") == ("step", 25, "a")
     assert out in {each.interrupt.attempt_id for each in sim.stopped}
+    assert sim.row("steps", step="a")["attempt"] == 2
     assert sim.report("a", 1).made() == ["attempt.late"]
+
+
+def test_a_steps_time_that_ends_while_a_worker_acts_names_that_worker() -> None:
+    sim = writing(KEYED, step_timeout_s=30).claim("w").later(30).do(Wake())
+    assert limit_of(sim, "w") == ("step", 30, "w")
+    assert sim.row("steps", step="w")["worker"] == "wrk_1"
 
 
 def test_a_step_over_its_time_is_not_tried_again_at_that_moment() -> None:
@@ -203,6 +210,23 @@ def test_the_next_time_follows_retries_of_items_as_they_come_and_go(items: int) 
     assert (sim.status, sim.room.wake_at(sim.run)) == ("succeeded", None)
 
 
+def test_of_several_retries_the_earliest_comes_first_also_after_a_takeover_and_beside_a_wait() -> None:
+    steps = (call("m", items=[1, 2], retry=THRICE), step("s", WaitStep(signal="go")))
+    sim = Sim(plan(*steps)).create()
+    sim.fail("m[0]", retry_after_s=60).fail("m[1]")
+    assert sim.room.wake_at(sim.run) == sim.now + 10_000
+    assert sim.room.wake_at(sim.room.restore(sim.room.snapshot(sim.run))) == sim.now + 10_000
+    assert sim.later(10).do(Wake()).made() == ["step.retried"]
+    assert sim.room.wake_at(sim.run) == sim.now + 50_000
+
+
+def test_a_cancelled_run_is_looked_at_when_what_was_told_to_stop_had_its_time() -> None:
+    sim = Sim(plan(call("a"))).create().later(5).do(CancelRun())
+    assert sim.room.wake_at(sim.run) == sim.now + 10_000
+    assert sim.later(9).do(Wake()).made() == []
+    assert sim.later(1).do(Wake()).made() == ["run.cancelled"]
+
+
 def asking() -> Sim:
     return Sim(plan(step("ok", ApprovalStep()), step("w", WaitStep(seconds=20.0)))).create()
 
@@ -220,7 +244,7 @@ def test_a_question_without_receipt_does_not_put_off_what_is_due_sooner() -> Non
 def test_what_an_ended_run_asked_is_taken_back_until_somebody_confirms_that() -> None:
     sim = asking()
     ask = next(iter(sim.run.data.asks.values()))
-    sim.do(NoteApprovalReceived(approval_id=ask.approval_id)).do(CancelRun(reason="enough"))
+    sim.do(NoteApprovalReceived(approval_id=ask.approval_id)).later(60).do(CancelRun(reason="enough"))
     assert sim.status == "cancelled"
     assert not sim.room.finished(sim.run)
     assert (sim.row()["busy"], sim.room.wake_at(sim.run)) == (True, sim.now + 2_000)

@@ -128,6 +128,19 @@ def test_the_lost_workers_own_late_failure_fails_the_step() -> None:
     assert sim.fail("w", "refused by the source").made() == ["outcome.settled", "step.failed", "run.failed"]
 
 
+def test_a_write_that_failed_is_tried_again_only_where_its_key_makes_that_safe() -> None:
+    sim = acting(retry=Retry(max_attempts=3)).claim("w")
+    assert sim.fail("w", "the connection broke").made() == ["step.failed", "run.failed"]
+    keyed = acting(KEYED, retry=Retry(max_attempts=3)).claim("w")
+    assert keyed.fail("w", "the connection broke").made() == ["attempt.failed"]
+
+
+def test_a_worker_that_was_given_up_for_lost_gets_its_permission_to_act_no_second_time() -> None:
+    sim = unknown()
+    sim.claim("w")
+    assert "w is not to be performed now" in sim.refused()
+
+
 def test_another_worker_and_a_worker_that_was_stopped_settle_nothing() -> None:
     sim = unknown()
     assert sim.report("w", {}, worker="wrk_2").made() == ["attempt.late"]

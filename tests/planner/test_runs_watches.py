@@ -36,6 +36,7 @@ def pair(*steps: PlanStep, body: dict[str, Any] | None = None, **more: Any) -> t
 
 def test_a_run_waits_for_the_end_of_another() -> None:
     house, waiting, target = pair(outputs={"n": 3})
+    assert waiting.room.wake_at(waiting.run) == waiting.now + 2_000
     house.mail()
     assert waiting.row()["waiting_for"] == "event"
     assert waiting.names.count("wait.registered") == 1

@@ -249,7 +249,7 @@ def _again(run: Run, command: ReportAttempt, trial: Try, context: Context) -> Se
     )
     error = command.error or ErrorInfo(type="worker_lost", message=message, details={"lost": lost})
     if lost >= LOST_ATTEMPTS_MAX or not run.stands(command.step):
-        return (results.ended(run, command, error),)
+        return (results.ended(run, command, error, status=AttemptStatus.LOST),)
     return (results.tried(command, error, AttemptStatus.LOST, context.now),)
 
 
@@ -265,7 +265,9 @@ def claim(run: Run, command: ClaimWrite, library: Library) -> Sequence[RunEvent]
     if trial.nonce is not None:
         return Rejection(ConflictError(f"{who} is already claimed by {trial.claimed_by}"))
     order = order_for(run, library, instance)
-    if command.attempt_id != order.attempt_id or command.arguments_digest != order.arguments_digest:
+    if command.attempt_id != order.attempt_id:
+        return Rejection(ConflictError(f"{command.attempt_id} is not the attempt of {who}"))
+    if command.arguments_digest != order.arguments_digest:
         message = f"the claim of {who} is for other arguments: {command.arguments_digest}, not {order.arguments_digest}"
         return Rejection(ConflictError(message))
     if not run.permitted(command.step):

@@ -249,7 +249,7 @@ def test_a_child_whose_inputs_do_not_fit_is_on_record_as_failed() -> None:
     assert (child.names[:2], child.status) == (["run.queued", "run.failed"], "failed")
     assert "must be of type integer" in parent.why()
     assert parent.names.count("attempt.failed") == 0
-    assert not child.dispatched
+    assert (child.dispatched, child.stopped) == ([], [])
 
 
 @pytest.mark.parametrize(

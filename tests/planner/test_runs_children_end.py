@@ -1,5 +1,7 @@
 """Children whose parent ends before them: they are stopped, also those of which nobody knows whether they are there."""
 
+import msgspec
+
 from headrace.decider import Rejection
 from headrace.events.base import SYSTEM
 from headrace.events.runs import StepFailed
@@ -7,7 +9,7 @@ from headrace.messages import CancelRun, CreateRun, Wake
 from headrace.steering import HoldChild, NoteChildHeld, NoteChildStarted, PauseRun, ResumeRun
 from headrace.vocabulary import CANCEL_GRACE_S
 from tests.planner.family_kit import House, sub, tells
-from tests.planner.runs_kit import Sim, call, plan
+from tests.planner.runs_kit import ANN, Sim, call, plan
 from tests.planner.test_runs_children import ended, family, the_child
 
 
@@ -217,12 +219,20 @@ def test_a_late_word_of_an_earlier_pause_changes_nothing() -> None:
     house.mail()
     assert child.do(held, by=SYSTEM).made() == []
     assert not rests(child)
+    resumed = [event for event, _ in child.history if event.type_name() == "run.resumed"]
+    assert [event.by for event in resumed] == [ANN]  # type: ignore[union-attr]  # the name says which event it is
     parent.do(PauseRun())
     old = NoteChildHeld(child_id=child.id, held=True, turn=held.turn)
     assert parent.do(old, by=SYSTEM).made() == [], "it confirms a pause that is over"
+    (again,) = tells(parent, HoldChild)
     house.mail()
     assert rests(child)
-    assert isinstance(child.do(held).last, Rejection), "nobody but its parent holds a run"
+    assert child.do(again, by=SYSTEM).made() == []
+    assert parent.do(msgspec.structs.replace(old, turn=again.turn), by=SYSTEM).made() == []
+    assert isinstance(child.do(again).last, Rejection), "nobody but its parent holds a run"
+    child.do(CancelRun())
+    later = msgspec.structs.replace(again, turn=again.turn + 1)
+    assert child.do(later, by=SYSTEM).made() == [], "it is ending"
 
 
 def test_a_child_that_begins_while_its_parent_is_paused_rests_too_and_a_paused_family_can_be_cancelled() -> None:

@@ -189,6 +189,32 @@ def test_a_pause_lets_end_what_is_out_begins_nothing_and_a_resume_goes_on(moment
 
 
 @every_moment
+def test_a_pause_that_ends_at_once_leaves_everything_as_it_was(moment: Moment) -> None:
+    before, after = moment().row(), moment().do(PauseRun()).do(ResumeRun()).row()
+    assert [after[name] for name in ("status", "waiting_for")] == [before[name] for name in ("status", "waiting_for")]
+    assert after["detail"]["waiting"] == before["detail"]["waiting"]
+
+
+def test_a_run_that_is_being_cancelled_is_not_paused_any_more() -> None:
+    assert "cannot be paused: it is being cancelled" in under_way().do(CancelRun()).do(PauseRun()).refused()
+
+
+def test_a_map_that_failed_while_its_run_went_on_does_not_begin_again_with_the_end_of_a_pause() -> None:
+    sim = Sim(plan(call("m", items=[1, 2, 3], concurrency=1, on_error="continue"), call("b", "m"))).create()
+    sim.fail("m[0]")
+    assert (sim.step_status("m"), "m[1]" in sim.orders, sim.stopped) == ("failed", False, [])
+    sim.do(PauseRun()).do(ResumeRun())
+    assert "m[1]" not in sim.orders
+    assert sim.report("b").status == "succeeded"
+
+
+def test_an_approval_that_crosses_the_end_of_the_run_changes_nothing_of_it() -> None:
+    sim = waiting_for_a_confirmation().do(CancelRun())
+    assert sim.resolve().made() == ["approval.resolved"]
+    assert (sim.status, sim.step_status("a")) == ("cancelled", "cancelled")
+
+
+@every_moment
 def test_a_paused_run_can_be_cancelled(moment: Moment) -> None:
     sim = moment().do(PauseRun()).do(CancelRun(reason="no more")).later(CANCEL_GRACE_S).do(Wake())
     assert (sim.status, sim.why()) == ("cancelled", "no more")

@@ -154,6 +154,18 @@ def test_while_nobody_knows_what_happened_a_steps_clock_stands_still() -> None:
     assert sim.room.wake_at(sim.run) == sim.now + 5_000
 
 
+def test_a_maps_clock_runs_while_one_item_works_although_nobody_knows_of_another() -> None:
+    mapped = call("w", tool="w", items=[1, 2], step_timeout_s=25)
+    sim = Sim(Plan(name="d", kind="Workflow", steps=(mapped,), tools={"w": ACTS})).create()
+    sim.claim("w[0]").claim("w[1]", nonce="n2").later(20).lose("w[0]")
+    assert sim.room.wake_at(sim.run) == sim.now + 5_000
+    assert sim.do(PauseRun()).later(900).room.wake_at(sim.run) is None or sim.run.peek("w").timed_since is None
+    sim.do(ResumeRun())
+    assert sim.run.peek("w").timed_since == sim.now, "the other item works on"
+    sim.report("w[1]").do(PauseRun()).do(ResumeRun())
+    assert sim.run.peek("w").timed_since is None, "only a person is waited for"
+
+
 def test_the_runs_own_time_names_itself_and_what_was_under_way() -> None:
     sim = Sim(plan(call("a"), timeout_s=100)).create().later(100).do(Wake())
     assert sim.run.data.error is not None
@@ -293,6 +305,13 @@ def test_results_say_how_long_was_worked_and_what_nobody_performed_waited() -> N
     sim.later(39).report("b", started_at=sim.now - 30_000)
     assert sim.room.wake_at(sim.run) == sim.now + 10_000
     assert sim.later(10).do(Wake(performed_ms=10_000)).made() == ["run.failed"]
+
+
+def test_of_results_that_come_together_the_time_from_the_first_beginning_to_the_last_end_counts() -> None:
+    sim = Sim(plan(call("m", items=[1, 2]), call("b", "m"), timeout_s=100)).create().later(60)
+    first, second = (sim.word(f"m[{place}]", started_at=sim.now - since) for place, since in ((0, 60_000), (1, 10_000)))
+    assert sim.together(first, second) == 2
+    assert sim.room.wake_at(sim.run) == sim.now + 40_000
 
 
 def test_attempts_side_by_side_count_once() -> None:

@@ -77,6 +77,7 @@ def test_it_did_not_happen_begins_the_next_attempt_under_the_same_key() -> None:
     sim = unknown()
     first = sim.orders["w"]
     assert settle(sim, "not_happened").made() == ["outcome.settled", "attempt.failed"]
+    assert sim.run.peek("w").tried[0].error.message.endswith("; ann says that it did not happen")
     second = sim.orders["w"]
     assert (second.attempt, second.idempotency_key, second.arguments_digest) == (
         2,
@@ -90,7 +91,7 @@ def test_it_did_not_happen_begins_the_next_attempt_under_the_same_key() -> None:
 
 def test_giving_up_fails_the_step_and_says_who_gave_up() -> None:
     sim = unknown()
-    settle(sim, "give_up", reason="nobody can tell")
+    assert settle(sim, "give_up", reason="nobody can tell").made() == ["outcome.settled", "step.failed", "run.failed"]
     assert (sim.status, sim.names[-2:]) == ("failed", ["step.failed", "run.failed"])
     assert "ann says that it is given up: nobody can tell" in sim.why()
     assert sim.run.data.error is not None
@@ -110,6 +111,7 @@ def test_only_an_operator_settles_and_only_what_is_unknown() -> None:
     assert "takes the role" in settle(sim, "happened", by=EVE).refused()
     assert "unknown answer 'maybe'" in settle(sim, "maybe").refused()
     assert "goes with 'happened' only" in settle(sim, "give_up", {"x": 1}).refused()
+    assert "at most 32768 can be told so" in settle(sim, "happened", "x" * 40_000).refused()
     sim.do(SettleOutcome(step="v", answer="happened"))
     assert "no step 'v'" in sim.refused()
     settle(sim, "not_happened")
@@ -237,6 +239,14 @@ def test_late_results_of_a_cancelled_run_are_kept_also_of_items_and_change_nothi
     assert sim.status == "cancelled"
 
 
+def test_what_was_stopped_in_its_second_attempt_has_said_nothing_new_the_second_time() -> None:
+    steps = (call("m", items=[1, 2]),)
+    sim = Sim(Plan(name="d", kind="Workflow", steps=steps, tools={"read": READS})).create()
+    sim.lose("m[0]").do(CancelRun()).fail("m[0]", "stopped", "cancelled", status="cancelled")
+    assert sim.fail("m[0]", "stopped", "cancelled", status="cancelled").made() == []
+    assert sim.report("m[1]", "in time").status == "cancelled"
+
+
 def test_a_late_word_about_an_earlier_attempt_of_an_item_is_kept_and_its_repeat_is_nothing() -> None:
     sim = Sim(Plan(name="d", kind="Workflow", steps=(call("m", items=[1]),), tools={"read": READS})).create()
     old = sim.orders["m[0]"]
@@ -312,6 +322,8 @@ def test_of_a_run_that_is_over_what_may_have_happened_is_named() -> None:
     late = Sim(Plan(name="d", kind="Workflow", steps=(call("w", tool="w"),), tools={"w": ACTS}, timeout_s=60)).create()
     late.claim("w").later(61).do(Wake())
     assert (late.status, late.row()["detail"]["unknown_outcomes"]) == ("failed", ["w"])
+    unclaimed = acting().do(CancelRun()).later(11).do(Wake())
+    assert (unclaimed.status, "unknown_outcomes" in unclaimed.row()["detail"]) == ("cancelled", False)
     assert "unknown_outcomes" not in acting().claim("w").report("w", {}).row()["detail"]
     assert "unknown_outcomes" not in acting().do(CancelRun()).report("w", None, status="cancelled").row()["detail"]
 
@@ -319,8 +331,7 @@ def test_of_a_run_that_is_over_what_may_have_happened_is_named() -> None:
 def test_the_items_of_a_map_over_its_time_are_named_and_those_that_can_be_undone_are_asked_about() -> None:
     mapped = call("w", tool="w", items=[1, 2, 3], step_timeout_s=30)
     sim = Sim(Plan(name="d", kind="Workflow", steps=(mapped,), tools={"w": ACTS})).create()
-    sim.claim("w[1]").later(31).do(Wake())
-    assert sim.status == "failed"
+    assert sim.claim("w[1]").later(31).do(Wake()).made() == ["step.failed", "run.failed"]
     assert sim.run.data.error is not None
     assert sim.run.data.error.details["unknown"] == ["w[1]"]
     assert sim.row()["detail"]["unknown_outcomes"] == ["w[1]"]
@@ -337,3 +348,16 @@ def test_an_item_of_a_map_over_its_time_is_undone_when_somebody_says_that_it_hap
     name = next(name for name in sim.orders if name.startswith("w.compensate"))
     sim.claim(name, nonce="n2").report(name, {})
     assert (sim.status, sim.run.data.doubts) == ("failed", [])
+
+
+def test_of_a_map_over_its_time_nobody_is_asked_twice_and_nobody_where_the_run_goes_on() -> None:
+    undoes = call("w.compensate", tool="w", compensates="w")
+
+    def mapped(**more: Any) -> Sim:
+        steps = (call("w", tool="w", items=[1, 2], step_timeout_s=30, **more),)
+        plan = Plan(name="d", kind="Workflow", steps=steps, compensations=(undoes,), tools={"w": ACTS})
+        return Sim(plan).create().claim("w[0]").claim("w[1]", nonce="n2")
+
+    sim = mapped().lose("w[0]").later(31).do(Wake())
+    assert sim.made() == ["outcome.lost", "step.failed", "compensation.started"]
+    assert mapped(on_error="continue").later(31).do(Wake()).made() == ["step.failed", "run.succeeded"]

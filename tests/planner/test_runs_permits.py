@@ -137,6 +137,8 @@ def test_a_child_does_not_wait_for_a_key_that_its_own_waiting_parent_holds() -> 
     assert sim.status == "failed"
     assert sim.why().endswith(f"held by {OTHER}: its parent, which waits for it")
     assert ReleasePermit(permit_id=asked(sim).permit_id) in answers(sim)
+    behind = keyed(parent=Parent(run_id=OTHER, step="child"))
+    assert behind.do(NotePermitQueued(permit_id=asked(behind).permit_id)).made() == ["permit.queued"]
 
 
 def test_a_run_that_goes_on_confirms_that_it_holds_its_key() -> None:
@@ -150,18 +152,21 @@ def test_a_run_that_nobody_knows_any_more_holds_no_key() -> None:
     sim.do(ConfirmPermit(permit_id="prm_x", flow_id=FLOW))
     assert not sim.run.exists
     assert answers(sim) == [ReleasePermit(permit_id="prm_x")]
+    sim.do(YieldPermit(permit_id="prm_y", for_run=OTHER, flow_id=FLOW))
+    assert answers(sim)[-1] == ReleasePermit(permit_id="prm_y")
 
 
 def test_a_cancel_in_line_ends_the_run_at_once_and_leaves_the_line() -> None:
     sim = keyed().do(CancelRun(reason="no"))
     assert sim.status == "cancelled"
     assert answers(sim) == [ReleasePermit(permit_id=asked(sim).permit_id)]
+    assert (sim.room.wake_at(sim.run), list(sim.room.outstanding(sim.run, sim.now))) == (None, [])
 
 
 def test_on_conflict_reject_fails_the_run_and_names_the_holder() -> None:
     sim = keyed(on_conflict="reject")
     sim.do(RefusePermit(permit_id=asked(sim).permit_id, held_by=(OTHER,)))
-    assert sim.status == "failed"
+    assert sim.made() == ["permit.refused", "run.failed"]
     error = sim.run.data.error
     assert error is not None
     assert error.type == "concurrency_limit"
@@ -200,6 +205,8 @@ def test_a_key_that_cannot_be_made_fails_the_run() -> None:
     assert broken.status == "failed"
     empty = Sim(plan(call("a"), concurrency=Concurrency(key="  "))).create()
     assert "1 to 256 characters" in empty.why()
+    long = Sim(plan(call("a"), concurrency=Concurrency(key="k" * 257))).create()
+    assert "1 to 256 characters, and this run's has 257" in long.why()
 
 
 def test_a_run_that_a_person_starts_asks_for_its_key_only_then() -> None:
@@ -211,6 +218,7 @@ def test_a_run_that_a_person_starts_asks_for_its_key_only_then() -> None:
     grant(sim)
     assert sim.status == "running"
     assert list(sim.orders) == ["a"]
+    assert sim.names.count("run.started") == 1
 
 
 def test_a_paused_run_in_line_waits_and_stands_in_line_again() -> None:
@@ -253,12 +261,22 @@ def test_an_attempt_waits_for_its_rate_limit_and_begins_when_it_may() -> None:
     assert wait["until"] == sim.now + 5_000
     assert wait["message"] == "1 attempt: the rate limit of read (10 in 60 s)"
     (reason,) = sim.room.explain(sim.run)
-    assert reason.until == sim.now + 5_000
+    assert (reason.step, reason.until) == ("a", sim.now + 5_000)
+    assert reason.remedy == "nothing to do: it goes on when the rate limit has room"
     grant(sim)
     assert list(sim.orders) == ["a"]
     assert (sim.status, sim.row("steps", step="a")["status"]) == ("running", "queued")
     sim.report("a")
     assert sim.status == "succeeded"
+
+
+def test_a_run_that_works_goes_on_working_while_one_of_its_steps_waits_for_its_rate_limit() -> None:
+    limit = msgspec.structs.replace(
+        plan(call("a", tool="gate.expression"), call("b", "a")), tools={**PINS, "read": LIMITED}
+    )
+    sim = Sim(limit).create().report("a", 1)
+    assert (sim.status, sim.row()["waiting_for"]) == ("waiting", "rate_limit")
+    assert sim.names.count("run.started") == 1
 
 
 def test_a_map_asks_for_some_of_its_attempts_and_for_the_next_when_these_begin() -> None:
@@ -297,6 +315,7 @@ def test_what_a_paused_run_is_let_do_it_does_not_and_asks_again() -> None:
     sim = limited(call("a")).do(PauseRun())
     grant(sim)
     assert sim.orders == {}
+    assert len(requests(sim)) == 1, "while it is paused it asks for nothing"
     sim.do(ResumeRun())
     assert len(requests(sim)) == 2
     grant(sim)

@@ -85,7 +85,8 @@ def test_siblings_are_stopped_first_and_what_they_did_meanwhile_is_undone_too() 
 def test_a_sibling_that_does_not_stop_is_given_up_after_a_while() -> None:
     sim = saga(call("a"), call("b"), call("c", "a"), undo=(undoing("a"),)).report("a").fail("c")
     assert sim.room.wake_at(sim.run) == sim.now + 10_000
-    sim.later(10).do(Wake())
+    assert sim.later(9).do(Wake()).made() == []
+    sim.later(1).do(Wake())
     assert sim.row("steps", step="b")["status"] == "cancelled"
     assert sim.report("a.compensate").status == "failed"
 
@@ -180,6 +181,19 @@ def test_a_rejected_approval_undoes_what_came_before_it() -> None:
     assert sim.report("a.compensate").status == "failed"
 
 
+def test_of_what_does_not_stop_only_what_was_permitted_to_act_may_have_happened() -> None:
+    acts = ToolPin(version="1", digest="sha256:a", effect="write", access="auto", pool="runner", idempotent=False)
+    steps = (call("a", tool="w"), call("b", tool="w"), call("c", tool="w"), call("d", tool="w"))
+    undo = (undoing("a", "w"), undoing("b", "w"))
+    sim = Sim(Plan(name="d", kind="Workflow", steps=steps, compensations=undo, tools={"w": acts})).create()
+    sim.claim("b", nonce="n1").claim("c", nonce="n2").fail("d").later(10).do(Wake())
+    assert sorted(sim.made()) == ["outcome.lost", "step.failed", "step.failed"]
+    assert sim.run.data.doubts == ["c"]
+    assert (sim.step_status("a"), sim.row()["waiting_for"]) == ("cancelled", "input")
+    sim.do(SettleOutcome(step="b", answer="happened"))
+    assert sim.claim("b.compensate", nonce="n3").report("b.compensate").status == "failed"
+
+
 # --- the time of the whole undoing -------------------------------------------------------------------------------
 
 
@@ -205,6 +219,8 @@ def test_an_undoing_without_end_is_given_up_and_the_run_fails_naming_what_was_no
     assert sim.run.data.error.details["compensation"]["left"] == ["b", "a"]
     assert [each.interrupt.attempt_id for each in sim.stopped] == [sim.orders["b.compensate"].attempt_id]
     assert sim.room.wake_at(sim.run) is None
+    assert (sim.step_status("b.compensate"), sim.step_status("a.compensate")) == ("cancelled", "pending")
+    assert sim.run.under_way() == []
 
 
 def test_a_cancelled_run_whose_undoing_takes_too_long_fails() -> None:

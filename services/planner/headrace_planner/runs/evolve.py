@@ -85,10 +85,9 @@ from headrace_planner.runs.state import Run, StepState
 def evolve(run: Run, event: RunEvent, at: int, graph: Graph | None = None) -> Run:
     """Remember an event, in place. `graph` is the plan, given with the first event.
 
-    `run.opened` and `run.stopped` then tell which instances this very event opened or stopped.
+    `run.stopped` then tells which instances this very event stopped.
     """
     run.at, run.settled = at, False
-    run.opened.clear()
     run.stopped.clear()
     _apply(run, event, at, graph)
     if run.data.undo is not None:
@@ -255,7 +254,8 @@ def _finish(run: Run, status: RunStatus, at: int) -> None:
     run.data.active = 0
     run.data.ready.clear()
     run.data.signals.clear()
-    for step in run.graph.plan.steps:
+    plan = run.graph.plan
+    for step in (*plan.steps, *(undoing for undoing in plan.compensations if undoing.id in run.data.steps)):
         known = run.data.steps.get(step.id)
         if known is None or known.status not in STEP_FINAL:
             known = run.step(step.id)

@@ -87,7 +87,6 @@ def _set_going(run: Run, instance: Instance, trial: Try) -> None:
         trial.since = run.at
     if step.step_timeout_s is not None:
         limits.clock_runs(run, step_id)
-    run.opened.append(instance)
     run.unchecked.append(instance)
 
 

@@ -201,9 +201,7 @@ def _performed_ms(event: RunEvent, at: int) -> int | None:
 
 
 def clock_runs(run: Run, step_id: str) -> None:
-    """Let a step's clock run, if the plan bounds it; again is nothing."""
-    if run.graph.index[step_id].step_timeout_s is None or run.data.paused is not None:
-        return
+    """Let the clock run of a step that the plan bounds; again is nothing."""
     known = run.step(step_id)
     if known.timed_since is None and known.status not in STEP_FINAL:
         known.timed_since = run.at

@@ -47,7 +47,7 @@ def _succeeded(run: Run, event: StepSucceeded, at: int) -> None:
     if event.artifacts:
         artifacts.leave(run, event, at)
     if event.index is not None:
-        _item_over(run, event, at)
+        _item_over(run, event)
         return
     known.attempt, known.attempt_id, known.worker = event.attempt, event.attempt_id, event.worker
     known.evidence, known.arguments_digest = event.evidence, event.arguments_digest
@@ -75,11 +75,10 @@ def _chain(run: Run, results: Sequence[StepSucceeded], at: int) -> None:
                 make_ready(run, follower)
 
 
-def _item_over(run: Run, event: StepSucceeded | StepFailed, at: int) -> None:
+def _item_over(run: Run, event: StepSucceeded | StepFailed) -> None:
     known = run.step(event.step)
     assert known.map is not None, "only a map has items"
     pieces.settle(known.map, event)
-    known.finished_at = at
     if isinstance(event, StepSucceeded) or not event.ends:
         open_next_item(run, event.step, known.map)
 
@@ -105,7 +104,7 @@ def _failed(run: Run, event: StepFailed, at: int) -> None:
         if not event.continued:
             known.error = event.error
             run.data.failed_step = run.data.failed_step or event.step
-        _item_over(run, event, at)
+        _item_over(run, event)
         return
     known.attempt, known.attempt_id, known.worker = event.attempt, event.attempt_id, event.worker
     known.error = event.error

@@ -225,7 +225,7 @@ def left(run: Run) -> None:
     """Keep by name what acts, or may have acted, while the run comes to its end."""
     for instance in run.under_way():
         trial = run.trial(instance)
-        if trial is not None and trial.nonce is not None and trial.retry_at is None:
+        if trial is not None and trial.nonce is not None:
             run.data.doubts.append(run.label(instance))
 
 

@@ -160,7 +160,6 @@ class Run:
         "decoded",
         "full",
         "graph",
-        "opened",
         "orders",
         "quotas",
         "retries",
@@ -187,7 +186,6 @@ class Run:
         self._naming = Naming(data.id)
         self.settled = True
         self.shown: Any = None
-        self.opened: list[Instance] = []
         self.stopped: list[tuple[Instance, int]] = []
         self.unchecked: list[Instance] = []
         self.checked: list[Instance] = []

@@ -37,7 +37,6 @@ def first(run: Run, decision: Sequence[RunEvent] | Rejection) -> Sequence[RunEve
     if run.data.undo is not None or not isinstance(last, RunFailed | RunCancelled):
         return decision
     doing = any(step_id in run.graph.undo for step_id, _ in run.under_way())
-    doing = doing or any(isinstance(event, StepSucceeded) and event.step in run.graph.undo for event in before)
     if not run.data.done and not run.data.work and not doing:
         return decision
     return (*before, _started(last))

@@ -51,6 +51,19 @@ def test_jitter_is_the_same_on_every_fold_and_retry_after_is_honoured() -> None:
     assert sim.room.wake_at(sim.run) == sim.now + 90_000
 
 
+def test_jitter_spreads_the_next_tries_around_the_delay_and_no_further() -> None:
+    sim = Sim(plan(call("a", retry=Retry(max_attempts=20, initial_s=10, factor=1, jitter=0.5)))).create()
+    waited = []
+    for _ in range(15):
+        at = sim.fail("a").room.wake_at(sim.run)
+        assert at is not None
+        waited.append((at - sim.now) / 1000)
+        sim.later(waited[-1]).do(Wake())
+    assert min(waited) >= 5
+    assert max(waited) <= 15
+    assert max(waited) - min(waited) > 3, "they are spread"
+
+
 def test_a_source_cannot_put_the_next_try_off_for_ever() -> None:
     sim = Sim(plan(call("a", retry=Retry(max_attempts=2, initial_s=1)))).create()
     sim.fail("a", "slow down", "rate_limited", retry_after_s=1e308)
@@ -226,6 +239,26 @@ def test_artifacts_of_worker_and_plan_are_kept_and_listed_for_run_and_subject() 
     row = sim.row("artifacts", type="file")
     assert (row["label"], row["value"], row["body"], row["subject"]) == ("report", "report.md", "# Hello", "card-7")
     assert len([1 for row in sim.room.rows(sim.run, None) if row.table == "artifacts"]) == 1
+
+
+def test_an_artifact_of_the_plan_stands_beside_others_of_the_worker_and_is_read_from_a_large_output_too() -> None:
+    wanted = ArtifactSpec(type="file", label="report", value="{{ output.path }}")
+    sim = Sim(plan(call("a", artifacts=(wanted,)), call("b", artifacts=(wanted,)))).create()
+    others = (
+        ArtifactInfo(type="url", label="page", value=raw("r.md")),
+        ArtifactInfo(type="file", label="log", value=raw("l.txt")),
+    )
+    sim.report("a", {"path": "r.md"}, artifacts=others)
+    kept = [row.columns for row in sim.room.rows(sim.run, None) if row.table == "artifacts"]
+    assert sorted((row["type"], row["label"], row["value"]) for row in kept) == [
+        ("file", "log", "l.txt"),
+        ("file", "report", "r.md"),
+        ("url", "page", "r.md"),
+    ]
+    body = dumps({"path": "large.md", "text": "x" * 100_000})
+    sim.shelf.bodies[sha256(body)] = body
+    sim.report("b", blob=BlobRef(digest=sha256(body), size_bytes=len(body), preview=""))
+    assert sim.row("artifacts", value="large.md")["label"] == "report"
 
 
 def test_a_large_output_is_fetched_only_when_an_expression_needs_it() -> None:

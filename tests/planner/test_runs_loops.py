@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+
 from headrace import codec
 from headrace.events.runs import StepSucceeded
 from headrace.messages import CancelRun, Wake
@@ -212,3 +214,23 @@ def test_a_round_reads_what_the_one_before_gave() -> None:
     for number in (1, 10, 100):
         sim.report("one", number)
     assert (sim.status, codec.loads(sim.run.data.outputs)) == ("succeeded", 111)
+
+
+def test_the_body_of_a_loop_within_a_loop_waits_for_its_own_condition_in_every_round() -> None:
+    inner = (loop("low", "false", "never"), call("never", parent="low"))
+    steps = (loop("top", "iteration < 2", "low", "work"), *(msgspec.structs.replace(inner[0], parent="top"), inner[1]))
+    sim = Sim(plan(*steps, call("work", "low", parent="top"))).create()
+    started = sim.now
+    sim.later(5).report("work").later(5).report("work")
+    assert (sim.status, "never" in sim.orders, sim.step_status("never")) == ("succeeded", False, "skipped")
+    assert sim.row("steps", step="top")["started_at"] == started
+
+
+def test_a_condition_that_cannot_be_evaluated_after_a_round_fails_the_loop_alone_where_the_run_goes_on() -> None:
+    condition = "iteration == 0 || steps.work.output.left > 0"
+    steps = (loop("top", condition, "work", on_error="continue"), call("work", parent="top"), call("after", "top"))
+    sim = Sim(plan(*steps)).create().report("work", {})
+    assert (sim.step_status("top"), "after" in sim.orders) == ("failed", True)
+    assert sim.report("after").status == "succeeded"
+    other = Sim(plan(loop("top", condition, "work"), call("work", parent="top"))).create().report("work", {})
+    assert (other.status, other.row()["error_type"]) == ("failed", "expression_error")

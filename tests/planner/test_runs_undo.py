@@ -181,6 +181,13 @@ def test_a_rejected_approval_undoes_what_came_before_it() -> None:
     assert sim.report("a.compensate").status == "failed"
 
 
+def test_what_only_waits_to_be_tried_again_does_not_keep_the_rest_from_being_undone() -> None:
+    again = Retry(max_attempts=3, initial_s=60, jitter=0)
+    sim = saga(call("a"), call("b", retry=again), call("c"), undo=(undoing("a"), undoing("b"))).report("a").fail("b")
+    assert "a.compensate" in sim.fail("c").orders
+    assert sim.report("a.compensate").status == "failed"
+
+
 def test_of_what_does_not_stop_only_what_was_permitted_to_act_may_have_happened() -> None:
     acts = ToolPin(version="1", digest="sha256:a", effect="write", access="auto", pool="runner", idempotent=False)
     steps = (call("a", tool="w"), call("b", tool="w"), call("c", tool="w"), call("d", tool="w"))

@@ -55,13 +55,15 @@ class MissingError(Exception):
 class Dispatch(msgspec.Struct, frozen=True):
     """Effect: give an attempt to a worker of its pool; `queue_until` (ms) is when its time to wait for one is over.
 
-    With `held_by` that worker has begun it already, within a chain: it is looked after like any, but not sent.
+    With `held_by` that worker has begun it already, within a chain: it is looked after like any, but not sent. Its
+    stream is woken when a worker says that it performs it if it `waits` for that, or was told that nobody does.
     """
 
     order: WorkOrder
     priority: int = 0
     queue_until: int | None = None
     held_by: str = ""
+    waits: bool = False
 
 
 @final

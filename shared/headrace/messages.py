@@ -142,10 +142,11 @@ class Wake(Message, frozen=True, kw_only=True, tag="wake"):
     """A time that the stream asked for has come. Again: nothing.
 
     `performed_ms` is how long living workers have said without a break that they perform something of the stream, 0
-    when none does; None: nobody looked.
+    when none does; None: nobody looked. `unheard`: its owner has only just begun, and workers may still have to speak.
     """
 
     performed_ms: int | None = None
+    unheard: bool = False
 
 
 class Advance(Message, frozen=True, kw_only=True, tag="advance"):

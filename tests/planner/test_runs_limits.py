@@ -292,6 +292,25 @@ def test_what_a_run_spends_in_a_queue_does_not_count_against_its_time() -> None:
     assert "run timeout: the run timed out after 100 s of work, while a was performed" in sim.why()
 
 
+def test_a_run_that_left_its_queue_ends_when_its_time_is_over_and_not_at_the_next_look() -> None:
+    sim = Sim(plan(call("a"), timeout_s=100)).create().later(100).do(Wake(performed_ms=0))
+    sim.later(100).do(Wake(performed_ms=0))
+    assert next(iter(sim.room.outstanding(sim.run, sim.now))).waits  # type: ignore[union-attr]  # an order
+    sim.later(20).do(Wake(performed_ms=1_000))  # its worker began a second ago, as its owner heard
+    assert sim.room.wake_at(sim.run) == sim.now + 99_000
+    assert not next(iter(sim.room.outstanding(sim.run, sim.now))).waits  # type: ignore[union-attr]  # the same order
+    assert sim.later(99).do(Wake(performed_ms=100_000)).made() == ["run.failed"]
+
+
+def test_a_new_owner_hears_the_workers_before_it_says_that_a_run_is_over_its_time() -> None:
+    sim = Sim(plan(call("a"), timeout_s=100)).create().later(600).do(Wake(unheard=True))
+    assert (sim.made(), sim.room.wake_at(sim.run)) == (["run.clock_moved"], sim.now + 3_000)
+    queued, performed = sim.later(3), Sim(plan(call("a"), timeout_s=100)).create().later(600).do(Wake(unheard=True))
+    assert queued.do(Wake(performed_ms=0)).made() == ["run.clock_moved"]
+    assert queued.status != "failed"
+    assert performed.later(3).do(Wake(performed_ms=590_000)).made() == ["run.failed"], "its whole work counts"
+
+
 def test_a_run_of_a_short_time_leaves_its_worker_the_time_of_a_beat_to_say_that_it_began() -> None:
     sim = Sim(plan(call("a"), timeout_s=1)).create().later(1).do(Wake(performed_ms=0))
     assert sim.room.wake_at(sim.run) == sim.now + 3_000

@@ -10,6 +10,7 @@ from headrace.host.dispatch import Dispatcher
 from headrace.host.presence import Presence
 from headrace.host.stops import Stops
 from headrace.host.wakeups import Wakeups
+from headrace.messages import Wake
 from headrace.steering import DropAttempt, OverdueAttempt
 from headrace.testing.virtual import VirtualClock
 from headrace.vocabulary import ATTEMPT_GRACE_S, TELL_REPEAT_S
@@ -38,9 +39,11 @@ class Desk:
             MemoryBus(self.clock), self.clock, KEYS, self.presence, lambda _held, _stream, said: self.said.append(said)
         )
 
-    def offer(self, one: WorkOrder, *, queue_s: float | None = None, suspect: bool = False) -> None:
+    def offer(
+        self, one: WorkOrder, *, queue_s: float | None = None, suspect: bool = False, waits: bool = False
+    ) -> None:
         until = None if queue_s is None else self.clock.now_ms() + int(queue_s * 1000)
-        self.dispatcher.offer(TENURE, Dispatch(one, queue_until=until), suspect=suspect)
+        self.dispatcher.offer(TENURE, Dispatch(one, queue_until=until, waits=waits), suspect=suspect)
         self.dispatcher.pump()
 
     def beat(self, *attempts: str, begun: bool = True) -> None:
@@ -104,6 +107,22 @@ async def test_a_living_worker_that_is_silent_about_an_attempt_beyond_its_time_i
     (said,) = desk.said
     assert isinstance(said, OverdueAttempt)
     assert (said.attempt_id, said.worker) == (one.attempt_id, "wrk_1")
+
+
+@on_virtual_time
+async def test_a_stream_that_was_told_that_it_queues_is_woken_when_a_worker_begins_whoever_told_it() -> None:
+    desk = Desk()
+    one, other = order("run_x", "w", 1), order("run_y", "w", 2)
+    desk.offer(one)
+    assert desk.dispatcher.performed_ms("run_x") == 0
+    desk.pass_time(100, one.attempt_id, begun=False)
+    assert desk.said == []
+    desk.pass_time(5, one.attempt_id)
+    assert [(type(said), said.performed_ms > 0) for said in desk.said] == [(Wake, True)], "once"
+    desk.said.clear()
+    desk.offer(other, suspect=True, waits=True)  # a new owner knows it from the stream
+    desk.pass_time(5, other.attempt_id)
+    assert [type(said) for said in desk.said] == [Wake]
 
 
 @on_virtual_time

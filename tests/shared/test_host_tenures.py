@@ -1,7 +1,7 @@
 """The owner host: partitions are shared, move when their owner dies, and a paused owner can do nothing."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,12 +11,15 @@ import pytest
 from headrace import codec
 from headrace.bus.memory import MemoryBus, MemorySubscription
 from headrace.clock import Clock
+from headrace.decider import Context, Rejection
 from headrace.errors import UnavailableError
+from headrace.events.base import Event
 from headrace.log.memory import MemoryLog
 from headrace.log.port import Holdings
+from headrace.messages import Wake
 from headrace.testing.virtual import VirtualClock
 from headrace.vocabulary import LEASE_S, LOG_RUNS
-from tests.shared.host_toy import Add, World, on_virtual_time, until
+from tests.shared.host_toy import Add, Counter, Toy, ToyCommand, World, on_virtual_time, until
 
 
 async def _owners(world: World) -> set[str | None]:
@@ -118,6 +121,33 @@ async def test_wake_ups_come_at_their_time_also_under_another_owner() -> None:
         assert len(await world.log.stream("runs", stream)) == 2
         await asyncio.sleep(15)
         assert len(await world.log.stream("runs", stream)) == 3
+
+
+class Woken(Toy):
+    """A toy that keeps what it was woken with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wakes: list[Wake] = []
+
+    def decide(self, state: Counter, command: ToyCommand, context: Context) -> Sequence[Event] | Rejection:
+        if isinstance(command, Wake):
+            self.wakes.append(command)
+        return super().decide(state, command, context)
+
+
+@on_virtual_time
+async def test_a_new_owner_says_that_it_has_not_heard_the_workers_yet_when_it_wakes_what_is_under_way() -> None:
+    async with World(partitions=1) as world:
+        await world.host("a")
+        for number in range(2):
+            await world.ask(Add(orders=1 - number, wait_ms=60_000), stream=world.stream(number))
+        world.kill("a")
+        await asyncio.sleep(100)  # nobody owns them when their time comes
+        room = Woken()
+        await world.host("b", room=room)
+        await until(lambda: len(room.wakes) == 2)
+        assert sorted(wake.unheard for wake in room.wakes) == [False, True], "one of them has an order that may be out"
 
 
 @on_virtual_time

@@ -26,7 +26,7 @@ from headrace.host.presence import Presence
 from headrace.host.stops import Stops
 from headrace.host.tenure import Held
 from headrace.keys import POOL, Keys
-from headrace.messages import LoseAttempt, ReportAttempt
+from headrace.messages import LoseAttempt, ReportAttempt, Wake
 from headrace.steering import DropAttempt, OverdueAttempt
 from headrace.vocabulary import MESSAGE_BYTES_MAX, POOL_GATES, POOL_INTEGRATIONS, POOL_RUNNER, AttemptStatus, Effect
 from headrace.wire import BeatNow, EndChain, Interrupt, WorkOrder
@@ -73,6 +73,8 @@ class Dispatcher:
         self._pools: dict[str, Pool] = {}
         self._orders: dict[str, Order] = {}
         self._streams: dict[str, set[str]] = {}
+        self._unperformed: set[str] = set()
+        """Streams that think that nobody performs anything of theirs, and are woken when somebody does."""
         self._stops = Stops(clock)
         self._deadlines = Deadlines(clock, presence)
         self._doubted_at = -HASTE_S
@@ -102,7 +104,12 @@ class Dispatcher:
     def performed_ms(self, stream_id: str) -> int | None:
         """Give how long living workers have been performing attempts of a stream, 0 if none does; None without attempts."""
         attempts = self._streams.get(stream_id)
-        return None if attempts is None else self._presence.performed_ms(attempts)
+        if attempts is None:
+            return None
+        performed_ms = self._presence.performed_ms(attempts)
+        if not performed_ms:
+            self._unperformed.add(stream_id)
+        return performed_ms
 
     def offer(self, held: Held, dispatch: Dispatch, *, suspect: bool) -> None:
         """Take an order on; again is nothing. A suspect is not published before it is judged."""
@@ -116,6 +123,8 @@ class Dispatcher:
         known = Order(held, order, dispatch.priority, suspect, at=now, ready_at=self._clock.now_ms())
         self._orders[order.attempt_id] = known
         self._streams.setdefault(order.run_id, set()).add(order.attempt_id)
+        if dispatch.waits:
+            self._unperformed.add(order.run_id)
         self._deadlines.note(order.attempt_id, dispatch.queue_until)
         if suspect:
             if not self.hasty:
@@ -145,6 +154,7 @@ class Dispatcher:
             attempts.discard(attempt_id)
             if not attempts:
                 del self._streams[known.order.run_id]
+                self._unperformed.discard(known.order.run_id)
 
     def finished(self, stream_id: str) -> None:
         """Forget all attempts of a stream that is over."""
@@ -279,6 +289,8 @@ class Dispatcher:
                 if (holder := self._deadlines.overdue(known)) is not None:
                     self._overdue(known, holder)
                     continue
+                if known.begun_at is not None and known.order.run_id in self._unperformed:
+                    self._performed(known)
                 worker = self._presence.last_holder(known.order.attempt_id)
                 if worker is not None and self._presence.is_lost(worker):
                     self._lose(known, worker)
@@ -310,6 +322,12 @@ class Dispatcher:
             pool.waiting.put(known, first=True)
         if again:
             self.pump()
+
+    def _performed(self, known: Order) -> None:
+        """Tell a stream that a worker has begun: it counts from then on."""
+        self._unperformed.discard(known.order.run_id)
+        performed_ms = self._presence.performed_ms(self._streams[known.order.run_id])
+        self._send(known.held, known.order.run_id, Wake(performed_ms=performed_ms))
 
     def _overdue(self, known: Order, worker: str) -> None:
         order = known.order

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ADVANCE: Final = Advance()
 WAKE: Final = Wake()
+UNHEARD: Final = Wake(unheard=True)
 
 
 class Origin(Enum):
@@ -98,4 +99,6 @@ def advance(held: Held, stream_id: str, *, restart: bool = False) -> Item:
 
 def wake(held: Held, stream_id: str, performed_ms: int | None = None) -> Item:
     """Make the item that tells a stream that a time has come, and how long anything of it has been performed."""
+    if stream_id in held.unproven:
+        return Item(held, Origin.HOST, stream_id, UNHEARD)
     return Item(held, Origin.HOST, stream_id, WAKE if performed_ms is None else Wake(performed_ms=performed_ms))

@@ -56,7 +56,8 @@ class Held:
 
     `position` is the last committed one, `drafted` the last one decided. `answering` are answers under idempotency keys
     that are decided and not yet committed. `poisoned` names streams whose own steps fail, with the error. `unproven` are streams
-    that were under way when the tenure began and were not set going again yet: whatever they dispatch may be out already.
+    that were under way when the tenure began and were not set going again yet: whatever they dispatch may be out already;
+    they are known once it is `surveyed`.
     """
 
     log: str
@@ -77,6 +78,7 @@ class Held:
     answering: dict[str, KeptAnswer] = field(default_factory=dict)
     poisoned: dict[str, str] = field(default_factory=dict)
     unproven: set[str] = field(default_factory=set)
+    surveyed: bool = False
 
     @classmethod
     def begin(cls, tenure: Tenure, lease_until: float, room: Any, preparer: Any) -> "Held":

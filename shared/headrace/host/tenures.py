@@ -169,7 +169,7 @@ class Tenures:
                 if not asked:
                     async with asyncio.timeout(READ_TIMEOUT_S):
                         busy = [held.address(one) for one in await self._log.busy(held.log, held.partition)]
-                    held.unproven = set(busy)
+                    held.unproven, held.surveyed = set(busy), True
                     self._begun(held, [advance(held, stream_id, restart=True) for stream_id in busy])
                     asked = True
                 async with asyncio.timeout(BUS_TIMEOUT_S):

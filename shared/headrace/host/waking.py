@@ -80,6 +80,8 @@ class Waking:
         until = self._clock.now_ms() + int(self._cadence.wake_window_s * 1000)
         by_log: dict[str, dict[int, Held]] = {}
         for held in self._held():
+            if not held.surveyed:
+                continue  # a stream of its that is under way must be known as such before it is woken
             by_log.setdefault(held.log, {})[held.partition] = held
         for log, parts in by_log.items():
             try:

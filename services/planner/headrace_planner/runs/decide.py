@@ -244,7 +244,8 @@ def _wake(run: Run, command: Wake, context: Context, library: Library) -> Decisi
             return (RunCancelled(by=data.cancel.by, reason=data.cancel.reason),)
         return NOTHING
     deadline = times.run_deadline(run)
-    if deadline is not None and context.now >= deadline:
-        over = limits.run_over(run, command.performed_ms, context.now)
+    begun = data.look_at is not None and bool(command.performed_ms)  # what waited in a queue does so no more
+    if begun or (deadline is not None and context.now >= deadline):
+        over = limits.run_over(run, command, context.now)
         return (over,) if isinstance(over, RunFailed) else (over, *times.due(run, context.now))
     return times.due(run, context.now)

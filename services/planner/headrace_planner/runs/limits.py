@@ -17,7 +17,7 @@ from headrace.decider import Context
 from headrace.events.base import ErrorInfo
 from headrace.events.runs import AttemptFailed, RunEvent, RunFailed, StepFailed, StepsSucceeded, StepSucceeded
 from headrace.events.steering import ClockMoved, OutcomeLost
-from headrace.messages import LoseAttempt
+from headrace.messages import LoseAttempt, Wake
 from headrace.steering import DropAttempt, OverdueAttempt
 from headrace.vocabulary import PRESENCE_INTERVAL_S, STEP_FINAL, AttemptStatus
 from headrace_planner.runs.kept import Try
@@ -27,7 +27,7 @@ Unknown = Callable[[Run, Instance], RunEvent | None]
 NAMED_MAX: Final = 20
 BEGUN_LOOK_S: Final = 1.5 * PRESENCE_INTERVAL_S
 QUEUED_LOOK_S: Final = 300.0
-"""How often it is looked whether a run whose time is over by the clock is still in a queue: so late its end is found."""
+"""How often it is looked whether a run whose time is over by the clock is still in a queue, lest nobody tell that it began."""
 
 
 def timeout_error(layer: str, limit_s: float, step: str | None, message: str, **more: Any) -> ErrorInfo:
@@ -136,13 +136,16 @@ def acting(run: Run, step_id: str) -> list[Instance]:
     return [each for each in found if (trial := run.trial(each)) is not None and trial.nonce is not None]
 
 
-def run_over(run: Run, performed_ms: int | None, now: int) -> RunFailed | ClockMoved:
+def run_over(run: Run, command: Wake, now: int) -> RunFailed | ClockMoved:
     """Give the end of a run whose own time is over; or what says that some of it was spent in queues, and so is left.
 
-    Whoever began since the last beat is given the time of a beat to say so; then it is looked at now and then.
+    Whoever began since the last beat is given the time of a beat to say so; then it is looked at when somebody begins,
+    which the dispatcher tells. Nothing is judged by an owner that may not have heard of those who perform it.
     """
-    data, limit_s = run.data, run.graph.plan.timeout_s
+    data, limit_s, performed_ms = run.data, run.graph.plan.timeout_s, command.performed_ms
     left_ms = int(limit_s * 1000) - data.active_ms
+    if command.unheard and data.active_since is not None:
+        return ClockMoved(since=data.active_since, look_at=now + int(BEGUN_LOOK_S * 1000))
     if performed_ms is not None and left_ms > 0 and performed_ms < left_ms:
         waits = performed_ms == 0
         look_s = QUEUED_LOOK_S if data.look_at is not None else BEGUN_LOOK_S

@@ -133,7 +133,8 @@ def _dispatch(run: Run, library: Library, instance: Instance) -> Dispatch:
     held_by = run.carried.pop(order.attempt_id, "")
     if not held_by and instance[0] in run.graph.follows:
         order = fusion.chained(run, library, instance, order)
-    return Dispatch(order, run.queued.priority, queue_until(run, instance, trial), held_by)
+    waits = run.data.look_at is not None
+    return Dispatch(order, run.queued.priority, queue_until(run, instance, trial), held_by, waits)
 
 
 def _again(run: Run) -> Iterator[Tell]:

@@ -176,6 +176,9 @@ LOOP_CAP: Final = 100
 LOOP_CAP_MAX: Final = 10_000
 SUB_WORKFLOW_DEPTH_MAX: Final = 5
 SIGNALS_KEPT_MAX: Final = 1_000
+LATE_REMEMBERED_MAX: Final = 1_000
+"""Late results of a run that are known when they come again: more than an inbox brings twice after NATS was killed. An
+older one is recorded once more, which changes nothing either."""
 PRIORITY_MAX: Final = 100
 """Priorities go from -PRIORITY_MAX to PRIORITY_MAX; higher first."""
 CONCURRENCY_LIMIT_MAX: Final = 10_000

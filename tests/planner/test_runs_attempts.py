@@ -8,6 +8,7 @@ from headrace.decider import Context, MissingError, Rejection
 from headrace.events.base import ArtifactInfo, BlobRef
 from headrace.messages import Advance, LoseAttempt, Wake
 from headrace.plans.model import ArtifactSpec, LoopStep, Plan, Retry, ToolPin, TransformStep
+from headrace.vocabulary import LATE_REMEMBERED_MAX
 from tests.planner.runs_kit import Sim, call, plan, step
 
 IDEMPOTENT = ToolPin(version="1", digest="sha256:i", effect="write", access="auto", pool="runner", idempotent=True)
@@ -125,6 +126,19 @@ def test_a_late_result_of_an_older_attempt_is_kept_and_changes_nothing() -> None
     sim.orders["a"] = newer
     assert sim.report("a", "good").status == "succeeded"
     assert sim.output("a") == "good"
+
+
+def test_a_run_remembers_only_its_last_late_results_which_are_nothing_when_they_come_again() -> None:
+    sim = Sim(plan(call("a"))).create().report("a")
+    word = sim.word("a", "late")
+    late = [msgspec.structs.replace(word, attempt_id=f"att_{number}") for number in range(LATE_REMEMBERED_MAX + 100)]
+    for each in late:
+        assert sim.do(each).made() == ["attempt.late"]
+    assert len(sim.run.data.late) == LATE_REMEMBERED_MAX
+    for each in late[-LATE_REMEMBERED_MAX:]:
+        assert sim.do(each).made() == []
+    assert sim.do(late[0]).made() == ["attempt.late"], "recorded once more"
+    assert sim.output("a") is None
 
 
 def test_a_result_for_an_unknown_attempt_id_is_refused() -> None:

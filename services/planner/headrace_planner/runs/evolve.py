@@ -55,6 +55,7 @@ from headrace.events.steering import (
     WorkRecalled,
 )
 from headrace.vocabulary import (
+    LATE_REMEMBERED_MAX,
     STEP_FINAL,
     ApprovalStatus,
     Automation,
@@ -157,6 +158,7 @@ def _apply(run: Run, event: RunEvent, at: int, graph: Graph | None) -> None:  # 
             permits.remember(run, event, at)
         case LateResultKept(attempt_id=attempt_id):
             run.data.late.append(attempt_id)
+            del run.data.late[:-LATE_REMEMBERED_MAX]
             run.data.children.pop(attempt_id, None)
         case _:
             assert_never(event)

@@ -89,6 +89,7 @@ class RunData(msgspec.Struct, omit_defaults=True):
     `permits` are its requests to shared keys; `admitted` says that it holds its concurrency key, or needs none.
     `limited` are the instances that wait for each rate limit, in order. `children` are child runs by id, also those
     that are not needed any more, until they say how they ended; `reported` says that this run's parent knows its end.
+    `late` are the last attempts whose late result is on record: the same one again is nothing.
     `done` came behind the work that is kept as bodies, `work`. `signals` are kept until a step takes them, `taken` the ids of the last signals and events that ended a wait.
     """
 

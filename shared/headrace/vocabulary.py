@@ -1,5 +1,6 @@
 """The words and the limits: one name per thing, every limit with its unit (pure)."""
 
+import re
 from enum import StrEnum
 from typing import Final
 
@@ -132,6 +133,9 @@ LOG_FLOW: Final = "flow"
 LOG_PARTITIONS: Final = {LOG_RUNS: 8, LOG_CATALOGUE: 1, LOG_APPROVALS: 4, LOG_FLOW: 8}
 """Partitions a new database gets; an existing one keeps its own numbers."""
 
+POOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What a pool may be called: its name is part of the bus's own."""
+BAD_POOL: Final = "no pool can be named {!r}: letters, digits, '_' and '-', at most 64"
 POOL_RUNNER: Final = "runner"
 POOL_GATES: Final = "gates"
 POOL_INTEGRATIONS: Final = "integrations"

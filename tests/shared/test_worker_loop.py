@@ -96,6 +96,29 @@ async def test_tools_are_announced_under_the_pools_key(tmp_path: Path) -> None:
     assert owner.announced["note"].manifest.effect == "read"
 
 
+async def test_a_tool_that_cannot_be_announced_is_refused_by_name_and_the_others_go_on(tmp_path: Path) -> None:
+    @tool(pool="test")
+    def verbose() -> dict[str, str]:
+        """Take no message's room."""
+        return {}
+
+    verbose.description = "long " * 250_000
+
+    @tool(pool="gpu.large")
+    def misplaced() -> dict[str, str]:
+        """Be of a pool that has no name on the bus."""
+        return {}
+
+    async with working(tmp_path, verbose, misplaced, note) as (owner, worker):
+        await until(lambda: owner.announced)
+        await owner.report_of(owner.send(owner.order("note", {"text": "a"})))
+        tools = {each["name"]: each for each in worker.beat().tools}
+    assert set(owner.announced) == {"note"}
+    assert tools["verbose"]["state"] == tools["misplaced"]["state"] == "unavailable"
+    assert "the manifest of tool 'verbose' takes 1250" in tools["verbose"]["reason"]
+    assert "no pool can be named 'gpu.large'" in tools["misplaced"]["reason"]
+
+
 def refusals() -> float:
     return sum(
         sample.value

@@ -10,6 +10,7 @@ import re
 from typing import Final
 
 from headrace.errors import ValidationError
+from headrace.vocabulary import POOL_NAME
 
 ROOT: Final = "headrace"
 TRIGGER_PREFIX: Final = f"{ROOT}.trigger."
@@ -27,7 +28,6 @@ PROBE_FEED: Final = f"{FEED_PREFIX}probe"
 """The same for the feed: an empty batch of events."""
 READERS: Final = "readers"
 TOKEN_CHARS: Final = 10
-NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 TRIGGER_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 TRIGGER_CHARS_MAX: Final = 200
 EPOCH_PREFIX: Final = "epoch_"
@@ -78,7 +78,7 @@ def api(verb: str, *names: str) -> str:
 
 
 def _name(given: str) -> str:
-    if not NAME.fullmatch(given):
+    if not POOL_NAME.fullmatch(given):
         message = f"{given!r} cannot be part of a subject: letters, digits, '_' and '-', at most 64"
         raise ValidationError(message)
     return given

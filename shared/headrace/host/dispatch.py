@@ -28,7 +28,16 @@ from headrace.host.tenure import Held
 from headrace.keys import POOL, Keys
 from headrace.messages import LoseAttempt, ReportAttempt, Wake
 from headrace.steering import DropAttempt, OverdueAttempt
-from headrace.vocabulary import MESSAGE_BYTES_MAX, POOL_GATES, POOL_INTEGRATIONS, POOL_RUNNER, AttemptStatus, Effect
+from headrace.vocabulary import (
+    BAD_POOL,
+    MESSAGE_BYTES_MAX,
+    POOL_GATES,
+    POOL_INTEGRATIONS,
+    POOL_NAME,
+    POOL_RUNNER,
+    AttemptStatus,
+    Effect,
+)
 from headrace.wire import BeatNow, EndChain, Interrupt, WorkOrder
 
 MARK_AFTER_S = 1.0
@@ -115,6 +124,9 @@ class Dispatcher:
         """Take an order on; again is nothing. A suspect is not published before it is judged."""
         order = dispatch.order
         if order.attempt_id in self._orders:
+            return
+        if not POOL_NAME.fullmatch(order.pool):
+            self._send(held, order.run_id, _refused(order, BAD_POOL.format(order.pool)))
             return
         now = self._clock.monotonic()
         pool = self._pools.get(order.pool)
@@ -246,7 +258,8 @@ class Dispatcher:
         pool.out[order.attempt_id] = known
         known.at, known.mark, known.unheld_since, known.suspect = now, None, None, False
         if len(data) > MESSAGE_BYTES_MAX:
-            self._send(known.held, order.run_id, _too_large(order, len(data)))
+            message = f"the order takes {len(data)} bytes, and a message carries {MESSAGE_BYTES_MAX}"
+            self._send(known.held, order.run_id, _refused(order, message))
             return
         metrics.count("dispatched")
         self._bus.publish_work(pool.name, data)
@@ -358,8 +371,8 @@ def _dropped(order: WorkOrder) -> DropAttempt:
     return DropAttempt(step=order.step, attempt=order.attempt, attempt_id=order.attempt_id, index=order.index)
 
 
-def _too_large(order: WorkOrder, size: int) -> ReportAttempt:
-    message = f"the order takes {size} bytes, and a message carries {MESSAGE_BYTES_MAX}"
+def _refused(order: WorkOrder, message: str) -> ReportAttempt:
+    """Make the report of an order that no message can carry to a worker."""
     return ReportAttempt(
         run_id=order.run_id,
         step=order.step,

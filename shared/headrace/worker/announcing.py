@@ -10,7 +10,7 @@ from headrace.bundles import bundles
 from headrace.bus.port import Bus
 from headrace.clock import within
 from headrace.codec import encode
-from headrace.errors import UnavailableError
+from headrace.errors import HeadraceError, UnavailableError
 from headrace.keys import POOL, Keys
 from headrace.vocabulary import LOG_CATALOGUE
 from headrace.worker.manifests import announcement
@@ -57,12 +57,21 @@ class Announcer:
             await within(self._now, pause_s)
 
     async def _announce(self) -> None:
+        """Say all there is to say once; raises UnavailableError when some of it has to be said again."""
         places: dict[tuple[str, int], list[bytes]] = {}
         for record in self._registry.records():
             if record.manifest.pool in self._pools:
                 told = announcement(record.manifest, self._worker, self._workspace)
                 place = record.manifest.pool, ids.partition_of(told.stream_id)
                 places.setdefault(place, []).append(encode(told))
+        unsaid: UnavailableError | None = None
         for (pool, partition), parts in places.items():
             for body in bundles(parts):
-                await self._bus.tell(LOG_CATALOGUE, partition, self._keys.pack(POOL + pool, body))
+                try:
+                    await self._bus.tell(LOG_CATALOGUE, partition, self._keys.pack(POOL + pool, body))
+                except UnavailableError as problem:  # what follows must not wait for it: the server may refuse it alone
+                    unsaid = problem
+                except HeadraceError as problem:
+                    log.error("tools of pool %s cannot be announced: %s", pool, problem.message)  # noqa: TRY400  (said in full)
+        if unsaid is not None:
+            raise unsaid

@@ -1,25 +1,27 @@
 """What a worker says about a tool: its manifest, whose digest plans pin (pure)."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from headrace import ids
 from headrace.codec import Raw, encode
-from headrace.errors import ValidationError
+from headrace.errors import TooLargeError, ValidationError
 from headrace.events.catalogue import ToolManifest
 from headrace.messages import AnnounceTool, Told
 from headrace.plans.model import manifest_digest
 from headrace.ports.tool import Tool
 from headrace.specs.rates import parse
-from headrace.vocabulary import Access, Effect
+from headrace.vocabulary import BAD_POOL, MESSAGE_BYTES_MAX, POOL_NAME, Access, Effect
 
+MANIFEST_BYTES_MAX: Final = MESSAGE_BYTES_MAX - 64 * 1024
+"""A manifest travels to the catalogue in one message, with who announces it and a seal."""
 TEXT_FIELDS = ("name", "version", "description", "effect", "access", "pool")
 
 
 def manifest_of(tool: Tool) -> ToolManifest:
-    """Give a tool's manifest; raises ValidationError when the tool does not keep the Tool port."""
+    """Give a tool's manifest; raises ValidationError when the tool does not keep the Tool port, TooLargeError."""
     for field in TEXT_FIELDS:
         if not isinstance(getattr(tool, field, None), str):
             message = f"tool {getattr(tool, 'name', tool)!r} has no text {field!r}"
@@ -27,8 +29,11 @@ def manifest_of(tool: Tool) -> ToolManifest:
     if tool.effect not in set(Effect) or tool.access not in set(Access):
         message = f"tool {tool.name!r}: effect {tool.effect!r} or access {tool.access!r} is not a known word"
         raise ValidationError(message)
+    if not POOL_NAME.fullmatch(tool.pool):
+        message = f"tool {tool.name!r}: {BAD_POOL.format(tool.pool)}"
+        raise ValidationError(message)
     limit = getattr(tool, "rate_limit", None)
-    return ToolManifest(
+    manifest = ToolManifest(
         name=tool.name,
         version=tool.version,
         effect=str(tool.effect),
@@ -42,6 +47,14 @@ def manifest_of(tool: Tool) -> ToolManifest:
         requires_connection=getattr(tool, "requires_connection", None),
         rate_limit=msgspec.UNSET if limit is None else parse(limit),
     )
+    size = len(encode(manifest))
+    if size > MANIFEST_BYTES_MAX:
+        message = (
+            f"the manifest of tool {tool.name!r} takes {size} bytes, and may take {MANIFEST_BYTES_MAX}: "
+            "its schemas and its description are too long"
+        )
+        raise TooLargeError(message, details={"size_bytes": size})
+    return manifest
 
 
 def announcement(manifest: ToolManifest, worker: str, workspace: str) -> Told:

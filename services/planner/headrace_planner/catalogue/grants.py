@@ -18,7 +18,7 @@ from headrace.events.catalogue import (
 from headrace.messages import CreateToken, SaveConnection
 from headrace.policy import may
 from headrace.specs.rates import SETTING, parse
-from headrace.vocabulary import Access, Effect, Role
+from headrace.vocabulary import BAD_POOL, POOL_NAME, Access, Effect, Role
 from headrace_planner.catalogue.state import CONNECTION, Connection, Definition, Token
 
 NOTHING: Final[Sequence[CatalogueEvent]] = ()
@@ -45,6 +45,9 @@ def check_manifest(manifest: ToolManifest) -> None:
         raise ValidationError(message)
     if not manifest.name or not manifest.pool:
         message = "a tool needs a name and a pool"
+        raise ValidationError(message)
+    if not POOL_NAME.fullmatch(manifest.pool):
+        message = f"tool {manifest.name!r}: {BAD_POOL.format(manifest.pool)}"
         raise ValidationError(message)
 
 

@@ -243,9 +243,7 @@ def _wake(run: Run, command: Wake, context: Context, library: Library) -> Decisi
         if context.now >= data.cancel_at + int(CANCEL_GRACE_S * 1000):
             return (RunCancelled(by=data.cancel.by, reason=data.cancel.reason),)
         return NOTHING
-    deadline = times.run_deadline(run)
-    begun = data.look_at is not None and bool(command.performed_ms)  # what waited in a queue does so no more
-    if begun or (deadline is not None and context.now >= deadline):
+    if times.looks(run, command, context.now):
         over = limits.run_over(run, command, context.now)
         return (over,) if isinstance(over, RunFailed) else (over, *times.due(run, context.now))
     return times.due(run, context.now)

@@ -157,8 +157,7 @@ def _apply(run: Run, event: RunEvent, at: int, graph: Graph | None) -> None:  # 
         case PermitRequested() | PermitQueued() | PermitGranted() | PermitRefused():
             permits.remember(run, event, at)
         case LateResultKept(attempt_id=attempt_id):
-            run.data.late.append(attempt_id)
-            del run.data.late[:-LATE_REMEMBERED_MAX]
+            run.data.late = [*run.data.late[1 - LATE_REMEMBERED_MAX :], attempt_id]
             run.data.children.pop(attempt_id, None)
         case _:
             assert_never(event)

@@ -7,6 +7,7 @@ from typing import Final
 from headrace import codec
 from headrace.events.runs import RunEvent, StepFailed, StepRetried, StepSucceeded
 from headrace.events.steering import OutcomeLost
+from headrace.messages import Wake
 from headrace.vocabulary import BATCH_EVENTS_MAX, CANCEL_GRACE_S, TELL_REPEAT_S, StepStatus
 from headrace_planner.runs import children, holding, limits, parents, permits, settling, undo, waits, watches
 from headrace_planner.runs.asks import unheard
@@ -24,6 +25,13 @@ def run_deadline(run: Run) -> int | None:
         return None
     until = data.active_since + int(run.graph.plan.timeout_s * 1000) - data.active_ms
     return until if data.look_at is None else max(until, data.look_at)
+
+
+def looks(run: Run, command: Wake, now: int) -> bool:
+    """Tell whether the run's own time is to be looked at: it is over by the clock, or what was in a queue is performed."""
+    deadline = run_deadline(run)
+    begun = run.data.look_at is not None and bool(command.performed_ms)
+    return begun or (deadline is not None and now >= deadline)
 
 
 def due(run: Run, now: int) -> list[RunEvent]:

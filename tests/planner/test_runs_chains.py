@@ -8,6 +8,7 @@ import pytest
 from headrace import codec
 from headrace.events.base import BlobRef, ErrorInfo
 from headrace.events.runs import StepsSucceeded
+from headrace.plans.model import ArtifactSpec
 from headrace.steering import WatchRun
 from tests.planner.fusion_kit import OTHER, chain, kept, results
 from tests.planner.runs_kit import Sim, call, plan
@@ -37,6 +38,15 @@ def test_a_run_remembers_of_a_chain_what_it_remembers_of_its_steps_one_by_one() 
     one_by_one = codec.loads(sim.room.snapshot(single))
     assert (together.pop("version"), one_by_one.pop("version")) == (4, 6)
     assert together == one_by_one
+
+
+def test_what_the_last_step_of_a_chain_leaves_is_kept() -> None:
+    wanted = ArtifactSpec(type="file", label="report", value="{{ output.path }}")
+    sim = Sim(plan(call("a"), call("b", "a", artifacts=(wanted,)), call("c", "b"))).create()
+    sim.do(results(sim, sim.orders["a"], {"n": 1}, {"path": "r.md"}))
+    assert sim.report("c").status == "succeeded"
+    (left,) = [row.columns for row in sim.room.rows(sim.run, None) if row.table == "artifacts"]
+    assert (left["label"], left["value"]) == ("report", "r.md")
 
 
 def test_what_follows_a_chain_begins_when_all_it_needs_of_it_is_on_record() -> None:

@@ -163,6 +163,20 @@ def test_a_broken_expression_fails_the_step_by_name_not_the_engine() -> None:
     assert "steps.a.output + 1" in sim.why()
 
 
+def test_a_condition_that_is_no_truth_value_fails_its_step_and_outputs_that_cannot_be_made_fail_the_run() -> None:
+    sim = Sim(plan(call("a"), call("b", "a", when="steps.a.output.go"))).create().report("a", {"go": "yes"})
+    assert (sim.status, "b" in sim.orders) == ("failed", False)
+    assert sim.row("steps", step="b")["error_type"] == "expression_error"
+    broken = Sim(plan(call("a"), outputs={"n": "{{ steps.a.output.n }}"})).create().report("a", {})
+    assert (broken.status, broken.row()["error_type"]) == ("failed", "expression_error")
+
+
+def test_a_transform_may_be_mapped_and_sees_each_item_in_its_place() -> None:
+    mapped = step("t", TransformStep(value="{{ item * 10 + index }}"), items=[1, 2, 3])
+    sim = Sim(plan(mapped, outputs="{{ steps.t.output }}")).create()
+    assert (sim.status, codec.loads(sim.run.data.outputs)) == ("succeeded", [10, 21, 32])
+
+
 def test_a_map_performs_its_body_once_an_item_and_gives_the_list() -> None:
     sim = Sim(
         plan(

@@ -36,7 +36,7 @@ def test_an_approval_step_shows_what_is_decided_and_binds_to_its_digest() -> Non
     shown = codec.loads(asked.shown)
     assert (shown["prompt"], shown["plan_digest"], shown["run_id"]) == ("Publish 3?", sim.digest, sim.id)
     assert asked.digest == codec.digest(shown)
-    assert asked.requester.name == "ann"
+    assert (asked.requester.name, asked.expires_at) == ("ann", sim.now + 3_600_000)
     assert sim.told[0].log == LOG_APPROVALS
     assert shown["tools"] == [{"step": "write", "tool": "write", "effect": "write"}]  # what the decision lets go on
 
@@ -67,6 +67,21 @@ def test_an_outcome_delivered_twice_changes_nothing_but_earns_the_receipt_again(
     assert len(receipts) == 1
     assert sim.resolve().made() == []
     assert len([tell for tell in sim.told if isinstance(tell.command, NoteOutcomeReceived)]) == 2
+
+
+def test_an_outcome_of_what_the_run_never_asked_is_refused() -> None:
+    sim = waiting()
+    sim.do(ResolveApproval(approval_id="apr_other", step="sign_off", status="approved", digest="sha256:x"))
+    assert "asked for no approval apr_other" in sim.refused()
+    assert "write" not in sim.orders
+
+
+def test_a_map_that_requires_confirmation_shows_its_arguments_as_they_are_written() -> None:
+    sim = Sim(plan(call("m", items=[1, 2], confirm=True, arguments={"n": "{{ item }}"}))).create()
+    (asked,) = [tell.command for tell in sim.told if isinstance(tell.command, OpenApproval)]
+    assert codec.loads(asked.shown)["arguments"] == {"n": "{{ item }}"}
+    sim.resolve()
+    assert codec.loads(sim.orders["m[1]"].arguments) == {"n": 2}
 
 
 def test_an_outcome_about_another_digest_is_refused() -> None:

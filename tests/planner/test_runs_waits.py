@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from headrace import codec
+from headrace import codec, ids
 from headrace.decider import Context, Rejection
 from headrace.errors import UnprocessableError
 from headrace.events.base import SYSTEM
-from headrace.events.runs import StepSucceeded
+from headrace.events.runs import StepFailed, StepSucceeded
 from headrace.messages import CancelRun, Wake
 from headrace.plans.model import InputField, LoopStep, PlanStep, TransformStep, WaitStep
 from headrace.steering import (
@@ -54,6 +54,12 @@ def test_a_signal_that_comes_before_the_wait_is_kept_and_the_oldest_is_taken_fir
     ends = [one for one, _ in sim.history if isinstance(one, StepSucceeded) and one.step == "w"]
     taken = [codec.loads(one.output)["data"] for one in ends]
     assert taken == ["a", "b", "c"]
+
+
+def test_one_signal_ends_one_wait_and_the_first_that_began_is_the_first_that_ends() -> None:
+    sim = Sim(plan(wait("v", signal="go"), wait("w", signal="go"))).create().do(signal(number=1))
+    assert (sim.step_status("v"), sim.step_status("w")) == ("succeeded", "waiting")
+    assert sim.do(signal(number=2)).status == "succeeded"
 
 
 def test_the_same_signal_again_changes_nothing_before_and_after_it_was_taken() -> None:
@@ -107,6 +113,8 @@ def test_a_wait_whose_time_is_over_fails_and_names_what_did_not_come() -> None:
     assert sim.status == "failed"
     assert "w waited 60 s for the signal 'go', and it did not come" in sim.why()
     assert sim.row()["error_type"] == "timeout"
+    (ended,) = [one for one, _ in sim.history if isinstance(one, StepFailed)]
+    assert (ended.status, ended.started_at) == ("timed_out", START)
 
 
 def test_a_run_may_go_on_when_a_signal_did_not_come() -> None:
@@ -180,6 +188,24 @@ def test_an_event_that_when_cannot_judge_ends_nothing_and_is_refused_with_the_st
     assert "step 'w'" in sim.do(event({"n": "x"}), by=SYSTEM).refused()
     assert sim.status == "waiting"
     assert sim.do(event({"n": 2}), by=SYSTEM).status == "succeeded"
+
+
+def test_an_event_that_one_when_cannot_judge_ends_the_wait_that_it_is_meant_for() -> None:
+    sim = Sim(plan(wait("v", event="deployed", when="event.n > 1"), wait("w", event="deployed"))).create()
+    assert sim.do(event({"n": "many"}), by=SYSTEM).made() == ["step.succeeded"]
+    assert (sim.step_status("v"), sim.step_status("w")) == ("waiting", "succeeded")
+
+
+def test_an_event_ends_no_wait_of_a_run_that_is_being_cancelled() -> None:
+    sim = Sim(plan(wait("w", event="deployed"), call("a"))).create().do(CancelRun())
+    assert sim.do(event(), by=SYSTEM).made() == []
+    assert (sim.report("a", status="cancelled").status, sim.step_status("w")) == ("cancelled", "cancelled")
+
+
+def test_who_waits_for_another_run_is_not_shown_to_the_router() -> None:
+    sim = Sim(plan(wait("w", event="step.succeeded", of_run=ids.make(ids.RUN, START, b"9876543210", 5)))).create()
+    assert sim.row()["waiting_for"] == "event"
+    assert [row for row in sim.room.rows(sim.run, None) if row.table == "waits"] == []
 
 
 def test_a_large_event_is_kept_as_a_body_apart() -> None:

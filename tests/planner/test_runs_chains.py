@@ -23,6 +23,8 @@ def test_a_chains_results_are_one_event_which_says_of_each_step_what_its_own_wou
     assert sim.names == ["run.queued", "run.started", "steps.succeeded", "run.succeeded"]
     assert single.names == ["run.queued", "run.started", *["step.succeeded"] * 3, "run.succeeded"]
     assert kept(sim) == kept(single)
+    made = codec.sha256(codec.raw({"n": 2})), codec.sha256(codec.raw({"n": 4}))
+    assert tuple(sim.run.peek(step_id).arguments_digest for step_id in ("b", "c")) == made
     assert len(sim.dispatched) == 1
     assert sim.status == "succeeded"
 

@@ -1,16 +1,19 @@
 """Sub-workflows: what is said twice, or crosses another word on the way, and which failures another child follows."""
 
 from headrace import ids
-from headrace.events.base import SYSTEM
+from headrace.decider import Context
+from headrace.events.base import SYSTEM, Actor
 from headrace.events.runs import Parent, StepFailed
+from headrace.events.steering import RunPurged
 from headrace.messages import CancelRun, CreateRun, Wake
 from headrace.plans.model import Retry, TransformStep
-from headrace.steering import NoteChildOutcomeReceived, NoteChildStarted
+from headrace.steering import NoteChildOutcomeReceived, NoteChildStarted, PurgeRun
 from headrace.vocabulary import SUB_WORKFLOW_DEPTH_MAX
 from tests.planner.family_kit import sub, tells
 from tests.planner.runs_kit import START, Sim, call, plan, step
 from tests.planner.test_runs_children import ended, family, fields, kids, the_child
 
+ROOT = Actor(id="tok_root", name="root", roles=("admin",))
 ABOVE = ids.make(ids.RUN, START, b"9876543210", 5)
 
 
@@ -49,6 +52,17 @@ def test_the_word_of_a_child_whose_step_is_over_is_kept_as_late() -> None:
     house.mail()
     assert parent.names[-1] == "attempt.late"
     assert parent.report("a").status == "succeeded"
+
+
+def test_a_run_is_purged_only_when_its_parent_knows_its_end() -> None:
+    house, parent = family(sub("s"))
+    parent.create()
+    house.mail()
+    child = the_child(house, parent).report("work", 1)
+    assert "others have not confirmed" in child.do(PurgeRun(), by=ROOT).refused()
+    house.mail()
+    context = Context(now=child.now, stream_id=child.id, workspace=child.workspace, actor=ROOT)
+    assert child.room.decide(child.run, PurgeRun(), context) == (RunPurged(by=ROOT),)
 
 
 def test_while_a_run_is_being_cancelled_no_child_follows_one_that_failed() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 from headrace import codec
 from headrace.decider import Rejection
 from headrace.messages import (
+    CancelRun,
     NoteApprovalReceived,
     NoteOutcomeReceived,
     OpenApproval,
@@ -12,7 +13,7 @@ from headrace.messages import (
     SupersedeApproval,
     Wake,
 )
-from headrace.plans.model import ApprovalStep, GateStep, Plan, ToolPin
+from headrace.plans.model import ApprovalStep, GateStep, Plan, ToolPin, WaitStep
 from headrace.vocabulary import LOG_APPROVALS
 from tests.planner.runs_kit import BOB, Sim, call, plan, step
 
@@ -91,6 +92,13 @@ def test_an_outcome_about_another_digest_is_refused() -> None:
     assert isinstance(sim.last, Rejection)
     assert "sha256:other" in sim.refused()
     assert ask.digest in sim.refused()
+
+
+def test_a_run_that_also_waits_for_others_asks_at_once_and_takes_its_question_back_at_once() -> None:
+    sim = Sim(plan(step("ok", ApprovalStep()), step("w", WaitStep(event="deployed")))).create()
+    assert [type(tell.command) for tell in sim.told] == [OpenApproval]
+    sim.do(CancelRun())
+    assert [type(tell.command) for tell in sim.told] == [OpenApproval, SupersedeApproval]
 
 
 def test_a_question_is_repeated_until_its_receipt() -> None:

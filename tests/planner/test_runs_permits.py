@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from headrace import ids
-from headrace.codec import raw
+from headrace.codec import loads, raw
 from headrace.decider import Dispatch
 from headrace.events.base import RateLimit
 from headrace.events.runs import Parent
@@ -354,8 +354,15 @@ def test_a_connections_own_setting_stands_for_everything_done_over_it() -> None:
         "github": {"name": "github", "settings": {}, "secrets": {}},
         "github/work": {"name": "work", "settings": {"rate_limit": "2/1s"}, "secrets": {}},
     }
+    bare = Sim(msgspec.structs.replace(made, tools={"read": msgspec.structs.replace(pin, rate_limit=None)})).create()
+    assert (bare.status, bare.row()["error_type"]) == ("failed", "integration_not_connected")
     sim = Sim(made).create(connections=raw(connections))
     assert {(one.key, one.limit, one.period_ms) for one in requests(sim)} == {
         ("read over github", 10, 60_000),
         ("connection github/work", 2, 1_000),
     }
+    for request in requests(sim):
+        flow = ids.flow_key("default", "rate_limit", request.key)
+        sim.do(GrantPermit(permit_id=request.permit_id, count=1, flow_id=flow))
+    names = {step_id: loads(order.connection)["name"] for step_id, order in sim.orders.items()}
+    assert names == {"a": "github", "b": "work"}

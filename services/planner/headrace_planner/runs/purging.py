@@ -8,7 +8,6 @@ from headrace.events.runs import RunEvent
 from headrace.events.steering import RunPurged
 from headrace.policy import may
 from headrace.steering import PurgeRun
-from headrace_planner.runs.run_row import busy
 from headrace_planner.runs.state import Run
 
 
@@ -20,7 +19,7 @@ def purge(run: Run, command: PurgeRun, context: Context) -> Sequence[RunEvent] |
     if not run.final:
         message = f"only a run that is over can be purged; this one is {run.data.status}: cancel it first"
         return Rejection(ConflictError(message, details={"status": str(run.data.status)}))
-    if not run.finished or busy(run):
+    if not run.finished:
         message = "the run is over, but others have not confirmed that they know: try again in a moment"
         return Rejection(ConflictError(message, details={"status": str(run.data.status)}))
     return (RunPurged(by=context.actor, reason=command.reason),)

@@ -151,6 +151,15 @@ def test_replace_lets_the_holder_and_those_before_make_room_and_goes_next() -> N
     )
 
 
+def test_who_makes_room_already_is_not_asked_again_and_nobody_more_than_needed() -> None:
+    new = {"on_conflict": "replace"}
+    three = (asked(1, **new), gave(1), asked(2, **new), PermitRecalled(permit_id="p1", for_run="run_2"))
+    after(*three).when(asks(3, **new)).then(asked(3, **new), PermitRecalled(permit_id="p2", for_run="run_3"))
+    two = {"on_conflict": "replace", "limit": 2}
+    history = (asked(1, **two), gave(1), asked(2, **two), gave(2), PermitRecalled(permit_id="p1", for_run="run_9"))
+    after(*history).when(asks(3, **two)).then(asked(3, **two))
+
+
 def test_replace_on_a_key_for_two_lets_only_the_oldest_make_room() -> None:
     two = {"on_conflict": "replace", "limit": 2}
     after(asked(1, **two), gave(1), asked(2, **two), gave(2)).when(asks(3, **two)).then(
@@ -166,6 +175,8 @@ def test_a_run_that_asks_no_longer_leaves_the_line() -> None:
 
 def test_what_a_run_was_given_is_said_again_until_it_is_on_record() -> None:
     history = (asked(1), gave(1))
+    assert ROOM.wake_at(after(*history).state) == NOW + 2_000
+    assert after(*history).when(Wake(), now=NOW + 1_999).then().effects == []
     again = after(*history).when(Wake(), now=NOW + 2_000).then()
     assert len(told(again.effects, GrantPermit)) == 1
     received = NotePermitReceived(permit_id="p1")
@@ -174,6 +185,24 @@ def test_what_a_run_was_given_is_said_again_until_it_is_on_record() -> None:
     silent = after(*history, PermitReceived(permit_id="p1")).when(Wake(), now=NOW + 3_000).then()
     assert silent.effects == []
     after(*history, PermitReceived(permit_id="p1")).when(received, now=NOW + 3_000).then()
+
+
+def test_who_shall_make_room_is_told_again_until_it_has_and_when_it_asks_itself() -> None:
+    new = {"on_conflict": "replace"}
+    history = (asked(1), gave(1), PermitReceived(permit_id="p1"), asked(2, **new))
+    recalled = after(*history, PermitRecalled(permit_id="p1", for_run="run_2"))
+    assert ROOM.wake_at(recalled.state) == NOW + 2_000
+    assert recalled.when(Wake(), now=NOW + 1_999).then().effects == []
+    told_again = recalled.when(Wake(), now=NOW + 2_000).then().effects
+    asked_again = recalled.when(asks(1), now=NOW + 1).then().effects
+    for effects in (told_again, asked_again):
+        (tell,) = [effect for effect in effects if isinstance(effect, Tell)]
+        assert tell.command == YieldPermit(permit_id="p1", for_run="run_2", flow_id=KEY)
+
+
+def test_a_rate_limit_is_woken_when_it_has_room_for_who_waits() -> None:
+    history = (asked(1, **rate(10)), gave(1, 10), PermitReceived(permit_id="p1"), asked(2, **rate(1)))
+    assert ROOM.wake_at(after(*history, stream=RATE).state) == NOW + MINUTE_MS
 
 
 def test_a_holder_is_asked_after_a_long_while_and_confirms() -> None:
@@ -215,6 +244,13 @@ def test_requests_to_a_rate_limit_are_served_in_order_however_small() -> None:
     assert list(state.waiting()) == ["p2", "p3"]
     served = after(*history, asked(3, **rate(1)), stream=RATE).when(Wake(), now=NOW + MINUTE_MS)
     served.then(gave(2, 9), gave(3, 1))
+    newcomer = after(*history, stream=RATE).when(asks(3, **rate(1)), now=NOW + MINUTE_MS)
+    newcomer.then(asked(3, **rate(1)), gave(2, 9), gave(3, 1))
+
+
+def test_who_was_given_only_a_part_stays_first_in_line_for_the_rest() -> None:
+    state = after(asked(1, **rate(4)), gave(1, 3), asked(2, **rate(1)), stream=RATE).state
+    assert list(state.waiting()) == ["p1", "p2"]
 
 
 def test_a_used_up_permit_of_a_rate_limit_is_forgotten_when_it_is_on_record() -> None:
@@ -237,6 +273,7 @@ def test_a_receipt_for_less_than_was_given_is_not_one() -> None:
         ({"on_conflict": "wait"}, "wait"),
         ({"count": 2}, "once"),
         ({"kind": "rate_limit"}, "0 ms"),
+        ({"kind": "rate_limit", "period_ms": 5, "count": 0}, "for 0"),
     ],
 )
 def test_a_request_that_means_nothing_is_refused(wrong: dict[str, Any], says: str) -> None:
@@ -293,6 +330,7 @@ def test_a_key_that_is_always_in_use_goes_on_in_a_new_stream_with_all_that_count
     key.when(Wake(), now=NOW + WEEK_MS - 1).then()
     old = key.when(Wake(), now=NOW + WEEK_MS).then(KeyEnded(goes_on=True)).state
     assert ROOM.finished(old)
+    assert (ROOM.wake_at(old), list(ROOM.outstanding(old, NOW + WEEK_MS))) == (None, []), "the next stream tells them"
     (begins,) = ROOM.heir(old)
     new = ROOM.evolve(ROOM.initial(ids.use(KEY, NOW + WEEK_MS), "default"), begins, NOW + WEEK_MS)
     assert new.address == KEY

@@ -107,6 +107,20 @@ def test_an_opening_whose_digest_is_not_of_what_is_shown_is_refused() -> None:
         Desk().send(opening(digest="sha256:other"))
 
 
+def test_an_approval_asks_about_one_thing_for_ever() -> None:
+    other = {**SHOWN, "prompt": "Delete?"}
+    desk = Desk().opened()
+    with pytest.raises(errors.ConflictError, match="already asks about"):
+        desk.send(opening(shown=codec.raw(other), digest=codec.digest(other)))
+    assert desk.row()["digest"] == DIGEST
+
+
+@pytest.mark.parametrize("wrong", [{"quorum": 0}, {"quorum": -1}, {"roles": ()}])
+def test_an_approval_that_nobody_need_give_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(errors.ValidationError, match="at least one role and one person"):
+        Desk().send(opening(**wrong))
+
+
 def test_one_approval_of_one_closes_it_and_tells_the_asker_who_and_why() -> None:
     desk = Desk().opened()
     assert [type(event) for event in desk.decide(BEN, reason="looks right")] == [DecisionMade, ApprovalClosed]

@@ -130,7 +130,7 @@ async def test_asking_opens_an_approval_of_exactly_what_is_shown() -> None:
     shown = codec.loads(opening.shown)
     assert opening.digest == codec.digest(shown)
     assert (opening.subject, opening.requester, opening.quorum) == ("plan", OPERATOR, 2)
-    assert opening.reply_to == asked.stream
+    assert (opening.reply_to, opening.expires_at) == (asked.stream, asked.catalogue.clock.ms + 7 * 86_400_000)
     assert shown["plan_digest"] == asked.digest
     assert shown["steps"][0]["tool"] == "write"
     assert asked.catalogue.row(PLAN, asked.digest)["authorization"] == "pending"

@@ -53,6 +53,8 @@ def test_a_workflow_is_started_by_the_events_it_declares_and_no_others() -> None
     assert started(event({}), *declared) == ["a"]
     assert started(event({}, name="pull"), *declared) == ["b"]
     assert started(event({}, name="other"), *declared) == []
+    scheduled = workflow("d", {"event": "push", "type": "schedule"})
+    assert started(event({}), scheduled) == []
 
 
 @pytest.mark.parametrize("content", [CLOUD_EVENT, CLOUD_EVENT["data"]])
@@ -71,6 +73,16 @@ def test_a_condition_that_cannot_be_judged_is_refused_with_its_reason() -> None:
     assert starts == []
     assert refused[0].workflow == "a"
     assert "event.n + 1 > 2" in refused[0].reason
+
+
+def test_what_lacks_a_part_of_a_cloud_event_is_plain_json_told_apart_by_its_message() -> None:
+    for name in ("specversion", "id", "source", "type"):
+        for lacking in (
+            {**CLOUD_EVENT, name: ""},
+            {part: value for part, value in CLOUD_EVENT.items() if part != name},
+        ):
+            assert event(lacking, message_id="m-1").identity == "m-1"
+    assert event(CLOUD_EVENT, message_id="m-1").identity == "github e-1"
 
 
 def test_the_cloud_event_itself_is_the_trigger() -> None:

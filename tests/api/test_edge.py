@@ -116,6 +116,44 @@ WAIT: Body = {"id": "one", "wait": {"duration": "1s"}}
 
 
 @pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("/runs?limit=abc", "limit: must be a whole number, not 'abc'"),
+        ("/runs?limit=0", "limit: must be at least 1, not '0'"),
+        ("/runs?limit=1000", "limit: must be at most 100, not '1000'"),
+        (
+            "/flows?kind=rate_limt",
+            "kind: must be one of concurrency, rate_limit, not 'rate_limt'; did you mean rate_limit?",
+        ),
+        ("/runs/run_x/logs?stream=maybe", "stream: must be true or false, not 'maybe'"),
+    ],
+)
+async def test_a_wrong_query_is_told_by_field_and_what_is_expected(
+    http: httpx2.AsyncClient, query: str, says: str
+) -> None:
+    told = error(await http.get(query), 400)
+    field, _, message = says.partition(": ")
+    assert (told["message"], told["details"]["problems"]) == (says, [{"field": field, "message": message}])
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"spec": 3}, "spec: must be an object or a text, not integer"),
+        ({"workflow": "w", "priority": 1.5}, "priority: must be a whole number, not 1.5"),
+        ({"workflow": "w", "priority": "hr_secret"}, "priority: must be a whole number, not string"),
+        ({"workflow": "w", "labels": {"a[0]": 1}}, "labels.a[0]: must be a text, not integer"),
+        ({"workflow": "", "inputs": []}, "workflow: must not be empty; inputs: must be an object, not array"),
+        ({"workflow": "w" * 201}, "workflow: may hold 200 characters at most"),
+    ],
+)
+async def test_a_wrong_body_is_told_by_field_and_what_is_expected(
+    http: httpx2.AsyncClient, body: dict[str, object], says: str
+) -> None:
+    assert error(await http.post("/runs", json=body), 400)["message"] == says
+
+
+@pytest.mark.parametrize(
     ("spec", "told"),
     [
         (NO_STEPS, "step"),

@@ -128,6 +128,23 @@ async def test_a_field_that_means_nothing_for_an_action_is_refused(http: httpx2.
     assert "names no step" in await refusal(http, run, "settle", 400, step="a[", answer="happened")
 
 
+async def test_a_step_that_never_began_has_no_attempt_when_its_run_is_cancelled(
+    http: httpx2.AsyncClient, world: World
+) -> None:
+    await announce_send(world)
+    never = [
+        {"id": "after", "depends_on": ["one"], "transform": 1},
+        {**step("echo", "all"), "depends_on": ["after"], "map": [1]},
+    ]
+    run = (await http.post("/runs", json={"spec": workflow("w", [step("send", to="ada"), *never])})).json()
+    await act(http, run, "cancel")
+    body = await over(http, run)
+    shown = [(each["step"], each["kind"], each["status"], each["attempt"]) for each in body["steps"]]
+    assert shown == [
+        ("one", "tool", "cancelled", 1), ("after", "transform", "cancelled", 0), ("all", "map", "cancelled", 0),
+    ]  # fmt: skip
+
+
 async def test_a_lost_write_waits_for_a_person_who_says_that_it_happened(
     http: httpx2.AsyncClient, world: World
 ) -> None:
@@ -174,7 +191,7 @@ async def test_every_attempt_of_a_write_has_the_same_key_and_its_own_line_among_
     first, second = (await get(http, f"/runs/{run['id']}/effects"))["items"]
     assert first["idempotency_key"] == second["idempotency_key"] == f"{run['id']}:one"
     assert first["attempt_id"] != second["attempt_id"]
-    assert (first["outcome"], second["outcome"]) == ("not_happened", "unknown")
+    assert (first["outcome"], second["outcome"]) == ("not_happened", "given_up")
     page = await get(http, f"/runs/{run['id']}/effects?limit=1")
     assert page["items"] == [first]
     page = await get(http, f"/runs/{run['id']}/effects?limit=1&cursor={page['next_cursor']}")
@@ -182,7 +199,7 @@ async def test_every_attempt_of_a_write_has_the_same_key_and_its_own_line_among_
     refused = await http.get(f"/runs/{run['id']}/effects?cursor=seven")
     assert refused.status_code == 400
     shown = await get(http, f"/runs/{run['id']}/steps/one")
-    assert [(each["number"], each["status"]) for each in shown["attempts"]] == [(1, "lost"), (2, "failed")]
+    assert [(each["number"], each["status"]) for each in shown["attempts"]] == [(1, "lost"), (2, "lost")]
     assert shown["attempts"][0]["next_at"].endswith("Z")
     missing = await http.get(f"/runs/{run['id']}/steps/two")
     assert "it has: one" in missing.json()["error"]["message"]
@@ -216,6 +233,7 @@ async def test_a_rerun_lets_results_stand_and_lineage_shows_both_ways(http: http
     first, second, last = body["steps"]
     assert (first["status"], first["reused_from"], first["output"]) == ("succeeded", run["id"], {"said": {"value": 1}})
     assert second["output"] == [{"said": {"value": 2}}, {"said": {"value": 2}}]
+    assert [each["kind"] for each in body["steps"]] == ["tool", "map", "tool"]
     whole = await http.get(f"/runs/{again['id']}/steps/second/output")
     assert whole.json() == second["output"]
     assert (last["status"], last["reused_from"]) == ("failed", None)

@@ -2,7 +2,7 @@
 
 import re
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -49,40 +49,6 @@ def of_http(problem: HTTPException, path: str, method: str) -> errors.HeadraceEr
         return errors.ValidationError(f"{method} is not possible on {path}; see /api/openapi.json")
     kind = KIND_BY_STATUS.get(problem.status_code, errors.HeadraceError)
     return kind(str(problem.detail))
-
-
-PLAIN: Final = {"dict_type": "must be an object", "list_type": "must be an array", "model_type": "must be an object"}
-"""What is said, in words of JSON, where the library would speak of Python's types."""
-
-
-def of_validation(problems: list[dict[str, Any]]) -> errors.HeadraceError:
-    """Say what is wrong with a request's body, path or query: each problem with its place."""
-    told = [_told(problem) for problem in problems]
-    where_json = next((problem for problem in problems if problem.get("type") == "json_invalid"), None)
-    if where_json is not None:
-        offset = where_json["loc"][-1] if where_json.get("loc") else 0
-        reason = (where_json.get("ctx") or {}).get("error", "not JSON")
-        message = f"the body is not JSON: {reason} at character {offset}"
-        return errors.ValidationError(message, details={"position": offset})
-    message = "; ".join(f"{each['field']}: {each['message']}" if each["field"] else each["message"] for each in told)
-    missing = [each["field"] for each in told if each["kind"] == "missing"]
-    details = {"problems": [{"field": each["field"], "message": each["message"]} for each in told]}
-    if missing and len(missing) == len(told):
-        return errors.MissingArgumentError(message, details=details)
-    return errors.ValidationError(message, details=details)
-
-
-def _told(problem: dict[str, Any]) -> dict[str, str]:
-    place = [str(part) for part in problem.get("loc", ())]
-    if place and place[0] in {"body", "query", "path", "header"}:  # where it was read; a field may have such a name too
-        place = place[1:]
-    message = str(problem.get("msg", "is not valid")).removeprefix("Value error, ")
-    message = PLAIN.get(str(problem.get("type")), message)
-    if problem.get("type") == "missing":
-        message = "is required" if place else "the request needs a body: a JSON object"
-    if problem.get("type") == "model_attributes_type" or (problem.get("type") == "dict_type" and not place):
-        message = "the body must be a JSON object, sent with Content-Type: application/json"
-    return {"field": ".".join(place), "message": message, "kind": str(problem.get("type"))}
 
 
 def request_id(request: Request) -> str:

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from headrace.errors import HeadraceError
-from headrace_api.answers import envelope, of_http, of_validation, request_id
+from headrace_api.answers import envelope, of_http, request_id
 from headrace_api.desk import Desk
 from headrace_api.direct import Direct
 from headrace_api.front import Front
@@ -36,6 +36,7 @@ from headrace_api.routes import (
     workers,
     workflows,
 )
+from headrace_api.wrongs import of_validation
 
 PREFIX: Final = "/api"
 VERSION: Final = "1"

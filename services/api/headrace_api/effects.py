@@ -25,7 +25,9 @@ UNDER_WAY: Final = "under_way"
 DONE: Final = "done"
 FAILED: Final = "failed"
 UNKNOWN: Final = "unknown"
-ANSWERED: Final = {"happened": DONE, "not_happened": "not_happened", "give_up": UNKNOWN, "failed": FAILED}
+GIVEN_UP: Final = "given_up"
+"""Nobody knows whether it happened, and a person has said that nobody will."""
+ANSWERED: Final = {"happened": DONE, "not_happened": "not_happened", "give_up": GIVEN_UP, "failed": FAILED}
 
 
 def effectful(plan: Plan) -> dict[str, tuple[str, str]]:

@@ -91,7 +91,7 @@ class Effect(Shape):
     claimed_at: str | None
     ended_at: str | None
     arguments_digest: str
-    outcome: Literal["under_way", "done", "failed", "unknown", "not_happened"]
+    outcome: Literal["under_way", "done", "failed", "unknown", "not_happened", "given_up"]
     settled: Settled | None
     error: dict[str, str] | None
     late: dict[str, Any] | None

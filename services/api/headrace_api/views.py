@@ -111,7 +111,7 @@ def with_pending(steps: Sequence[Row], plan: Plan | None, *, run_over: bool) -> 
                 {
                     **blank,
                     "step": each.id,
-                    "kind": each.kind,
+                    "kind": "map" if each.is_map else each.kind,
                     "status": status,
                     "attempt": 0,
                     "ordinal": places[each.id],

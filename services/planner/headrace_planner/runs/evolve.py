@@ -260,6 +260,8 @@ def _finish(run: Run, status: RunStatus, at: int) -> None:
         known = run.data.steps.get(step.id)
         if known is None or known.status not in STEP_FINAL:
             known = run.step(step.id)
+            if known.status != StepStatus.PENDING:  # what has begun keeps the number of its attempt
+                known.attempt = known.attempt or (1 if known.open is None else known.open.attempt)
             known.open = None
             if known.map is not None:
                 known.map.cut.extend(sorted(known.map.open))

@@ -18,6 +18,8 @@ from headrace_planner.runs.run_row import run_row
 from headrace_planner.runs.state import Run, StepState
 
 STEP_KINDS: Final = TABLES["steps"].columns
+NEVER_BEGUN: Final = frozenset({StepStatus.PENDING, StepStatus.CANCELLED, StepStatus.SKIPPED})
+"""Steps of these statuses have no attempt, unless one is known."""
 NULL_TEXT: Final = "null"
 NAMES_MAX: Final = 4_096
 END: Final = ',"due_at":null,"reason":null,"error_details":null,"failed_items":{}}'
@@ -103,14 +105,15 @@ def _tried(each: Tried) -> dict[str, Any]:
 def _step(run: Run, step_id: str, known: StepState) -> tuple[Any, ...]:
     output, size = _shown_output(known)
     state, error = known.map, known.error
+    step = run.graph.index[step_id]
     return (
         run.data.id,
         storable(step_id),
         storable(run.data.workspace),
         run.graph.order[step_id],
-        run.graph.index[step_id].kind,
+        "map" if step.is_map else step.kind,
         str(known.status),
-        known.attempt or (known.open.attempt if known.open else 1),
+        known.attempt or (known.open.attempt if known.open else int(known.status not in NEVER_BEGUN)),
         known.attempt_id,
         None if known.worker is None else storable(known.worker),
         known.started_at,

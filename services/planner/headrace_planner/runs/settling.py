@@ -122,7 +122,8 @@ def settle(run: Run, command: SettleOutcome, context: Context, library: Library)
     error = ErrorInfo(type=kind, message=message, details={"outcome": outcome, "by": context.actor.name})
     if command.answer == NOT_HAPPENED and run.stands(command.step):
         return (settled, results.tried(word, error, AttemptStatus.LOST, context.now))
-    return (settled, results.ended(run, word, error))
+    status = AttemptStatus.LOST if trial.unknown.reason == LOST else AttemptStatus.FAILED
+    return (settled, results.ended(run, word, error, status=status))
 
 
 def own_word(run: Run, command: ReportAttempt, trial: Try, library: Library) -> Sequence[RunEvent]:

@@ -125,6 +125,23 @@ async def test_operators_cancel_and_retry_only_admins_purge_viewers_nothing(worl
             assert (await http.post("/runs/bulk", json=body)).status_code == code, (role, action)
 
 
+async def test_a_purge_goes_on_page_by_page_though_the_runs_of_a_page_are_gone(http: httpx2.AsyncClient) -> None:
+    runs = await made(http, 5, [step("broken")], labels={"old": "yes"})
+    await all_are(http, runs, "failed")
+    query = {"labels": {"old": "yes"}}
+    preview = (await bulk(http, "purge", query, dry_run=True))["preview"]
+    done: list[int] = []
+    cursor = None
+    while not done or cursor is not None:
+        page = await bulk(http, "purge", query, preview=preview, limit=2, **({"cursor": cursor} if cursor else {}))
+        done.append(page["done"])
+        cursor = page["next_cursor"]
+    assert (done, (await bulk(http, "purge", query, dry_run=True))["count"]) == ([2, 2, 1], 0)
+    told = {"action": "purge", "query": query, "preview": preview, "cursor": "junk"}
+    refused = await http.post("/runs/bulk", json=told)
+    assert (refused.status_code, refused.json()["error"]["message"].split(":")[0]) == (400, "cursor")
+
+
 async def test_a_purged_run_is_gone_from_every_list_its_events_stay_and_a_rebuild_changes_nothing(
     world: World, http: httpx2.AsyncClient
 ) -> None:

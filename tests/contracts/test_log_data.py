@@ -274,7 +274,10 @@ async def test_rows_are_listed_by_column_in_order_page_by_page(log: Log) -> None
     assert await listed(order="started_at", descending=False) == by_start
     assert await listed(order="started_at", descending=False, after=runs[4]) == by_start[2:]
     assert await listed(order="started_at", after=runs[0]) == [runs[3], runs[4], runs[1]]
-    assert await listed(after="run_unknown") == []
+    assert await listed(order="started_at", after="run_unknown") == []
+    last = mint(CLOCK, "run", 0)
+    assert await listed(after=last) == runs[::-1], "a place in the order of ids needs no row"
+    assert await listed(descending=False, after=last) == []
     assert await log.count("runs", {"workspace": "default"}) == 5
     assert await log.count("runs", {"workspace": "default", "status": ["queued", "running"]}) == 4
     assert await log.count("runs", {"workspace": "nobody's"}) == 0

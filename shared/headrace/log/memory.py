@@ -204,7 +204,9 @@ class MemoryLog(MemoryBodies, MemoryOwners):
         wanted = [(names.index(name), one) for name, one in where.items()]
         found = [row for row in self._rows[table].values() if all(_fits(row[n], one) for n, one in wanted)]
         found.sort(key=lambda row: (row[at] is not None, row[at], row[last]), reverse=descending)
-        if after is not None:
+        if after is not None and order == tail:
+            found = [row for row in found if (row[last] < after if descending else row[last] > after)]
+        elif after is not None:
             start = next((n for n, row in enumerate(found) if row[last] == after), len(found))
             found = found[start + 1 :]
         return [self._shown(table, row) for row in found[:limit]]

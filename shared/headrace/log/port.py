@@ -249,6 +249,8 @@ class ReadLog(Protocol):
         """Read projection rows whose columns equal `where`, in order, after a cursor.
 
         A sequence means any of; for a column of documents, a mapping means those that have all these texts by name.
+        A cursor is the last key column of the row before, which need not be there any more where that is what rows are
+        ordered by; in any other order nothing comes after a row that is gone.
         """
         ...
 

@@ -26,7 +26,10 @@ def rows_query(
     values: list[Any] = []
     conditions = [_condition(known.columns[name], name, wanted, values) for name, wanted in where.items()]
     place = _place(known.columns[order], order, known.key[-1])
-    if after is not None:
+    if after is not None and order == known.key[-1]:
+        values.append(after)
+        conditions.append(f"{_quoted(order)} {'<' if descending else '>'} ${len(values)}")
+    elif after is not None:
         if not all(isinstance(where.get(name), str) for name in known.key[:-1]):
             message = f"a cursor over {table!r} needs {', '.join(known.key[:-1])} to be given"
             raise ValidationError(message)

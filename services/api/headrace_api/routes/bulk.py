@@ -11,13 +11,13 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 import msgspec
 from pydantic import Field
 
-from headrace import codec, errors
+from headrace import codec, errors, ids
 from headrace.messages import CancelRun
 from headrace.specs.durations import Duration
 from headrace.steering import PurgeRun
 from headrace.vocabulary import LOG_RUNS, PAGE_MAX, RUN_FINAL, RunStatus
 from headrace_api import run_shapes, shapes, starting, views
-from headrace_api.asking import Asking
+from headrace_api.asking import Asking, no_cursor
 from headrace_api.bodies import ActionBody, Body, Labels, Name, Text
 from headrace_api.routes.run_actions import again
 from headrace_api.routes.runs import statuses
@@ -140,6 +140,8 @@ async def preview(asked: Asking, body: BulkBody) -> dict[str, Any]:
 async def act(asked: Asking, body: BulkBody) -> dict[str, Any]:
     """Do it to the next page of runs; raises UnavailableError when owners do not answer: the page may come again."""
     what = meant(asked, body)
+    if body.cursor is not None:
+        _hold_to_form(body.cursor)
     page: list[dict[str, Any]] = []
     cursor: str | None = None
     async for rows in _pages(asked, what, body.cursor):
@@ -162,6 +164,14 @@ async def act(asked: Asking, body: BulkBody) -> dict[str, Any]:
     ]
     done, already = outcomes.count("done"), outcomes.count("already")
     return _answer(body, what, done=done, already=already, refused=refused, next_cursor=cursor)
+
+
+def _hold_to_form(cursor: str) -> None:
+    """Refuse what is no run's id; the run itself may be gone since, as after a purge."""
+    try:
+        ids.number(cursor)
+    except errors.ValidationError as problem:
+        raise no_cursor(cursor, "the `next_cursor` of the page before") from problem
 
 
 def _answer(body: BulkBody, what: Meant, **told: Any) -> dict[str, Any]:

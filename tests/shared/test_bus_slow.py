@@ -103,3 +103,23 @@ async def test_what_only_the_server_is_too_small_for_is_its_operators_matter_and
             connection.send("small.subject", b"x" * (MESSAGE_BYTES_MAX + 1))
         await connection.close()
     assert f"raise its max_payload to {MESSAGE_BYTES_MAX}" in caplog.text
+
+
+async def test_a_server_that_hangs_is_waited_for_once_however_much_is_ended(nats_url: str) -> None:
+    async with slow(nats_url) as (connection, client):
+        await connection.open()
+        listening = [await connection.listen(f"hangs.{number}", lambda _: None) for number in range(20)]
+        client.refused = 1_000
+        for one in listening[:10]:
+            await one.close()
+        assert (client.refused, connection.silent) == (999, True)
+        client.refused = 0
+        await client._send_ping(answer := asyncio.get_running_loop().create_future())
+        await answer
+        assert not connection.silent
+        client.refused = 1_000
+        for one in listening[10:]:
+            await one.drain()
+        await connection.close()
+        assert client.refused == 999
+        assert client.is_closed

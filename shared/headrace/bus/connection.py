@@ -81,6 +81,8 @@ class Connection:
         self._count = 0
         self._inbox = f"_INBOX.headrace{clock.entropy().hex()}"
         self._said: tuple[str, float] = ("", 0.0)
+        self._deaf_at = -1
+        """How much was heard when a server was waited for in vain."""
 
     def sibling(self, purpose: str) -> "Connection":
         """Make a second connection to the same server, of which neither metric nor log of the process speaks."""
@@ -126,10 +128,9 @@ class Connection:
         client = self._client
         if client is not None and client.is_connected:
             try:
-                async with asyncio.timeout(FLUSH_TIMEOUT_S):
-                    await client.flush(FLUSH_TIMEOUT_S)
+                await self.flush()
             except (NatsError, OSError, TimeoutError) as problem:
-                logger.warning("NATS: not everything was sent before closing: %s", problem)
+                logger.warning("NATS: not everything was sent before closing: %s", str(problem) or "no answer in time")
         await self._background.close()
         if client is not None and not client.is_closed:
             try:
@@ -217,10 +218,28 @@ class Connection:
             raise UnavailableError(message) from problem
         return listening
 
+    @property
+    def silent(self) -> bool:
+        """Tell whether nothing was heard since a server was last waited for in vain: one that hangs is waited for once."""
+        return self._client is not None and self._client.heard == self._deaf_at
+
     async def flush(self) -> None:
-        """Wait until the server has handled all that was sent: a request after an unsubscribe then finds nobody."""
-        if self._client is not None and self._client.is_connected:
-            await self._client.flush(FLUSH_TIMEOUT_S)
+        """Wait until the server has handled all that was sent: a request after an unsubscribe then finds nobody.
+
+        Raises TimeoutError, at once while the server is silent: much is ended where a process ends, one after the other.
+        """
+        client = self._client
+        if client is None or not client.is_connected:
+            return
+        if self.silent:
+            message = "the server is silent"
+            raise TimeoutError(message)
+        heard = client.heard
+        try:
+            await client.flush(FLUSH_TIMEOUT_S)
+        except TimeoutError:
+            self._deaf_at = heard
+            raise
 
     def forget(self, listening: Listening) -> None:
         """Do not subscribe again."""

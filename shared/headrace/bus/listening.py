@@ -25,7 +25,7 @@ class Way(Protocol):
         ...
 
     async def flush(self) -> None:
-        """Wait until the server has handled all that was sent."""
+        """Wait until the server has handled all that was sent; raises TimeoutError."""
         ...
 
     def forget(self, listening: "Listening") -> None:
@@ -68,11 +68,19 @@ class Listening:
         if held is None or self._connection.gone:
             return
         try:
-            async with asyncio.timeout(FLUSH_TIMEOUT_S):
-                if drain:
-                    await held.drain()  # type: ignore[no-untyped-call]  # nats-py types all but this
-                else:
-                    await held.unsubscribe()
-                    await self._connection.flush()
+            if drain:
+                await self._drain(held)
+            else:
+                await held.unsubscribe()
+                await self._connection.flush()
         except (NatsError, OSError, TimeoutError) as problem:
             logger.debug("unsubscribing from %s: %s", self.subject, problem)
+
+    async def _drain(self, held: NatsSubscription) -> None:
+        try:
+            await self._connection.flush()
+        except TimeoutError:  # it hangs: nothing is on its way
+            await held.unsubscribe()
+            raise
+        async with asyncio.timeout(FLUSH_TIMEOUT_S):
+            await held.drain()  # type: ignore[no-untyped-call]  # nats-py types all but this

@@ -78,6 +78,11 @@ class QuickClient(Client):
         self._undrained_bytes = 0
         self._draining: asyncio.Future[Any] | None = None
 
+    @property
+    def heard(self) -> int:
+        """Count what came from the server: messages, and answers to pings."""
+        return int(self.stats["in_msgs"]) + self._pongs_received
+
     def post(self, subject: str, payload: bytes, reply: str = "", *, at_once: bool = False) -> None:
         """Publish at the end of this turn of the loop, or `at_once`; the caller has seen that there is a connection.
 

@@ -64,13 +64,14 @@ class LineSender:
             await self._clock.sleep(BATCH_S)
             await self._flush()
 
-    async def flush(self) -> None:
-        """Send what is there once, for the end of the process; what cannot be sent is lost and said so."""
+    async def flush(self, seconds: float) -> None:
+        """Send what is there once, for the end of the process; what cannot be sent in time is lost and said so."""
         try:
-            while self._waiting:
-                await self._send_batch()
-        except UnavailableError as problem:
-            log.warning("%d lines were not sent: %s", len(self._waiting), problem.message)
+            async with asyncio.timeout(seconds):
+                while self._waiting:
+                    await self._send_batch()
+        except (UnavailableError, TimeoutError) as problem:
+            log.warning("%d lines were not sent: %s", len(self._waiting), str(problem) or "no answer in time")
 
     async def _flush(self) -> None:
         backoff_s = BACKOFF_FIRST_S
@@ -86,7 +87,7 @@ class LineSender:
         batch = self._take()
         try:
             await self._bus.publish_lines(b"[" + b",".join(body for _, body in batch) + b"]")
-        except UnavailableError:
+        except (UnavailableError, asyncio.CancelledError):
             with self._lock:
                 self._waiting.extendleft(line for line, _ in reversed(batch))
             raise

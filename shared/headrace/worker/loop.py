@@ -34,7 +34,7 @@ from headrace.worker.tool_runner import ACTS, Performance, ToolRunner
 from headrace.worker.watchdog import BLOCKED_AFTER_S, Watchdog
 
 STOP_MARGIN_S: Final = 5.0
-"""Of DRAIN_S, kept for sending the last reports."""
+"""Of DRAIN_S, kept for sending the last reports, and half of it for the last lines."""
 SHUT_S: Final = 5.0
 """How long a drain waits for orders that are on their way."""
 HEED_S: Final = 0.7
@@ -374,25 +374,25 @@ class WorkerLoop:
             self._empty.set()
 
     async def _drain(self) -> None:
-        """Let go of the pools, finish what is begun, and hand back what is not, or cannot be finished in time."""
+        """Let go of the pools, finish what is begun, and hand back what is not or cannot be finished in time."""
         self._ending = True
+        ends_s, margin_s = self._clock.monotonic() + self._drain_s, min(STOP_MARGIN_S, self._drain_s / 2)
         try:
             async with asyncio.timeout(SHUT_S):
                 await self._sources.shut()
         except TimeoutError:
             log.warning("the pools could not be closed: orders on their way here are repaired by their owners")
         self._beat_now()
-        margin_s = min(STOP_MARGIN_S, self._drain_s / 2)
-        if not await self._all_sent(self._drain_s - margin_s):
+        if not await self._all_sent(ends_s - margin_s):
             for held in list(self._attempts.held.values()):
                 self._end(held, "the worker stopped before the attempt was over, and handed it back", leaving=True)
-            if not await self._all_sent(margin_s):
+            if not await self._all_sent(ends_s - margin_s / 2):
                 log.warning("%d reports could not be sent before the end", len(self._attempts.held))
-        await self._lines.flush()
+        await self._lines.flush(max(ends_s - self._clock.monotonic(), margin_s / 2))
 
-    async def _all_sent(self, seconds: float) -> bool:
+    async def _all_sent(self, until_s: float) -> bool:
         self._empty.clear()
-        return not self._attempts.held or await within(self._empty, seconds)
+        return not self._attempts.held or await within(self._empty, max(until_s - self._clock.monotonic(), 0.0))
 
     async def _rest(self) -> None:
         while True:

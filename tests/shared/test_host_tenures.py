@@ -240,3 +240,26 @@ async def test_a_partition_that_was_to_be_given_away_while_it_was_opened_is_serv
         assert held.epoch == 1
         assert not held.draining
         assert (await world.ask(Add(), stream=world.stream(0), timeout_s=2)).status == 201
+
+
+class Cutting(MemoryLog):
+    """A log behind something that ends each session as soon as it has been used."""
+
+    beats = 0
+
+    async def heartbeat(self, owner: str, formats: Mapping[str, int], **given: Any) -> Holdings:
+        self.beats += 1
+        holdings = await super().heartbeat(owner, formats, **given)
+        asyncio.get_running_loop().call_soon(given["ended"])
+        return holdings
+
+
+@on_virtual_time
+async def test_an_owner_whose_sessions_are_ended_again_and_again_beats_at_once_but_not_without_pause() -> None:
+    async with World(partitions=1) as world:
+        world.log = log = Cutting(world.clock, partitions={LOG_RUNS: 1})
+        host = await world.host("a")
+        await asyncio.sleep(60)
+        assert 12 <= log.beats <= 60
+        assert (await world.ask(Add(), stream=world.stream(0))).status == 201
+        assert host.ready

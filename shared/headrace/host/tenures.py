@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from headrace.bus.port import Bus, Subscription
 from headrace.clock import Clock, until_tick
@@ -17,6 +17,9 @@ from headrace.host.items import Item, advance
 from headrace.host.tenure import Held
 from headrace.log.port import Holdings, Log, Tenure
 from headrace.waits import Signal
+
+NUDGED_AGAIN_S: Final = 0.1
+"""How long it waits at the second of several nudges that follow each other; twice as long at each further one."""
 
 _logger = logging.getLogger(__name__)
 
@@ -82,7 +85,7 @@ class Tenures:
 
     async def run(self) -> None:
         """Renew until cancelled; raises DatabaseVersionError when the database is not ours to write."""
-        complained = False
+        complained, pause_s = False, 0.0
         while True:
             try:
                 await self._renew()
@@ -94,8 +97,13 @@ class Tenures:
                 complained = True
             self._lapse()
             nudged = await self._nudged.wait_for(until_tick(self._clock.monotonic(), self._cadence.renew_s))
-            if nudged and complained:
+            if not nudged:
+                pause_s = 0.0
+            elif complained:
                 await self._clock.sleep(min(self._cadence.retry_s, self._cadence.renew_s))
+            else:  # at once, but not without pause: a pooler may end each session that it is given
+                await self._clock.sleep(pause_s)
+                pause_s = min(max(pause_s * 2, NUDGED_AGAIN_S), self._cadence.renew_s)
 
     async def _renew(self) -> None:
         async with asyncio.timeout(self._cadence.lease_s):

@@ -128,7 +128,7 @@ class Connection:
         client = self._client
         if client is not None and client.is_connected:
             try:
-                await self.flush()
+                await self.handled()
             except (NatsError, OSError, TimeoutError) as problem:
                 logger.warning("NATS: not everything was sent before closing: %s", str(problem) or "no answer in time")
         await self._background.close()
@@ -223,7 +223,7 @@ class Connection:
         """Tell whether nothing was heard since a server was last waited for in vain: one that hangs is waited for once."""
         return self._client is not None and self._client.heard == self._deaf_at
 
-    async def flush(self) -> None:
+    async def handled(self) -> None:
         """Wait until the server has handled all that was sent: a request after an unsubscribe then finds nobody.
 
         Raises TimeoutError, at once while the server is silent: much is ended where a process ends, one after the other.

@@ -24,7 +24,7 @@ class Way(Protocol):
         """Tell whether there is no client to speak to."""
         ...
 
-    async def flush(self) -> None:
+    async def handled(self) -> None:
         """Wait until the server has handled all that was sent; raises TimeoutError."""
         ...
 
@@ -72,13 +72,13 @@ class Listening:
                 await self._drain(held)
             else:
                 await held.unsubscribe()
-                await self._connection.flush()
+                await self._connection.handled()
         except (NatsError, OSError, TimeoutError) as problem:
             logger.debug("unsubscribing from %s: %s", self.subject, problem)
 
     async def _drain(self, held: NatsSubscription) -> None:
         try:
-            await self._connection.flush()
+            await self._connection.handled()
         except TimeoutError:  # it hangs: nothing is on its way
             await held.unsubscribe()
             raise

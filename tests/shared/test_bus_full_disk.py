@@ -143,7 +143,7 @@ async def test_a_stream_of_triggers_to_which_only_others_write_is_reported_too(d
         assert disk.fill()
         for _ in range(TRIES):
             client.send(subjects.trigger("order"), LARGE)
-        await client.flush()
+        await client.handled()
         assert disk.free()
 
         async def reported() -> bool:

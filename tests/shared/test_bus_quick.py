@@ -319,7 +319,7 @@ def test_a_connection_whose_socket_just_closed_comes_back_or_ends_whatever_is_as
                 await stops.close()
             elif what == "it is flushed":
                 with pytest.raises(OSError, match="closed"):
-                    await made.flush()
+                    await made.handled()
             else:
                 await made.close()
                 return [b"heard"]

@@ -288,6 +288,7 @@ class People:
             if acted:
                 body["output"] = {"value": 0}
             await self._ann.post(f"/runs/{run_id}", body, key=f"settle/{known['attempt_id']}/{answer}")
+            self._asked("settle_outcome", LOG_RUNS, run_id)
             self.count[f"settled: {answer}"] += 1
 
     def _asked(

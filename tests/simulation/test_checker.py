@@ -100,6 +100,7 @@ def an_idle_process_that_spins(schedule: Schedule) -> None:
         (a_reader_that_missed_one, "readers saw everything"),
         (a_reader_of_one_run_that_missed_the_end, "readers saw everything"),
         (a_row_that_says_something_else, "projections"),
+        (a_row_that_says_something_else, "no run stuck"),
         (a_flipped_byte, "history"),
         (an_event_that_is_gone, "history"),
         (a_process_that_grows, "bounded"),
@@ -112,6 +113,21 @@ def test_a_doctored_installation_is_found_out(
     assert found(sound) == set()
     doctor(sound)
     assert invariant in found(sound)
+
+
+def test_what_was_seen_as_it_took_hold_is_held_against_the_log(sound: Schedule) -> None:
+    def said() -> str:
+        return "\n".join(map(str, at_once(check(sound.log, sound.history, now_ms=NOW, seen=sound.watch))))
+
+    assert said() == ""
+    next(iter(sound.watch.watched.values())).children["run_none"] = "step.succeeded"
+    sound.watch.taken_back.add("apr_x")
+    sound.watch.approvals["apr_x"] = {"closed": None}
+    sound.watch.branches["another"] += 1
+    found = said()
+    assert "its child run_none by no run at all" in found
+    assert "its run took it back, and it is still open [apr_x]" in found
+    assert f"{sound.watch.seen} took hold" in found
 
 
 def test_a_run_that_neither_ends_nor_waits_is_stuck() -> None:

@@ -214,7 +214,7 @@ class Watch:
         match kind:
             case "approval.opened":
                 yield "an approval is opened once"
-            case "approval.decided" | "decision.made":
+            case "approval.decided":
                 yield from _decided(known, data)
             case "approval.closed":
                 if known["closed"] is not None:

@@ -21,9 +21,11 @@ EVIDENCE: Final[Mapping[str, frozenset[str]]] = {
     "pause_run": frozenset({"run.paused"}),
     "resume_run": frozenset({"run.resumed"}),
     "signal_run": frozenset({"signal.received"}),
+    "settle_outcome": frozenset({"outcome.settled"}),
+    "purge_run": frozenset({"run.purged"}),
     "record_plan": frozenset({"plan.recorded"}),
     "apply": frozenset({"workflow.applied"}),
-    "decide": frozenset({"approval.decided", "decision.made"}),
+    "decide": frozenset({"approval.decided"}),
 }
 """Which events show that a command of a kind was kept; a kind that is not here must at least have made its stream."""
 RSS_GROWTH_MAX: Final = 2.0

@@ -11,6 +11,7 @@ import httpx2
 from headrace import codec
 from headrace.clock import Clock
 from headrace.errors import StepError, ValidationError
+from headrace.http_client import HttpClient
 
 RESPONSE_BYTES_MAX: Final = 32 * 1024 * 1024
 REQUEST_TIMEOUT_S: Final = 30.0
@@ -31,7 +32,7 @@ class Upstream:
         place = httpx2.URL(url).copy_with(query=None)
         try:
             async with (
-                httpx2.AsyncClient(verify=self._tls, trust_env=False, timeout=REQUEST_TIMEOUT_S) as client,
+                HttpClient(verify=self._tls, trust_env=False, timeout=REQUEST_TIMEOUT_S) as client,
                 client.stream("GET", url, headers=headers, timeout=REQUEST_TIMEOUT_S) as response,
             ):
                 body = bytearray()

@@ -10,6 +10,7 @@ import httpx2
 
 from headrace import codec, errors
 from headrace.clock import Clock, SystemClock, mint
+from headrace.http_client import HttpClient
 from headrace.ids import REQUEST
 
 TIMEOUT_S: Final = 30.0
@@ -44,7 +45,7 @@ class Transport:
         self._url = url.rstrip("/")
         self._clock = clock or SystemClock()
         self._patience_s, self._timeout_s = patience_s, timeout_s
-        self._http = http or httpx2.AsyncClient(timeout=timeout_s, verify=_trusted(self._url))
+        self._http = http or HttpClient(timeout=timeout_s, verify=_trusted(self._url))
         self._headers = headers
 
     async def close(self) -> None:

@@ -7,6 +7,7 @@ import httpx2
 from headrace import codec
 from headrace.clock import Clock
 from headrace.errors import HeadraceError, NotFoundError, TooLargeError, UnauthorizedError, UnavailableError
+from headrace.http_client import HttpClient
 from headrace.vocabulary import BLOB_BYTES_MAX
 
 REQUEST_TIMEOUT_S: Final = 30.0
@@ -41,7 +42,7 @@ class HttpBlobs:
     def __init__(self, base_url: str, clock: Clock) -> None:
         self._base_url = base_url.rstrip("/")
         self._clock = clock
-        self._client = httpx2.AsyncClient(timeout=REQUEST_TIMEOUT_S, trust_env=False)
+        self._client = HttpClient(timeout=REQUEST_TIMEOUT_S, trust_env=False)
 
     async def __aenter__(self) -> Self:
         return self

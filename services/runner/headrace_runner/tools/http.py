@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from headrace import codec
 from headrace.errors import StepError, TooLargeError, ValidationError
+from headrace.http_client import HttpClient
 from headrace.ports.tool import ToolContext
 from headrace.vocabulary import PREVIEW_CHARS, TOOL_TIMEOUT_S
 from headrace_runner.tools.addresses import AddressGuard, shown
@@ -131,7 +132,7 @@ class Requester:
         if self._tls is None:
             self._tls = await asyncio.to_thread(httpx2.create_ssl_context)
         try:
-            async with httpx2.AsyncClient(
+            async with HttpClient(
                 verify=self._tls,
                 trust_env=False,
                 timeout=timeout_s,

@@ -7,9 +7,9 @@ from headrace.clock import SystemClock
 from headrace.keys import POOL, Keys
 from headrace.log.tables import TABLES
 from headrace.plans.model import CallStep, Plan, PlanStep, ToolPin
-from headrace.wire import Beat, Holding
+from headrace.wire import Beat, Blocked, Holding
 from headrace_api.explaining import explain
-from headrace_api.performing import with_performed
+from headrace_api.performing import run_performed, with_performed
 from headrace_api.presence import Presence
 
 KEYS = Keys(master=b"k" * 32)
@@ -19,8 +19,10 @@ PLAN = Plan(
     name="p",
     kind="Workflow",
     steps=(PlanStep(id="nap", kind="tool", body=CallStep(tool="nap")),),
+    compensations=(PlanStep(id="nap.compensate", kind="tool", body=CallStep(tool="nap")),),
     tools={"nap": PIN},
 )
+BLANK: dict[str, Any] = dict.fromkeys(TABLES["steps"].columns)
 
 
 class Moved(SystemClock):
@@ -40,22 +42,29 @@ class Place:
         self.presence = Presence(self.clock, KEYS)
         self.tried: list[dict[str, Any]] = []
         self.waiting: list[dict[str, Any]] = []
+        self.more: list[dict[str, Any]] = []
+        self.status, self.cancelling = "queued", False
 
-    def beat(self, worker: str, *attempts: str, begun: bool = True, draining: bool = False) -> None:
+    def beat(
+        self, worker: str, *attempts: str, begun: bool = True, draining: bool = False, blocked: Blocked | None = None
+    ) -> None:
         holding = tuple(
             Holding(attempt_id=each, tool="nap", since=1, run_id=RUN, step="nap", begun=begun) for each in attempts
         )
-        beat = Beat(worker=worker, service="w", host="h", pools=("tools",), slots=2, holding=holding, draining=draining)
+        beat = Beat(
+            worker=worker, service="w", host="h", pools=("tools",), slots=2, holding=holding, draining=draining,
+            blocked=blocked,
+        )  # fmt: skip
         self.presence.deliver(KEYS.pack(POOL + "tools", codec.encode(beat)))
 
     @property
     def step(self) -> dict[str, Any]:
-        blank: dict[str, Any] = dict.fromkeys(TABLES["steps"].columns)
-        return {**blank, "step": "nap", "status": "queued", "attempt": 1, "detail": {"attempts": self.tried}}
+        return {**BLANK, "step": "nap", "status": self.status, "attempt": 1, "detail": {"attempts": self.tried}}
 
     def reasons(self) -> list[tuple[str, str]]:
-        row = {"id": RUN, "status": "running", "cancel_requested": False, "requester_name": "ann"}
-        found = explain({**row, "detail": {"waiting": self.waiting}}, [self.step], PLAN, self.presence, {})
+        row = {"id": RUN, "status": "running", "cancel_requested": self.cancelling, "requester_name": "ann"}
+        steps = [self.step, *self.more]
+        found = explain({**row, "detail": {"waiting": self.waiting}}, steps, PLAN, self.presence, {})
         return [(each["message"], each["remedy"]) for each in found]
 
     def shown(self) -> Any:
@@ -113,4 +122,66 @@ def test_a_pool_whose_workers_drain_says_so_and_how_they_go_on() -> None:
     told = dict(place.reasons())
     assert told["no worker takes work of the pool 'tools': worker wrk_1 drains"].startswith(
         "`headrace workers resume wrk_1`; or start one: `headrace worker tools.py`"
+    )
+
+
+def test_a_run_that_came_without_workers_is_running_once_one_performs_it() -> None:
+    place = Place()
+    row: dict[str, Any] = {"id": RUN, "status": "queued", "started_at": None}
+    place.beat("wrk_1", "att_1", begun=False)
+    assert run_performed(row, place.presence) == row
+    place.beat("wrk_1", "att_1")
+    assert run_performed(row, place.presence) == {"id": RUN, "status": "running", "started_at": 1}
+    other = {**row, "id": "run_2"}
+    assert run_performed(other, place.presence) == other
+    place.clock.ahead_s += 11
+    assert run_performed(row, place.presence) == row
+
+
+def test_a_step_that_is_over_is_not_said_to_be_performed_until_its_worker_beats_again() -> None:
+    place = Place()
+    place.beat("wrk_1", "att_1")
+    place.status = "cancelled"
+    assert not any("is performed" in message for message, _ in place.reasons())
+
+
+def test_while_a_cancelled_run_is_undone_nothing_is_said_to_be_over_within_seconds() -> None:
+    place = Place()
+    place.status, place.cancelling = "succeeded", True
+    place.more = [{**BLANK, "step": "nap.compensate", "status": "queued", "detail": {}}]
+    told = dict(place.reasons())
+    assert "a cancel was asked for; what its steps did is being undone, nap now" in told
+    assert not any("within seconds" in remedy for remedy in told.values())
+    assert any(message.startswith("no worker serves the pool 'tools'") for message in told)
+    place.beat("wrk_1")
+    assert not any(message.startswith("no worker serves") for message, _ in place.reasons())
+
+
+def test_a_step_that_only_a_blocked_worker_could_take_names_it() -> None:
+    place = Place()
+    place.beat("wrk_1", blocked=Blocked(since=1, tool="sleepy", attempt_id="att_9"))
+    ((message, remedy),) = place.reasons()
+    assert "wrk_1" in message
+    assert "by the tool sleepy (attempt att_9)" in message
+    assert "another worker" in remedy
+
+
+def test_a_running_map_whose_pool_nobody_serves_is_not_said_to_run() -> None:
+    place = Place()
+    place.status = "running"
+    ((message, _),) = place.reasons()
+    assert message.startswith("no worker serves the pool 'tools'")
+
+
+def test_a_paused_run_tries_again_only_when_it_goes_on() -> None:
+    place = Place()
+    place.status = "waiting"
+    place.tried.append({"attempt_id": "att_1", "error": {"type": "upstream_error", "message": "503"}})
+    place.waiting = [
+        {"for": "resume", "message": "paused by ann"},
+        {"step": "nap", "for": "retry", "until": 1, "message": "attempt 2"},
+    ]
+    retry = next(message for message, _ in place.reasons() if "tried again" in message)
+    assert retry.startswith(
+        "step nap failed (upstream_error: 503) and is tried again when the run goes on, not before "
     )

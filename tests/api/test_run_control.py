@@ -283,6 +283,8 @@ async def test_the_command_line_steers_runs(cli: Run, http: httpx2.AsyncClient, 
     assert json.loads(out)[0]["settled"]["answer"] == "happened"
 
     bad = await run_of(http, *chain()[:1], {**step("broken", "last"), "depends_on": ["first"]})
+    code, _, err = await cli("runs", "rerun", bad["id"], "--from", "last", "--set", "word")
+    assert (code, "--set 'word' must be NAME=VALUE" in err) == (2, True)
     code, out, _ = await cli("runs", "rerun", bad["id"], "--from", "last")
     assert f"(rerun of {bad['id']} from last)" in out
     again = out.partition(":")[0]

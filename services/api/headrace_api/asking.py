@@ -17,7 +17,7 @@ from headrace.ids import REQUEST
 from headrace.log.tables import TABLES
 from headrace.messages import Answer
 from headrace.vocabulary import IDEMPOTENCY_KEY_CHARS_MAX, PAGE_DEFAULT, PAGE_MAX
-from headrace_api import shapes, views
+from headrace_api import performing, shapes, views
 from headrace_api.admission import Caller
 from headrace_api.answers import answer
 from headrace_api.bodies import idempotency_key
@@ -75,7 +75,7 @@ class Asking(msgspec.Struct, frozen=True):
         row = await self.desk.own_row("runs", {"id": run_id}, self.workspace)
         if row is None:
             raise await self.without("run", run_id)
-        return row
+        return performing.run_performed(row, self.desk.presence)
 
     async def approval(self, approval_id: str) -> dict[str, Any]:
         """Read one of the workspace's own approvals; raises NotFoundError, which says what became of it."""

@@ -35,15 +35,16 @@ def explain(
         again = "nothing to do" if row["status"] == RunStatus.SUCCEEDED else f"again: `headrace runs retry {row['id']}`"
         return [_reason(None, None, told, again, None), *_doubts(row)]
     detail = row["detail"] or {}
-    reasons = [_waiting(row, each, flows) for each in detail.get("waiting") or []]
-    if row["cancel_requested"]:
+    reasons = [_waiting(row, each, flows, steps) for each in detail.get("waiting") or []]
+    undoing = [step["step"] for step in steps if step["step"].endswith(COMPENSATION_SUFFIX) and not _over(step)]
+    if row["cancel_requested"] and not undoing:
         told = "a cancel was asked for: attempts under way are being stopped"
         reasons.append(
             _reason(None, None, told, "nothing to do: it ends within seconds; `headrace workers` shows them", None)
         )
-    undoing = [step["step"] for step in steps if step["step"].endswith(COMPENSATION_SUFFIX) and not _over(step)]
     if undoing:
-        told = f"what its steps did is being undone, {undoing[0].removesuffix(COMPENSATION_SUFFIX)} now"
+        asked = "a cancel was asked for; " if row["cancel_requested"] else ""
+        told = f"{asked}what its steps did is being undone, {undoing[0].removesuffix(COMPENSATION_SUFFIX)} now"
         reasons.append(
             _reason(
                 undoing[0],
@@ -56,10 +57,11 @@ def explain(
     waits = {each["step"] for each in reasons if each["waiting_for"]}
     mapped = {step["step"] for step in steps if step["items_total"] is not None}
     unknown = {each["step"] for each in reasons if each["waiting_for"] == WaitingFor.INPUT} - mapped
-    reasons.extend(_without_workers(steps, plan, presence, unknown))
+    unserved = _unserved_pools(steps, plan, presence, unknown)
+    reasons.extend(_reason(named[0], None, *_unserved(presence, pool), None) for pool, named in unserved.items())
     held = [each for each in performing.in_hands(presence, row["id"], steps) if each.holding.step not in unknown]
     reasons.extend(_held(held, presence, waits))
-    told_of = {each["step"] for each in reasons}
+    told_of = {each["step"] for each in reasons}.union(*unserved.values())
     reasons.extend(_in_line([step for step in steps if step["step"] not in told_of], plan, presence))
     for step in steps:
         if step["status"] == "running" and step["step"] not in told_of:
@@ -137,21 +139,26 @@ def _performed(step: str, held: Sequence[Held]) -> dict[str, Any]:
     return _reason(step, None, told + others, "nothing to do", None)
 
 
-def _without_workers(
+def _unserved_pools(
     steps: Sequence[Mapping[str, Any]], plan: Plan | None, presence: Presence, unknown: set[str | None]
-) -> list[dict[str, Any]]:
-    """Name the pools that work of this run waits for and nobody serves, and since when; `unknown` waits for people."""
+) -> dict[str, list[str]]:
+    """Give the pools that nobody serves, with the steps whose work waits for them; `unknown` waits for people.
+
+    While steps are being undone nothing else begins.
+    """
     if plan is None:
-        return []
+        return {}
     pools = presence.pools()
     over = {step["step"] for step in steps if _over(step)}
-    wanted: dict[str, str] = {}
-    for step in plan.steps:
+    begun = {step["step"] for step in steps} - over
+    undo = [step for step in plan.compensations if step.id in begun]
+    wanted: dict[str, list[str]] = {}
+    for step in undo or plan.steps:
         if step.id not in over and step.id not in unknown and set(step.needs) <= over:
             pin = plan.tools.get(_tool(step))
             if pin is not None and pin.pool not in pools:
-                wanted.setdefault(pin.pool, step.id)
-    return [_reason(step, None, *_unserved(presence, pool), None) for pool, step in wanted.items()]
+                wanted.setdefault(pin.pool, []).append(step.id)
+    return wanted
 
 
 def _in_line(steps: Sequence[Mapping[str, Any]], plan: Plan | None, presence: Presence) -> list[dict[str, Any]]:
@@ -173,6 +180,12 @@ def _handed(step: str, pool: str, taking: Sequence[Seen]) -> tuple[str, str]:
     slots = sum(seen.beat.slots for seen in taking)
     taken = min(slots, sum(each.begun for seen in taking for each in seen.beat.holding))
     workers = "1 worker" if len(taking) == 1 else f"{len(taking)} workers"
+    if all(seen.beat.blocked is not None for seen in taking):
+        who = f"worker {taking[0].beat.worker}, blocked {blocked_by(taking[0])}" + (
+            f"; all {len(taking)} of them are" if len(taking) > 1 else ""
+        )
+        remedy = "nothing to do: it is taken when the worker goes on; another worker would take it sooner"
+        return f"step {step} waits in line for the pool {pool!r}, which only blocked workers serve: {who}", remedy
     if taken >= slots:
         full = "the only slot of its only worker is" if slots == 1 else f"all {slots} slots of its {workers} are"
         message = f"step {step} waits in line for the pool {pool!r}: {full} taken"
@@ -199,13 +212,29 @@ def _since(presence: Presence, pool: str) -> str:
     return f"none was heard since this api began to listen at {views.at(presence.listening_since)}"
 
 
-def _waiting(row: Mapping[str, Any], kept: Mapping[str, Any], flows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _waiting(
+    row: Mapping[str, Any],
+    kept: Mapping[str, Any],
+    flows: Mapping[str, Mapping[str, Any]],
+    steps: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
     waits = str(kept.get("for") or "")
+    if waits == WaitingFor.RETRY:
+        paused = any(each.get("for") == WaitingFor.RESUME for each in row["detail"]["waiting"])
+        of_step = next((step for step in steps if step["step"] == kept.get("step")), None)
+        message, remedy = waiting.retried(kept, _last_error(of_step), paused=paused)
+        return _reason(kept.get("step") or None, waits, message, remedy, views.at(kept.get("until")))
     if waits in flowing.WAITS:
         message, what, when = flowing.told(row["id"], kept, flows.get(str(kept.get("flow_id"))))
         return _reason(kept.get("step") or None, waits, message, what, when)
     message, remedy = waiting.told(row["id"], row["requester_name"], kept)
     return _reason(kept.get("step") or None, waits or None, message, remedy, views.at(kept.get("until")))
+
+
+def _last_error(step: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Give the error of a step's last failed attempt; not of a map, whose items fail each in their own way."""
+    tried = (step["detail"] or {}).get("attempts") if step is not None and step["items_total"] is None else None
+    return tried[-1]["error"] if tried else None
 
 
 def _reason(step: str | None, waiting_for: str | None, message: str, remedy: str, until: str | None) -> dict[str, Any]:

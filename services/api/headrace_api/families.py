@@ -7,7 +7,7 @@ from fastapi import Response
 
 from headrace import ids
 from headrace.vocabulary import PAGE_MAX, WaitingFor
-from headrace_api import views
+from headrace_api import performing, views
 from headrace_api.answers import answer
 from headrace_api.asking import Asking, Paging
 
@@ -37,7 +37,7 @@ async def _runs(asked: Asking, found: list[str], where: Row | None = None) -> di
         return {}
     wanted = {"workspace": asked.workspace, **(where or {}), "id": found}
     rows = await asked.desk.log.rows("runs", wanted, limit=PAGE_MAX)
-    return {row["id"]: row for row in rows}
+    return {row["id"]: performing.run_performed(row, asked.desk.presence) for row in rows}
 
 
 async def parent(asked: Asking, row: Row) -> dict[str, Any] | None:

@@ -1,18 +1,32 @@
-"""Which steps of a run are performed right now: no event says so of a read, its worker's beats do."""
+"""Which steps of a run, and so which runs, are performed right now: no event says so of a read, its worker's beats do."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from headrace.vocabulary import StepStatus
+from headrace.vocabulary import STEP_FINAL, RunStatus, StepStatus
 from headrace_api.presence import Held, Presence
 
 Row = Mapping[str, Any]
 
 
 def in_hands(presence: Presence, run_id: str, steps: Sequence[Row]) -> list[Held]:
-    """Give the attempts of a run that are in workers' hands, but for those of which the log knows that they are over."""
+    """Give the attempts of a run that are in workers' hands, but for those of which the log knows that they are over.
+
+    Until its next beat a worker still says that it holds what has ended, or was stopped with its step.
+    """
     over = {each.get("attempt_id") for step in steps for each in (step["detail"] or {}).get("attempts") or []}
-    return [held for held in presence.held_for(run_id) if held.holding.attempt_id not in over]
+    done = {step["step"] for step in steps if step["status"] in STEP_FINAL}
+    held = presence.held_for(run_id)
+    return [each for each in held if each.holding.attempt_id not in over and each.holding.step not in done]
+
+
+def run_performed(row: dict[str, Any], presence: Presence) -> dict[str, Any]:
+    """Show a run as `running` that stands as `queued`, since no worker was there when it came, and is performed now."""
+    if row["status"] != RunStatus.QUEUED:
+        return row
+    held = presence.held_for(row["id"])
+    since = [each.holding.since for each in held if each.holding.begun and not presence.silent(each.seen)]
+    return {**row, "status": RunStatus.RUNNING, "started_at": row["started_at"] or min(since)} if since else row
 
 
 def with_performed(steps: Sequence[Row], presence: Presence, run_id: str) -> list[Row]:

@@ -31,7 +31,7 @@ def told(run_id: str, requester: str | None, kept: Mapping[str, Any]) -> tuple[s
         case WaitingFor.TIMER:
             return f"{who} waits until {until}", f"{NOTHING}: it goes on at that time"
         case WaitingFor.RETRY:
-            return f"{who} failed and is tried again at {until} ({said})", f"{NOTHING}: it is tried again at that time"
+            return retried(kept, None, paused=False)
         case WaitingFor.INPUT:
             named = (kept.get("evidence") or {}).get("step") or step
             answers = "--happened [--output JSON] | --not-happened | --give-up"
@@ -53,6 +53,19 @@ def told(run_id: str, requester: str | None, kept: Mapping[str, Any]) -> tuple[s
             return f"{who} waits for {said}{most}", f"{NOTHING}: it goes on when the key has room"
         case _:
             assert_never(waits)
+
+
+def retried(kept: Mapping[str, Any], error: Mapping[str, Any] | None, *, paused: bool) -> tuple[str, str]:
+    """Say what is tried again, when, and after which error; a paused run tries nothing before it goes on."""
+    step, until = kept.get("step"), views.at(kept.get("until"))
+    why = f" ({error['type']}: {error['message']})" if error is not None else ""
+    failed = f"{f'step {step}' if step else 'it'} failed{why} and is tried again"
+    if paused:
+        return (
+            f"{failed} when the run goes on, not before {until} ({kept.get('message')})",
+            f"{NOTHING} but to resume it",
+        )
+    return f"{failed} at {until} ({kept.get('message')})", f"{NOTHING}: it is tried again at that time"
 
 
 def _people(said: str) -> str:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from headrace.client.client import Client
 
 
-def inputs_of(single: list[str], whole: str | None) -> dict[str, Any]:
-    """Read inputs: `--inputs` JSON, then `--input k=v` over it; a value that is JSON is read as such, else as text."""
+def inputs_of(single: list[str], whole: str | None, option: str = "--input") -> dict[str, Any]:
+    """Read inputs: `--inputs` JSON, then those of `option` (`k=v`) over it; a value that is JSON is read as such, else as text."""
     told: dict[str, Any] = {}
     if whole is not None:
         read = read_json(read_text(Path(whole[1:])) if whole.startswith("@") else whole, "--inputs")
@@ -21,9 +21,9 @@ def inputs_of(single: list[str], whole: str | None) -> dict[str, Any]:
             message = "--inputs must be a JSON object"
             raise ValidationError(message)
         told.update(read)
-    for name, value in pairs(single, "--input").items():
+    for name, value in pairs(single, option).items():
         try:
-            told[name] = read_json(value, "--input")
+            told[name] = read_json(value, option)
         except ValidationError:
             told[name] = value
     return told

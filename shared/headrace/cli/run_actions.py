@@ -68,7 +68,7 @@ def rerun(
     An input may differ as long as no result that stands depends on it.
     """
     given = single or []
-    inputs = inputs_of(given, None)
+    inputs = inputs_of(given, None, "--set")
 
     async def todo(api: "Client") -> None:
         typed = inputs

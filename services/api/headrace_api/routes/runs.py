@@ -70,7 +70,9 @@ async def list_runs(
     given = {name: value for name, value in where.items() if value}
     if parent is not None:
         return await families.page(asked, paged, parent, given)
-    return await asked.page("runs", given, paged, views.run)
+    return await asked.page(
+        "runs", given, paged, lambda row: views.run(performing.run_performed(row, asked.desk.presence))
+    )
 
 
 def labels(given: list[str] | None) -> dict[str, str]:

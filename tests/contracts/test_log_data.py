@@ -26,6 +26,17 @@ def log(any_log: Log) -> Log:
 
 # --- data that is hard to keep -----------------------------------------------------------------------------------
 
+ODD = ["", "sha256:\0", "no digest", "sha256:" + "x" * 10_000]
+
+
+@pytest.mark.parametrize("digest", ODD)
+async def test_a_digest_that_is_none_names_no_body(log: Log, digest: str) -> None:
+    good = b"a body"
+    await log.put_blob(codec.sha256(good), good, "default")
+    assert await log.get_blobs([digest, codec.sha256(good)]) == {codec.sha256(good): good}
+    assert await log.blobs_of("default", [digest, codec.sha256(good)]) == {codec.sha256(good)}
+
+
 HARD = {
     "NUL": b'{"text": "a\\u0000b"}',
     "lone surrogate": b'{"text": "a\\ud800b"}',

@@ -1,13 +1,10 @@
 """Dispatch and presence: fair shares, windows, repair of what was lost, and no flood."""
 
 import asyncio
-from collections.abc import Iterable
 
 import msgspec
 
 from headrace import codec
-from headrace.decider import Dispatch, Effect
-from headrace.events.base import Event
 from headrace.host.cadence import QUICK
 from headrace.host.pools import AHEAD_S, WINDOW_BLIND, WINDOW_MIN, Order, Waiting, Window
 from headrace.host.presence import Presence
@@ -16,7 +13,7 @@ from headrace.messages import ClaimWrite, ReportAttempt, Told
 from headrace.testing.virtual import VirtualClock
 from headrace.vocabulary import LOG_RUNS
 from headrace.wire import Beat, Holding, Probe
-from tests.shared.host_toy import KEYS, POOL_NAME, Add, Counter, Toy, Worker, World, on_virtual_time, order, until
+from tests.shared.host_toy import KEYS, POOL_NAME, Add, Worker, World, on_virtual_time, order, until
 
 
 def _waiting(*orders: tuple[str, int]) -> tuple[Waiting, list[tuple[str, int]]]:
@@ -348,6 +345,17 @@ def test_silence_counts_only_while_probes_return() -> None:
     assert presence.workers() == []
 
 
+def test_what_a_worker_held_that_was_given_up_and_came_back_is_known_as_its_only_as_long_as_it_says_so() -> None:
+    clock = Moved()
+    presence = Presence(clock)
+    presence.heard(_beat("w", "att_1", "att_2"))
+    presence.give_up("w")
+    for _ in range(int(QUICK.forgotten_s) + 10):
+        presence.heard(_beat("w", "att_2"))
+        _listen(presence, clock, 1)
+    assert (presence.last_holder("att_1"), presence.holder("att_2")) == (None, "w")
+
+
 def test_a_beat_says_what_is_held_now() -> None:
     presence = Presence(Moved())
     presence.heard(_beat("w", "att_1", "att_2"))
@@ -377,22 +385,3 @@ async def test_an_attempt_that_is_ordered_behind_an_early_word_about_it_goes_out
         together = b"[" + b",".join(codec.encode(one) for one in told) + b"]"
         await world.bus.tell(LOG_RUNS, 0, KEYS.pack(OWNERS, together))
         await until(lambda: [taken.attempt_id for taken in worker.orders] == [coming.attempt_id])
-
-
-class Placed(Toy):
-    """A toy whose orders are for a pool that no bus can have a queue for."""
-
-    def react(self, state: Counter, event: Event) -> Iterable[Effect]:
-        for effect in super().react(state, event):
-            if isinstance(effect, Dispatch):
-                yield Dispatch(msgspec.structs.replace(effect.order, pool="gpu.large"))
-
-
-@on_virtual_time
-async def test_an_order_for_a_pool_that_can_have_no_queue_fails_alone() -> None:
-    async with World(partitions=1) as world:
-        await world.host("a", room=Placed())
-        stream = world.stream(0)
-        await world.ask(Add(orders=1), stream=stream)
-        await until(lambda: _done(world, stream, 2))  # added, and over
-        assert (await world.ask(Add(amount=2), stream=world.stream(1))).status == 201, "and its owner lives on"

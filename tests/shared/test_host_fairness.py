@@ -153,3 +153,25 @@ async def test_what_needs_nothing_from_outside_is_prepared_at_once_and_refused_l
         assert "ZeroDivisionError" in mistaken.message
         assert (await world.ask(Add(), key="waits")).error is None
         assert preparer.asked == 1
+
+
+class Lost(Changing):
+    """Makes a mistake when it is to name the stream of a command."""
+
+    async def prepare(self, command: Any, context: Context) -> Any:
+        return command
+
+    def route(self, command: Any, context: Context) -> str | None:
+        if context.key == "default/mistaken":
+            raise ZeroDivisionError
+        return None
+
+
+@on_virtual_time
+async def test_a_preparer_that_fails_to_name_a_stream_refuses_that_command_alone() -> None:
+    async with World() as world:
+        await world.host(preparers={"runs": Lost()})
+        mistaken = await world.ask(Add(), key="mistaken")
+        assert mistaken.error is not None
+        assert "ZeroDivisionError" in mistaken.error.message
+        assert (await world.ask(Add(), key="good")).status == 201

@@ -1,16 +1,21 @@
 """The owner host: what cannot be processed is parked, and holds up nobody else; long streams let others pass."""
 
 import asyncio
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 
 from headrace import codec
+from headrace.decider import Dispatch, Effect
+from headrace.events.base import Event
 from headrace.host.tenure import Progress
 from headrace.keys import POOL, Keys
 from headrace.messages import Told
-from tests.shared.host_toy import KEYS, Add, World, on_virtual_time, until
+from headrace.vocabulary import LOG_RUNS
+from tests.shared.host_toy import KEYS, Add, Counter, Toy, World, on_virtual_time, until
 
 
 @on_virtual_time
@@ -184,3 +189,27 @@ async def _parked(world: World, count: int) -> bool:
 
 async def _events(world: World, stream: str, count: int) -> bool:
     return len(await world.log.stream("runs", stream, limit=10_000)) == count
+
+
+class Placed(Toy):
+    """A toy whose orders are for a pool that no bus can have a queue for."""
+
+    def react(self, state: Counter, event: Event) -> Iterable[Effect]:
+        for effect in super().react(state, event):
+            if isinstance(effect, Dispatch):
+                yield Dispatch(msgspec.structs.replace(effect.order, pool="gpu.large"))
+
+
+async def _over(world: World, stream: str) -> bool:
+    """Tell whether an order was given and has come to its end."""
+    return [event.type for event in await world.log.stream(LOG_RUNS, stream)] == ["step.succeeded", "step.succeeded"]
+
+
+@on_virtual_time
+async def test_an_order_for_a_pool_that_can_have_no_queue_fails_alone() -> None:
+    async with World(partitions=1) as world:
+        await world.host("a", room=Placed())
+        stream = world.stream(0)
+        await world.ask(Add(orders=1), stream=stream)
+        await until(lambda: _over(world, stream))
+        assert (await world.ask(Add(amount=2), stream=world.stream(1))).status == 201, "and its owner lives on"

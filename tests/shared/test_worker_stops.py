@@ -14,7 +14,7 @@ from headrace.keys import POOL
 from headrace.ports.tool import ToolContext
 from headrace.wire import Drain, Interrupt
 from headrace.worker.decorator import tool
-from headrace.worker.processes import run_process
+from headrace.worker.processes import LINE_BYTES_MAX, OUTPUT_BYTES_MAX, READ_BYTES, run_process
 from headrace.worker.twins import Bench
 from tests.shared.worker_kit import KEYS, until, working
 
@@ -134,3 +134,17 @@ async def stubborn(context: ToolContext) -> dict[str, int]:
     """Run a program that does not heed SIGTERM, nor does its child."""
     script = "trap '' TERM; sleep 1000 & echo $!; while :; do sleep 1000; done"
     return {"exit_code": (await run_process(context, ["/bin/sh", "-c", script], cwd=context.root)).exit_code}
+
+
+@tool(pool="test")
+async def endless(context: ToolContext) -> dict[str, int]:
+    """Run a program that prints much and ends no line."""
+    ended = await run_process(context, ["/bin/sh", "-c", "head -c 8000000 /dev/zero"], cwd=context.root)
+    return {"kept": len(ended.stdout)}
+
+
+async def test_a_program_that_ends_no_line_is_streamed_in_pieces(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, endless)
+    report = await bench.perform("endless")
+    assert bench.output(report) == {"kept": OUTPUT_BYTES_MAX}
+    assert len(bench.lines.lines) > 8_000_000 // (LINE_BYTES_MAX + READ_BYTES) - 2, "none waits for an end of its line"

@@ -94,14 +94,16 @@ class JetStreamInbox:
 
     def settle(self, sequence: int) -> None:
         """Say that this message and all before it are committed: one ack for all of them."""
-        reply = ""
+        ack = ""
         while self._unsettled and (self._unsettled[0][0] <= sequence or self._unsettled[0][0] in self._probes):
-            self._settled, reply, size = self._unsettled.popleft()
+            settled, reply, size = self._unsettled.popleft()
             self._settled_bytes += size
-            self._probes.discard(self._settled)
-        if not reply:
+            self._probes.discard(settled)
+            if settled >= self._settled:  # what took long was delivered again meanwhile, and stands here a second time
+                self._settled, ack = settled, reply
+        if not ack:
             return
-        self._connection.send(reply, b"")
+        self._connection.send(ack, b"")
         if self._settled_bytes >= PURGE_BYTES:
             self._purge()
 

@@ -110,8 +110,9 @@ class Preparing:
     def _place(self, item: Item) -> None:
         assert self.intake is not None, "wired by the owner host"
         try:
-            self.intake.place(item)
-        except HeadraceError as problem:
-            item.refusal, item.stream_id = problem, ""
+            guarded(self.intake.place, item)
+        except PoisonError as problem:
+            cause = problem.__cause__
+            item.refusal, item.stream_id = cause if isinstance(cause, HeadraceError) else problem, ""
             self.intake.place(item)
         self._put(item)

@@ -6,7 +6,7 @@ this process) the clock of every worker starts again. Kept in memory alone.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
@@ -169,15 +169,16 @@ class Presence:
                 self._drop(worker)
         while self._left and self.proven - self._left[0][0] >= self._cadence.forgotten_s:
             _, beat = self._left.popleft()
-            if beat.worker not in self._seen:  # else its own beats say what it holds
-                self._let_all_go(beat)
+            seen = self._seen.get(beat.worker)  # it may have come back: then its own beats say what it holds
+            still = {held.attempt_id for held in seen.beat.holding} if seen is not None else set()
+            self._let_all_go(beat, still)
 
     def _drop(self, worker: str) -> None:
         self._let_all_go(self._seen.pop(worker).beat)
 
-    def _let_all_go(self, beat: Beat) -> None:
+    def _let_all_go(self, beat: Beat, but: Container[str] = ()) -> None:
         for held in beat.holding:
-            if self._holders.get(held.attempt_id) == beat.worker:
+            if held.attempt_id not in but and self._holders.get(held.attempt_id) == beat.worker:
                 self._let_go(held.attempt_id)
 
     def _let_go(self, attempt_id: str) -> None:

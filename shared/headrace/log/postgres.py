@@ -187,12 +187,15 @@ class PostgresLog:
 
     async def blobs_of(self, workspace: str, digests: Sequence[str]) -> set[str]:
         """Tell which of these bodies were put as the workspace's own."""
-        rows = await self._reader.fetch(QUERIES["blobs_of"], projection.storable(workspace), list(digests))
+        rows = await self._reader.fetch(
+            QUERIES["blobs_of"], projection.storable(workspace), list(map(projection.storable, digests))
+        )
         return {row["digest"] for row in rows}
 
     async def get_blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
         """Give the bodies that are known."""
-        rows = await self._reader.fetch(QUERIES["get_blobs"], list(digests), timeout_s=STATEMENT_S * 6)
+        storable = [projection.storable(digest) for digest in digests]  # a digest may be anything that somebody named
+        rows = await self._reader.fetch(QUERIES["get_blobs"], storable, timeout_s=STATEMENT_S * 6)
         return {row["digest"]: row["body"] for row in rows}
 
     async def put_lines(self, lines: Sequence[Line]) -> int:

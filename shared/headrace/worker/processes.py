@@ -15,6 +15,7 @@ from headrace.ports.tool import ToolContext
 
 OUTPUT_BYTES_MAX: Final = 4 * 1024 * 1024
 READ_BYTES: Final = 64 * 1024
+LINE_BYTES_MAX: Final = 64 * 1024
 TERMINATE_GRACE_S: Final = 0.5
 ENVIRONMENT: Final = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 
@@ -74,6 +75,8 @@ async def _gather(context: ToolContext, reader: asyncio.StreamReader | None, str
     while chunk := await reader.read(READ_BYTES):
         kept += chunk[: max(0, OUTPUT_BYTES_MAX - len(kept))]
         *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > LINE_BYTES_MAX:  # a program that ends no line would be kept here for ever
+            lines, rest = [*lines, rest], b""
         for line in lines:
             context.log(line.decode(errors="replace"), stream=stream)
     if rest:

@@ -1,45 +1,50 @@
-"""Beats in parts: a worker that holds very much says so in several messages, and who hears them puts them together."""
+"""Beats in parts: a worker that holds very much, or brings very many tools, says so in several messages.
+
+Who hears them puts them together.
+"""
 
 import msgspec
 
 from headrace.codec import encode
 from headrace.vocabulary import MESSAGE_BYTES_MAX
-from headrace.wire import Beat, Holding
+from headrace.wire import Beat
 
-PART_BYTES_MAX = MESSAGE_BYTES_MAX // 2
-"""Holdings that one message names; the rest of a message is for what else a beat says."""
+PART_BYTES_MAX = MESSAGE_BYTES_MAX * 7 // 16
+"""Holdings that one message names, and as much of tools; the rest of a message is for what else a beat says."""
 WORKERS_MAX = 1_000
 """Beats that are gathered at once; a worker whose parts come while as many others' do is heard at its next beat."""
 
 
 def messages(beat: Beat) -> list[bytes]:
-    """Write a beat: one message, or as many as what it holds needs."""
+    """Write a beat: one message, or as many as what it holds and brings needs."""
     whole = encode(beat)
     if len(whole) <= PART_BYTES_MAX:
         return [whole]
-    shares = _shares(beat.holding)
-    first, *others = shares
-    bodies = [encode(msgspec.structs.replace(beat, holding=first, parts=len(shares)))]
-    for part, holding in enumerate(others, 1):
+    holding, tools = _shares(beat.holding), _shares(beat.tools)
+    count = max(len(holding), len(tools))
+    first = msgspec.structs.replace(beat, holding=holding[0], tools=tools[0], parts=count)
+    bodies = [encode(first)]
+    for part in range(1, count):
         told = Beat(
             worker=beat.worker,
             service=beat.service,
             host=beat.host,
             pools=beat.pools,
             slots=beat.slots,
-            holding=holding,
+            holding=holding[part] if part < len(holding) else (),
+            tools=tools[part] if part < len(tools) else (),
             at=beat.at,
             part=part,
-            parts=len(shares),
+            parts=count,
         )
         bodies.append(encode(told))
     return bodies
 
 
-def _shares(holding: tuple[Holding, ...]) -> list[tuple[Holding, ...]]:
-    shares: list[list[Holding]] = [[]]
+def _shares[T](told: tuple[T, ...]) -> list[tuple[T, ...]]:
+    shares: list[list[T]] = [[]]
     size = 0
-    for each in holding:
+    for each in told:
         taken = len(encode(each)) + 1
         if shares[-1] and size + taken > PART_BYTES_MAX:
             shares.append([])
@@ -73,4 +78,5 @@ class Gathered:
             return None
         del self._begun[beat.worker]
         holding = tuple(held for part in known for held in part.holding)
-        return msgspec.structs.replace(known[0], holding=holding, parts=1)
+        tools = tuple(tool for part in known for tool in part.tools)
+        return msgspec.structs.replace(known[0], holding=holding, tools=tools, parts=1)

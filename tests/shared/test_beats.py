@@ -51,6 +51,18 @@ def test_what_many_tools_failed_with_fits_into_a_beat() -> None:
     assert all(shown["reason"].endswith("x") for shown in registry.show())
 
 
+def test_very_many_tools_are_told_in_several_messages_and_whole_where_they_are_heard() -> None:
+    tools = tuple({"name": f"tool_{number}", "state": "failed", "reason": "x" * 400} for number in range(5_000))
+    told = beats.messages(msgspec.structs.replace(beat(MANY), tools=tools))
+    assert max(map(len, told)) < MESSAGE_BYTES_MAX
+    gathered = beats.Gathered()
+    *others, whole = [gathered.take(msgspec.json.decode(body, type=Beat)) for body in told]
+    assert others == [None] * len(others)
+    assert whole is not None
+    assert whole.tools == tools
+    assert len(whole.holding) == MANY
+
+
 def named(name: str) -> FunctionTool:
     """Make a tool."""
 

@@ -169,8 +169,8 @@ class Presence:
                 self._drop(worker)
         while self._left and self.proven - self._left[0][0] >= self._cadence.forgotten_s:
             _, beat = self._left.popleft()
-            seen = self._seen.get(beat.worker)  # it may have come back: then its own beats say what it holds
-            still = {held.attempt_id for held in seen.beat.holding} if seen is not None else set()
+            back = self._seen.get(beat.worker)  # if it came back, its own beats say what it holds
+            still = {held.attempt_id for held in back.beat.holding} if back is not None else set()
             self._let_all_go(beat, still)
 
     def _drop(self, worker: str) -> None:

@@ -45,7 +45,7 @@ def _shares[T](told: tuple[T, ...]) -> list[tuple[T, ...]]:
     shares: list[list[T]] = [[]]
     size = 0
     for each in told:
-        taken = len(encode(each)) + 1
+        taken = len(msgspec.json.encode(each)) + 1
         if shares[-1] and size + taken > PART_BYTES_MAX:
             shares.append([])
             size = 0

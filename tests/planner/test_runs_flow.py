@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from headrace import codec
@@ -19,6 +20,7 @@ def test_a_created_run_is_queued_as_attempt_one_with_an_id_of_a_run() -> None:
     assert answer.id.startswith("run_")
     assert (answer.status, answer.attempt) == ("queued", 1)
     assert (sim.row()["subject"], sim.row()["stage"]) == ("card-1", "build")
+    assert sim.row()["created_at"] == sim.now
 
 
 def test_create_delivered_twice_changes_nothing() -> None:
@@ -54,6 +56,18 @@ def test_a_chain_hands_outputs_on_and_ends_with_its_outputs() -> None:
     assert sim.status == "succeeded"
     assert codec.loads(sim.run.data.outputs) == {"total": 42}
     assert sim.names == ["run.queued", "run.started", "step.succeeded", "step.succeeded", "run.succeeded"]
+
+
+def test_a_step_began_and_ended_when_its_worker_says_so_and_one_that_acts_when_it_was_permitted_to() -> None:
+    sim = Sim(plan(call("a"), call("w", "a", tool="write"))).create(authorized=True)
+    began = sim.now
+    sim.later(5).do(msgspec.structs.replace(sim.word("a", started_at=began + 1_000), finished_at=began + 3_000))
+    row = sim.row("steps", step="a")
+    assert (row["started_at"], row["finished_at"]) == (began + 1_000, began + 3_000)
+    sim.later(5).claim("w")
+    claimed_at = sim.now
+    row = sim.later(5).row("steps", step="w")
+    assert (row["status"], row["started_at"], row["finished_at"]) == ("running", claimed_at, None)
 
 
 def test_a_run_that_ends_well_is_succeeded_and_says_when() -> None:

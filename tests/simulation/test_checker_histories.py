@@ -52,6 +52,8 @@ CANCEL: Told = ("run.cancel_requested", {})
             {"authorized": True},
         ),
         ("may act although the run is being cancelled", [done("a"), CANCEL, claimed("w")], {"authorized": True}),
+        ("the run is being cancelled", [done("a"), CANCEL, UNDOING, claimed("w")], {"authorized": True}),
+        ("what the run did is being undone", [done("a"), UNDOING, claimed("w")], {"authorized": True}),
         ("apr_x was resolved before, as rejected", [
             ("approval.requested", {"step": "ok", "approval_id": "apr_x"}),
             *[("approval.resolved", {"step": "ok", "approval_id": "apr_x", "status": "rejected"})] * 2,

@@ -339,6 +339,8 @@ def _claimed(run: Watched, data: dict[str, Any]) -> Iterator[str]:
         yield from _in_turn(run, instance)
     elif run.cancelling:
         yield f"{instance} may act although the run is being cancelled"
+    elif run.undoing:
+        yield f"{instance} may act although what the run did is being undone"
     if run.plan is None or instance[0] not in run.plan.steps:
         return
     step = run.plan.steps[instance[0]]

@@ -101,6 +101,17 @@ def test_a_step_that_its_own_approval_covers_may_act() -> None:
     assert any("nobody approved" in one for one in story.tell(RUN, claimed("w", 1)).texts), "it covers v, not w"
 
 
+@pytest.mark.parametrize(("asks", "wrong"), [({"confirm": True}, False), ({}, True)])
+def test_only_a_step_that_asks_for_confirmation_is_covered_by_its_own(asks: dict[str, Any], *, wrong: bool) -> None:
+    story = Story({**PLAN, "steps": [{"id": "w", "body": {"tool": "write"}, **asks}]})
+    story.tell(APPROVAL, ("approval.opened", {"digest": "d", "requester": ANN, "quorum": 0}), log="approvals")
+    story.tell(APPROVAL, ("approval.closed", {"status": "approved"}), log="approvals")
+    approval = {"step": "w", "approval_id": APPROVAL}
+    story.tell(RUN, ("run.queued", {"plan_digest": "sha256:p"}), ("approval.requested", approval))
+    said = story.tell(RUN, ("approval.resolved", {**approval, "status": "approved"}), claimed("w")).texts
+    assert any("nobody approved" in one for one in said) is wrong
+
+
 def test_what_was_approved_in_the_run_and_rejected_by_the_gatekeeper_is_said() -> None:
     story = Story()
     story.tell(APPROVAL, ("approval.opened", {"digest": "d", "requester": ANN}), log="approvals")

@@ -205,6 +205,13 @@ def compared(run: Any, steps: list[dict[str, Any]], *events: Told, approval: str
     return [finding.message for finding in at_once(projections.compare(rows, story.watch))]  # type: ignore[arg-type]  # the part of a log that is read
 
 
+def test_the_row_of_a_closed_approval_says_how_it_was_closed() -> None:
+    story = Story().tell(APPROVAL, OPENED, ("approval.closed", {"status": "rejected"}), log="approvals")
+    for status, wrong in (("rejected", 0), ("pending", 1)):
+        rows = Rows(approvals=[{"id": APPROVAL, "status": status}])
+        assert len(at_once(projections.compare(rows, story.watch))) == wrong  # type: ignore[arg-type]  # the part of a log that is read
+
+
 def test_a_row_that_says_otherwise_than_the_events_is_said() -> None:
     step = {"run_id": RUN, "step": "a", "status": "succeeded"}
     whole = {"id": RUN, "version": 3, "status": "succeeded"}

@@ -292,6 +292,10 @@ async def test_the_command_line_steers_runs(cli: Run, http: httpx2.AsyncClient, 
     code, out, _ = await cli("runs", "show", again)
     assert f"stands from {bad['id']}" in out
     assert "failed attempts" in out
+    rounds = {"id": "rounds", "loop": {"while": "iteration < 2", "steps": ["one"]}}
+    looped = await run_of(http, rounds, {**step("broken"), "on_error": "continue"})
+    _, out, _ = await cli("runs", "show", looped["id"])
+    assert [name in out for name in ("one#1 ", "one#2 ")] == [True, True]
     code, out, _ = await cli("runs", "show", bad["id"])
     assert again in out
     assert (await cli("runs", "retry", bad["id"]))[0] == 0

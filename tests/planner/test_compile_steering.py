@@ -164,6 +164,7 @@ def test_a_child_that_does_not_fit_is_refused() -> None:
         "validation_error: 'kid' has no input 'm'; there are: n",
     ]
     assert "did you mean kid?" in refusals("id: x, sub_workflow: kit", known)[0]
+    assert refusals("id: x, sub_workflow: far", known)[0].endswith("there is no workflow 'far'; apply it first")
     assert "cannot run itself" in refusals("id: x, sub_workflow: w", known)[0]
     around = compile_document(
         read_one(text_of("id: x, sub_workflow: {workflow: kid, with: {n: 1}}")), catalogue(), known

@@ -14,6 +14,8 @@ from headrace.steering import (
 from tests.planner.family_kit import House, tells
 from tests.planner.runs_kit import START, Sim, call, plan, step
 
+DAY_MS = 86_400_000
+
 
 def wait(step_id: str, *needs: str, more: dict[str, Any] | None = None, **body: Any) -> PlanStep:
     return step(step_id, WaitStep(**body), *needs, **(more or {}))
@@ -131,7 +133,17 @@ def test_an_unknown_run_fails_the_step_by_its_name() -> None:
     waiting = house.move_in(Sim(plan(wait("w", of_run=unknown)))).create()
     house.mail()
     assert waiting.status == "failed"
-    assert f"step 'w' waits for run {unknown}: there is no such run" in waiting.why()
+    assert waiting.why().endswith(f"step 'w' waits for run {unknown}: there is no such run")
+
+
+def test_a_run_whose_month_may_have_left_the_log_is_not_said_never_to_have_been() -> None:
+    house = House()
+    waiting = house.move_in(
+        Sim(plan(wait("w", of_run=ids.make(ids.RUN, START - 100 * DAY_MS, b"aaaaaaaaaa", 4))))
+    ).create()
+    house.mail()
+    month = ids.month_of(ids.make(ids.RUN, START - 100 * DAY_MS, b"aaaaaaaaaa"))
+    assert f"if it was one of {month // 100}-{month % 100:02}, that month may have left the log" in waiting.why()
 
 
 def test_a_run_of_another_workspace_is_an_unknown_one() -> None:
@@ -147,6 +159,8 @@ def test_what_is_no_run_fails_the_step_at_once() -> None:
     for text in ("nonsense", "apr_01m000000000000000000000", ids.make(ids.RUN, START, b"aaaaaaaaaa", 200)):
         waiting = Sim(plan(wait("w", of_run=text))).create()
         assert f"{text!r}, and that is no run's id" in waiting.why()
+    waiting = Sim(plan(wait("w", of_run="{{ null }}"))).create()
+    assert "waits for the run null, and" in waiting.why()
     own = Sim(plan(wait("w", of_run="{{ run.id }}"))).create()
     assert "waits for its own run" in own.why()
 

@@ -67,7 +67,7 @@ async def test_a_month_that_was_only_detached_is_put_back_without_a_file(
         assert await months.detach(LONG_AGO) == []
         assert await breaks(log) == []
         await months.reattach(LONG_AGO)
-        with pytest.raises(ConflictError, match="restored"):
+        with pytest.raises(ConflictError, match="is in the log: there is nothing to bring back"):
             await months.reattach(LONG_AGO)
     await rebuild(log, month=LONG_AGO)
     assert await everything(database) == before_it
@@ -86,6 +86,9 @@ async def test_an_archive_says_what_it_holds_and_proves_itself(
         assert {kept.stream_id for place in archive.places() for kept in archive.events(place)} == {s.id for s in old}
         assert [bound.digest for bound in archive.bound()] == [old[0].digest]
         assert codec.sha256(archive.body(old[0].digest)) == old[0].digest
+    async with Months.keeping(postgres_url) as months:
+        with pytest.raises(ConflictError, match=r"was archived: give its file, headrace-2026-01\.zip unless"):
+            await months.reattach(LONG_AGO)
     with pytest.raises(ValidationError, match="not written over"):
         await archived_again(log, postgres_url, file)
 
@@ -153,7 +156,7 @@ async def test_an_archive_of_another_log_is_refused(
         with pytest.raises(ConflictError, match="log"):
             await moving.restore(months, tmp_path / "other.zip")
         await moving.restore(months, tmp_path / "one.zip")
-        with pytest.raises(ConflictError, match="restored"):
+        with pytest.raises(ConflictError, match="nothing to bring back"):
             await moving.restore(months, tmp_path / "one.zip")
 
 

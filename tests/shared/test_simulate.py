@@ -308,3 +308,8 @@ def test_an_expression_that_fails_for_want_of_a_made_up_result_names_the_option(
     assert "give them by --stub one=JSON." in said
     assert invoke([*asked, "--stub", 'one={"n": 3}']) == 0
     assert "--stub" not in capsys.readouterr().out
+    (tmp_path / "top.yaml").write_text(HEAD.replace("name: w", "name: top") + "  steps: [{id: kid, sub_workflow: w}]\n")
+    top = ["simulate", str(tmp_path / "top.yaml"), "--also", str(tmp_path / "w.yaml"), *asked[2:]]
+    assert invoke(top) == 1
+    assert "give them by --stub kid/one=JSON." in capsys.readouterr().out
+    assert invoke([*top, "--stub", 'kid/one={"n": 3}']) == 0

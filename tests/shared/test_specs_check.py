@@ -106,6 +106,8 @@ def test_row_100_what_is_wrong_with_a_graph_is_listed_together() -> None:
         ("id: a, approval: {}, timeout: 5s", "`expires` of the approval bounds it"),
         ("id: a, wait: 9s, timeout: {queue: 5s}", "a wait step has no queue timeout: no worker performs it"),
         ("id: a, wait: {signal: x}, timeout: 5s", "`timeout` of the wait bounds a wait for a signal"),
+        ("id: a, wait: {run: x, event: step.succeded}", "no run has an event 'step.succeded'; did you mean"),
+        ("id: a, wait: {run: x, event: steps.succeeded}", "no run has an event 'steps.succeeded'; did you mean"),
         ("id: a, transform: 1, timeout: {step: 5s}", "a transform step has no step timeout"),
         ("id: a, sub_workflow: kid, timeout: 5s", "`timeout: {step: …}` bounds it"),
         ("id: a, tool: x, timeout: 25h", "an attempt may take 24h at most, not 25h"),

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from headrace import ids
 from headrace.cli.options import (
     OF_NO_WORKFLOW,
     Out,
@@ -143,7 +144,7 @@ def _child(each: dict[str, Any]) -> Sequence[Any]:
 
 
 def _attempt(step: dict[str, Any], each: dict[str, Any]) -> Sequence[Any]:
-    name = step["step"] if each["index"] is None else f"{step['step']}[{each['index']}]"
+    name = ids.instance(step["step"], each["index"], each["iteration"])
     error = f"{each['error']['type']}: {each['error']['message']}"
     finished, next_at = ago(each["finished_at"]), ago(each["next_at"])
     return (name, each["number"], each["status"], each["worker"] or "", finished, next_at, error)

@@ -219,7 +219,7 @@ def _verdict(told: "Told") -> str:
 
 def _for_want(told: "Told") -> str:
     """Name the results to give, where an expression failed for want of what nobody said."""
-    made_up = [step.step for step in told.steps if step.made_up and not step.run]
+    made_up = [f"{step.run}{step.step}" for step in told.steps if step.made_up]
     if told.error is None or told.error["type"] != "expression_error" or not made_up:
         return ""
     return (

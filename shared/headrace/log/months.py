@@ -96,6 +96,20 @@ def before(now_ms: int, months: int) -> int:
     return count // 12 * 100 + count % 12 + 1
 
 
+def not_so(known: Month) -> str:
+    """Say why a month is not brought back in the way that was asked for, and what does."""
+    month = shown(known.month)
+    match known.state:
+        case "detached":
+            return f"the month {month} was detached and not archived: `headrace db restore {month}` puts it back"
+        case "dropped":
+            return f"the month {month} was archived: give its file, headrace-{month}.zip unless it was named otherwise"
+        case "closed":
+            return f"the month {month} is about to leave, and nothing of it is away yet: `headrace db months`"
+        case _:
+            return f"the month {month} is in the log: there is nothing to bring back"
+
+
 def start_ms(month: int) -> int:
     """Give when a month begins, in milliseconds since 1970."""
     return int(datetime(month // 100, month % 100, 1, tzinfo=UTC).timestamp() * 1000)
@@ -193,8 +207,7 @@ class Months:
         """Put a detached month's table back into the log; its rows are to be rebuilt. Raises ConflictError."""
         known = await self.one(month)
         if known.state != "detached" or not known.stands or known.attached:
-            message = f"the month {shown(month)} is {known.state or 'open'}: only one that was detached is put back so"
-            raise ConflictError(message)
+            raise ConflictError(not_so(known))
         async with self.connection.transaction():
             await self.connection.execute(QUERIES["reattach_month"], month)
 

@@ -25,7 +25,7 @@ from headrace.log.archive import (
     place_of,
 )
 from headrace.log.chain import GENESIS, Link
-from headrace.log.months import OVER, ROWS_A_STEP, Months, between, parse, shown
+from headrace.log.months import OVER, ROWS_A_STEP, Months, between, not_so, parse, shown
 from headrace.log.queries import QUERIES
 from headrace.vocabulary import LOG_RUNS
 
@@ -87,8 +87,7 @@ async def restore(months: Months, path: Path) -> Manifest:
         month = parse(given.manifest.month)
         known = await months.one(month)
         if known.state != "dropped":
-            message = f"the month {shown(month)} is {known.state or 'open'}: only one that is away is brought back"
-            raise ConflictError(message)
+            raise ConflictError(not_so(known))
         given.check()
         if await _positions(months, month) != given.manifest.positions:
             message = f"{path} does not hold the positions that this log archived for {shown(month)}"

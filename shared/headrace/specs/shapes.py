@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
+from headrace.events.parts import TOGETHER
+from headrace.events.registry import EVENTS
 from headrace.expressions.near import hint
 from headrace.plans.durations import duration
 from headrace.specs import graph
 from headrace.specs.models import Retry, Step
 from headrace.specs.problems import Path
-from headrace.vocabulary import ATTEMPT_TIMEOUT_S_MAX, NEVER_AGAIN
+from headrace.vocabulary import ATTEMPT_TIMEOUT_S_MAX, LOG_RUNS, NEVER_AGAIN
 
 WRONG: Final = "validation_error"
 DANGLING: Final = "unknown_dependency"
@@ -25,6 +27,8 @@ BOUNDED_ELSEWHERE: Final = MappingProxyType(
     }
 )
 """What bounds a step that no worker performs, where something does."""
+TOLD: Final = frozenset(kind.type_name() for kind in EVENTS[LOG_RUNS]) - TOGETHER.keys()
+"""Events that a run tells those who wait for it; what stands for several is told as these."""
 
 Said = tuple[Path, str, str]
 
@@ -93,6 +97,8 @@ def _wait(step: Step, path: Path) -> Iterator[Said]:
         yield (*place, "when"), "`when` chooses among events; a signal is named by its name alone", WRONG
     if wait.run is not None and (wait.signal is not None or wait.timer is not None):
         yield (*place, "run"), "`run` says whose event is waited for", WRONG
+    if wait.run is not None and wait.event is not None and wait.event not in TOLD:
+        yield (*place, "event"), f"no run has an event {wait.event!r}{hint(wait.event, TOLD)}", WRONG
 
 
 def _times(step: Step, path: Path) -> Iterator[Said]:

@@ -64,7 +64,8 @@ def _run_id(run: Run, step_id: str, found: Any) -> str:
     except ValidationError:
         known = False
     if not known:
-        message = f"step {step_id!r} waits for the run {found!r}, and that is no run's id"
+        given = repr(found) if isinstance(found, str) else codec.written(found)
+        message = f"step {step_id!r} waits for the run {given}, and that is no run's id"
         raise StepError(message, type="validation_error", details={"run_id": found})
     if found == run.data.id:
         message = f"step {step_id!r} waits for its own run, which would never end"

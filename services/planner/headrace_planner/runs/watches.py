@@ -7,10 +7,10 @@ each until it is confirmed, and the end after all others. Whoever waits no more 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, assert_never
 
-from headrace import codec
+from headrace import codec, ids
 from headrace.codec import Raw
 from headrace.decider import Library, Tell
-from headrace.errors import StepError
+from headrace.errors import StepError, ValidationError
 from headrace.events.base import ErrorInfo
 from headrace.events.runs import RunEvent
 from headrace.events.steering import RunWatched, WaitRegistered, WaitStarted, WatchConfirmed
@@ -25,6 +25,7 @@ WATCHES_MAX: Final = 1_000
 """Waits that one run tells of its events."""
 PENDING_MAX: Final = 1_000
 """Events that a waiting run may leave unconfirmed; with more the wait is given up."""
+UNKNOWN_RUN: Final = "there is no such run"
 LARGE: Final = ("output", "outputs", "artifacts", "evidence", "shown")
 BetweenRuns = WatchRun | NoteWatched | NoteEventReceived | DeliverEvent
 
@@ -48,9 +49,21 @@ def registered(run: Run, command: NoteWatched) -> Sequence[RunEvent]:
         return ()
     step_id, wait = found
     if command.refused:
-        message = f"step {step_id!r} waits for run {wait.run_id}: {command.refused}"
+        message = f"step {step_id!r} waits for run {wait.run_id}: {command.refused}{_perhaps_away(run, wait, command)}"
         return (failed(run, step_id, ErrorInfo(type="not_found", message=message, details={"run_id": wait.run_id})),)
     return () if wait.registered else (WaitRegistered(step=step_id, run_id=wait.run_id or ""),)
+
+
+def _perhaps_away(run: Run, wait: Wait, command: NoteWatched) -> str:
+    """Name the month that an unknown run may have left with: an earlier one, since none leaves while a run of it waits."""
+    try:
+        month = ids.month_of(wait.run_id or "")
+    except ValidationError:
+        return ""
+    if command.refused != UNKNOWN_RUN or month >= ids.month_of(run.data.id):
+        return ""
+    named = f"{month // 100:04}-{month % 100:02}"
+    return f"; if it was one of {named}, that month may have left the log (`headrace db months`)"
 
 
 def hear(run: Run, command: DeliverEvent, library: Library) -> Sequence[RunEvent]:
@@ -96,7 +109,7 @@ def watch(run: Run, command: WatchRun) -> Sequence[RunEvent]:
 
 def _refusal(run: Run, command: WatchRun) -> str | None:
     if not run.exists or run.data.workspace != command.workspace:
-        return "there is no such run"
+        return UNKNOWN_RUN
     if command.watch_id not in run.data.watches and len(run.data.watches) >= WATCHES_MAX:
         return f"{WATCHES_MAX} waits are on record there already"
     return None

@@ -9,8 +9,10 @@ import pytest
 from headrace.bus.memory_broker import ARRIVES, LOST, TWICE, Fate, late
 from headrace.events.runs import StepSucceeded
 from headrace.log.port import Break
+from headrace.steering import PurgeRun
 from headrace.testing import virtual
 from headrace.testing.engine import Engine
+from headrace.vocabulary import LOG_FLOW, LOG_PARTITIONS, LOG_RUNS
 from tests.tour.kit import Greet, workflow
 
 PARTY = workflow(
@@ -59,3 +61,69 @@ async def _story(chance: random.Random) -> None:
         assert set(ended.values()) == {1}
         assert not [found async for found in engine.log.verify() if isinstance(found, Break)]
         assert await engine.log.parked() == []
+
+
+CALLED = workflow("called", {"id": "hello", "tool": "greet", "with": {"name": "child"}})
+ALL = workflow(
+    "all",
+    {"id": "hello", "map": "{{ inputs.names }}", "tool": "greet", "with": {"name": "{{ item }}"}},
+    {"id": "child", "depends_on": ["hello"], "sub_workflow": {"workflow": "called"}},
+    {"id": "sign_off", "depends_on": ["child"], "approval": {"roles": ["approver"], "prompt": "Well?"}},
+    {"id": "note", "depends_on": ["sign_off"], "tool": "note", "with": {"name": "all"}},
+    inputs={"names": {"type": "array"}},
+    concurrency={"key": "one", "limit": 1},
+)
+
+
+class Note(Greet):
+    """A tool that acts."""
+
+    name, effect, access = "note", "write", "gated"
+
+
+def test_all_that_inboxes_ever_brought_changes_nothing_when_it_comes_again_to_new_owners() -> None:
+    """After NATS and all owners were killed together, settled messages that were not deleted yet come again."""
+    virtual.run(_again())
+
+
+async def _again() -> None:
+    async with Engine(tools=[Greet(), Note()]) as engine:
+        told: list[tuple[str, bytes]] = []
+
+        def fate(subject: str, data: bytes) -> Fate:
+            if ".inbox." in subject:
+                told.append((subject, data))
+            return ARRIVES
+
+        engine.broker.fate = fate
+        await engine.apply(CALLED)
+        done, over = [await engine.run(ALL, {"names": ["a", "b", "c"]}) for _ in range(2)]
+        await engine.approve(await engine.wait(done, "waiting"))
+        await engine.wait(done, "succeeded")
+        await engine.cancel(await engine.wait(over, "waiting"))
+        await engine.wait(over, "cancelled")
+        await engine.ask(LOG_RUNS, PurgeRun(), stream=over.id, as_="root")
+        await asyncio.sleep(120)  # everybody has been told all there is to tell
+        before = await _told(engine)
+        again = list(told)
+        assert {subject.split(".")[-2] for subject, _ in again} == {"runs", "flow", "catalogue", "approvals"}
+        await engine.kill_planner()
+        for subject, data in again + again:
+            engine.broker.inbox(subject).add(data, 0)
+        await asyncio.sleep(120)
+        assert all(not engine.broker.inbox(subject).messages for subject, _ in again), "all of them are settled"
+        assert await _told(engine) == before
+        keys = await engine.log.rows("flows", {})
+        assert [(key["held"], key["queued"], key["busy"]) for key in keys] == [(0, 0, False)] * len(keys)
+        assert len(keys) <= 3, "a key that was asked again has begun anew, and ends, as often as it was asked"
+
+
+async def _told(engine: Engine) -> list[tuple[str, int, str]]:
+    """Give every event but those of keys."""
+    return [
+        (event.stream_id, event.version, event.type)
+        for log, partitions in LOG_PARTITIONS.items()
+        if log != LOG_FLOW
+        for partition in range(partitions)
+        for event in await engine.log.read(log, partition, 0, 10_000)
+    ]

@@ -71,6 +71,21 @@ async def test_who_asked_is_told_at_the_end_and_not_before() -> None:
 
 
 @on_virtual_time
+async def test_who_asked_before_a_tenure_ended_is_told_by_the_next_one_of_the_same_process() -> None:
+    async with World(partitions=1) as world:
+        told: list[Ended] = []
+        await world.bus.open_ends("here", lambda data: told.append(msgspec.json.decode(data, type=Ended)))
+        owner = await world.host(room=Ending(CachedLibrary()))
+        stream = str((await ask(world, 1, end_to="here.7")).stream_id)
+        world.logs["a"].cut = True
+        await until(lambda: not list(owner.tenures))
+        world.logs["a"].cut = False
+        await until(lambda: owner.ready and bool(list(owner.tenures)))
+        await ask(world, 2, end_to="", stream=stream)
+        await until(lambda: [each.to for each in told] == ["here.7"])
+
+
+@on_virtual_time
 async def test_what_is_told_is_committed_and_told_before_the_feed_speaks_of_it() -> None:
     async with World() as world:
         order: list[str] = []

@@ -1,6 +1,7 @@
 """Endings: who waits for a stream's end is told how it stood then, so that it need not read what was just written.
 
-Nothing rests on it: it is in memory alone, and who is not told reads the rows when the feed speaks of the end.
+Nothing rests on it: it is in memory alone, and who is not told reads the rows when the feed speaks of the end. What is
+waited for outlives a tenure: the next one may be this process's as well, and if not, EXPECTED_MAX bounds what is left.
 """
 
 import logging

@@ -118,7 +118,7 @@ def test_a_step_gets_its_own_and_changes_nothing_it_is_given() -> None:
 def folding(tmp_path: Path) -> Iterator[Path]:
     """Give a folder with a package of ours in which evolve needs another module."""
     (tmp_path / "headrace_toy").mkdir()
-    (tmp_path / "headrace_toy/__init__.py").write_text("")
+    (tmp_path / "headrace_toy/__init__.py").write_text('"""A toy."""\n')  # before 3.13, empty files have no source
     (tmp_path / "headrace_toy/words.py").write_text("WORDS = {'one': 1}\n")
     (tmp_path / "headrace_toy/evolve.py").write_text(
         "from headrace_toy import (\n    words,\n)\n\n\ndef evolve(state, event):\n    return state + words.WORDS[event]\n"

@@ -216,8 +216,20 @@ async def test_symbols_of_an_unknown_language_are_refused(bench: Bench) -> None:
     assert error(await bench.perform("symbols_in_file", {"path": "x.rs"}))[0] == "validation_error"
 
 
-@pytest.mark.parametrize("condition", ["file exists nope.txt", ["file exists src/a.py", "file missing src/b.py"]])
-async def test_a_failed_precondition_keeps_the_tool_from_being_called__row_76(bench: Bench, condition: Any) -> None:
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "file exists nope.txt",
+        ["file exists src/a.py", "file missing src/b.py"],
+        "directory exists link",
+        "file exists link",
+        "directory exists src/a.py",
+    ],
+)
+async def test_a_failed_precondition_keeps_the_tool_from_being_called__row_76(
+    bench: Bench, root: Path, condition: Any
+) -> None:
+    (root / "link").symlink_to(root / "src")
     report = await bench.perform("file_read", {"path": "src/a.py"}, precondition=codec.raw(condition))
     assert error(report)[0] == "precondition_failed"
     assert bench.registry.get("file_read").last_used is None
@@ -230,7 +242,9 @@ async def test_unknown_precondition_text_is_refused__row_76(bench: Bench) -> Non
     assert bench.registry.get("file_read").last_used is None
 
 
-@pytest.mark.parametrize("condition", ["file exists src/a.py", "file missing nope", "directory exists src"])
+@pytest.mark.parametrize(
+    "condition", ["file exists src/a.py", "file missing nope", "file missing no/folder", "directory exists src"]
+)
 async def test_a_precondition_that_holds_lets_the_tool_be_called(bench: Bench, condition: str) -> None:
     report = await bench.perform("file_read", {"path": "src/a.py"}, precondition=codec.raw(condition))
     assert report.status == "succeeded"

@@ -5,6 +5,7 @@ import hmac
 
 import pytest
 
+from headrace.client import tokens
 from headrace.errors import ForbiddenError, UnauthorizedError
 from headrace.keys import BLOBS, BlobClaim, Keys
 
@@ -52,3 +53,31 @@ def test_a_seal_is_the_hmac_sha256_that_everybody_computes(key: bytes, size: int
     body = bytes(range(256)) * 20
     seal = Keys(single={"pool:gates": key}).seal("pool:gates", body[:size])[:32]
     assert seal == hmac.digest(key, body[:size], "sha256")
+
+
+# --- access tokens -----------------------------------------------------------------------------------------------
+
+
+def test_a_token_says_its_id_and_its_secret_and_the_same_request_meets_the_same_one() -> None:
+    token = tokens.derive(b"k" * 32, "default", "tok_ann", "key-1")
+    assert tokens.parse(token.text) == (token.id, token.secret)
+    assert token.id.startswith("tok_")
+    assert tokens.derive(b"k" * 32, "default", "tok_ann", "key-1") == token
+    for key, parts in ((b"o" * 32, ("default", "tok_ann", "key-1")), (b"k" * 32, ("default", "tok_annkey-1"))):
+        other = tokens.derive(key, *parts)
+        assert other.id != token.id
+        assert other.secret != token.secret
+    entropy = bytes(range(48))
+    minted = tokens.mint(entropy)
+    assert tokens.parse(minted.text) == (minted.id, minted.secret)
+    with pytest.raises(ValueError, match="48 bytes"):
+        tokens.mint(entropy[:47])
+
+
+def test_what_is_no_token_is_refused_and_not_quoted() -> None:
+    good = tokens.mint(bytes(48)).text
+    end = tokens.ID_END
+    for bad in ("", "hr_", "s3cr3t", f"xx_{good[3:]}", good[: end + 1], good[:end], f"{good[:end]}-{good[end + 1 :]}"):
+        with pytest.raises(UnauthorizedError) as caught:
+            tokens.parse(bad)
+        assert not bad or bad not in caught.value.message.replace("hr_<id>_<secret>", "")

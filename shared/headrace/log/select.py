@@ -89,7 +89,10 @@ def _condition(kind: str, name: str, wanted: Any, values: list[Any]) -> str:
 
 
 def _has(name: str, wanted: Mapping[str, str], values: list[Any]) -> str:
-    """Look for each text in the document as it is kept: a text that the database cannot unescape spoils no query."""
+    """Look for each text in the document as it is kept: a text that the database cannot unescape spoils no query.
+
+    No index serves this, on purpose: docs/performance.md ("an index for labels") has what each kind of one costs.
+    """
     found = []
     for first, later in projection.members(wanted):
         values += [first, later]

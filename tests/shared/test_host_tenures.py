@@ -64,6 +64,35 @@ async def test_a_host_that_leaves_gives_its_partitions_back_at_once() -> None:
         await until(lambda: _nobody(world), seconds=1)
 
 
+@on_virtual_time
+async def test_a_host_that_leaves_takes_nothing_from_the_dead_meanwhile() -> None:
+    async with World(partitions=4) as world:
+        await world.host("a")
+        second = await world.host("b")
+        await until(lambda: len(list(second.tenures)) == 2)
+        append, gate = world.log.append_events, asyncio.Event()
+
+        async def slow(batches: Any) -> Any:
+            await gate.wait()
+            return await append(batches)
+
+        world.log.append_events = slow  # type: ignore[method-assign]  # this world's alone
+        stream = next(
+            world.stream(place) for place in range(4) if (LOG_RUNS, place) in {held.place for held in second.tenures}
+        )
+        await world.tell(stream, Add())
+        await asyncio.sleep(1)
+        world.tasks.pop("b").cancel()  # it leaves once what it has begun is done
+        world.kill("a")
+        world.log.end_session("a")
+        await asyncio.sleep(3)
+        held = [part["owner"] for part in await world.log.partitions() if part["lease_until"] > world.clock.now_ms()]
+        assert held.count("b") == 2
+        gate.set()
+        await until(lambda: _without(world, "b"), seconds=2)
+        assert await world.total(stream) == 1, "what it had begun was done"
+
+
 class Watch(VirtualClock):
     """A monotonic clock that can be pushed ahead, as it is for a process that was stopped and goes on."""
 
@@ -181,6 +210,10 @@ async def _total(world: World, stream: str, total: int) -> bool:
 
 async def _nobody(world: World) -> bool:
     return await _owners(world) == {None}
+
+
+async def _without(world: World, owner: str) -> bool:
+    return owner not in await _owners(world)
 
 
 async def _answers(world: World, stream: str) -> bool:

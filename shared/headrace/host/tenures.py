@@ -21,6 +21,9 @@ from headrace.waits import Signal
 NUDGED_AGAIN_S: Final = 0.1
 """How long it waits at the second of several nudges that follow each other; twice as long at each further one."""
 
+LEAVING: Final = 0
+"""The format of an owner that leaves: it keeps its partitions until it gives them back, and no other is for it."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -71,7 +74,7 @@ class Tenures:
         self._held: dict[tuple[str, int], Held] = {}
         self._to_release: set[tuple[str, int]] = set()
         self._nudged = Signal()
-        self._leaving = False
+        self._leaving = self._left = False
         self.answered = False
         """Whether the last heartbeat was answered."""
 
@@ -84,9 +87,9 @@ class Tenures:
         return all(held.opened for held in self._held.values())
 
     async def run(self) -> None:
-        """Renew until cancelled; raises DatabaseVersionError when the database is not ours to write."""
+        """Renew until everything is given back; raises DatabaseVersionError when the database is not ours to write."""
         complained, pause_s = False, 0.0
-        while True:
+        while not self._left:
             try:
                 await self._renew()
                 complained = False
@@ -112,7 +115,7 @@ class Tenures:
                 await self._log.release(self._owner_id, releasing)
                 self._to_release.difference_update(releasing)
             asked_at = self._clock.monotonic()
-            formats = {log: room.format for log, room in self._rooms.items()}
+            formats = {log: LEAVING if self._leaving else room.format for log, room in self._rooms.items()}
             holdings = await self._log.heartbeat(
                 self._owner_id, formats, lease_s=self._cadence.lease_s, ended=self._nudged.set
             )
@@ -134,7 +137,7 @@ class Tenures:
         for place, tenure in given.items():
             if place not in self._held and place not in self._to_release and not self._leaving:
                 self._begin(tenure, lease_until)
-        for place in holdings.surplus:
+        for place in () if self._leaving else holdings.surplus:  # who leaves gives all back, once it is done
             self._give_away(place)
         for place, held in self._held.items():
             if held.draining and place not in holdings.surplus and not self._leaving:
@@ -244,6 +247,7 @@ class Tenures:
 
     async def leave(self) -> None:
         """Give all partitions back."""
+        self._left = True
         places = [*self._held, *self._to_release]
         for held in list(self._held.values()):
             self.end(held, release=False)

@@ -58,6 +58,8 @@ def test_the_effect_of_a_run_that_ended_while_it_acted_is_unknown() -> None:
     error = ErrorInfo(type="tool_error", message="refused")
     failed = StepFailed(step="w", error=error, attempt=1, attempt_id="att_1")
     assert listed(failed, RunCancelled(by=SYSTEM, reason="")) == ["failed"]
+    slow = ErrorInfo(type="timeout", message="attempt timeout")
+    assert listed(StepFailed(step="w", error=slow, attempt=1, attempt_id="att_1", status="timed_out")) == ["unknown"]
 
 
 def test_a_run_that_is_over_is_explained_with_what_may_have_happened() -> None:

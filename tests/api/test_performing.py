@@ -157,6 +157,18 @@ def test_while_a_cancelled_run_is_undone_nothing_is_said_to_be_over_within_secon
     assert not any(message.startswith("no worker serves") for message, _ in place.reasons())
 
 
+def test_what_waits_for_a_persons_word_is_not_said_to_end_by_itself() -> None:
+    place = Place()
+    place.beat("wrk_1")
+    place.status, place.cancelling = "waiting", True
+    place.waiting = [{"step": "nap", "for": "input", "message": "somebody must look"}]
+    assert dict(place.reasons())["a cancel was asked for: it ends once that is known"] == "nothing to do but to say so"
+    place.status, place.cancelling = "succeeded", False
+    place.more = [{**BLANK, "step": "nap.compensate", "status": "waiting", "detail": {}}]
+    place.waiting[0]["step"] = "nap.compensate"
+    assert dict(place.reasons())["what its steps did is being undone, nap now"] == "nothing to do but to say so"
+
+
 def test_a_step_that_only_a_blocked_worker_could_take_names_it() -> None:
     place = Place()
     place.beat("wrk_1", blocked=Blocked(since=1, tool="sleepy", attempt_id="att_9"))

@@ -189,9 +189,9 @@ def test_an_unknown_outcome_can_be_paused_and_cancelled() -> None:
     assert sim.report("w", {}).made() == ["attempt.late"]
 
 
-def undoable(*more: Any) -> Sim:
+def undoable(*more: Any, pin: ToolPin = ACTS) -> Sim:
     undo = call("w.compensate", tool="w", compensates="w", arguments={"of": "{{ output }}"})
-    tools = {"w": ACTS, "read": READS}
+    tools = {"w": pin, "read": READS}
     steps = (call("w", tool="w"), *more)
     return Sim(Plan(name="d", kind="Workflow", steps=steps, tools=tools, compensations=(undo,))).create()
 
@@ -297,7 +297,27 @@ def test_a_keyed_write_that_ran_out_of_time_is_tried_again_as_its_retry_says() -
     assert sim.fail("w", "too slow", "timeout", status="timed_out").made() == ["attempt.failed"]
     assert sim.claim("w", nonce="n2").fail("w", "too slow", "timeout", status="timed_out").status == "failed"
     assert sim.run.data.error is not None
-    assert sim.run.data.error.type == "timeout"
+    assert (sim.run.data.error.type, sim.run.data.error.details["outcome"]) == ("timeout", "unknown")
+    assert sim.row()["detail"]["unknown_outcomes"] == ["w"]
+    unclaimed = acting(KEYED).fail("w", "too slow", "timeout", status="timed_out")
+    assert "unknown_outcomes" not in unclaimed.row()["detail"]
+
+
+def test_a_keyed_write_that_was_lost_for_the_last_time_is_named_as_unknown() -> None:
+    sim = acting(KEYED)
+    for nonce in ("n1", "n2", "n3"):
+        sim.claim("w", nonce=nonce).lose("w")
+    assert (sim.status, sim.row()["detail"]["unknown_outcomes"]) == ("failed", ["w"])
+    assert [each.status for each in sim.run.peek("w").tried] == ["lost"] * 3
+
+
+def test_a_keyed_write_that_could_be_undone_is_asked_about_when_its_last_attempt_was_cut_off() -> None:
+    sim = undoable(pin=KEYED).claim("w").fail("w", "too slow", "timeout", status="timed_out")
+    assert (sim.status, sim.row()["waiting_for"]) == ("waiting", "input")
+    settle(sim, "happened", {"id": 7})
+    assert sim.status == "succeeded"
+    given_up = settle(undoable(pin=KEYED).claim("w").fail("w", "slow", "timeout", status="timed_out"), "give_up")
+    assert (given_up.status, "w.compensate" in given_up.orders) == ("failed", False)
 
 
 def test_an_undoable_write_that_was_cancelled_midway_is_asked_about_before_it_is_undone_or_not() -> None:

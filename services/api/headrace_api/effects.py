@@ -129,6 +129,6 @@ def _ended(
 
 
 def _outcome_of(error: ErrorInfo) -> str:
-    """Tell what a failure says of the act: a lost worker, or one that was cut off in the middle, leaves it unknown."""
-    lost = error.type in {"worker_lost", "cancelled"} or error.details.get("outcome") == UNKNOWN
+    """Tell what a failure says of the act: a worker that was lost, or was cut off in the middle, leaves it unknown."""
+    lost = error.type in {"worker_lost", "cancelled", "timeout"} or error.details.get("outcome") == UNKNOWN
     return UNKNOWN if lost else FAILED

@@ -1,6 +1,6 @@
 """Why a run is not moving, from what is recorded, which workers live, and what they say they do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from headrace.plans.model import COMPENSATION_SUFFIX, CallStep, GateStep, Plan, PlanStep
@@ -36,24 +36,7 @@ def explain(
         return [_reason(None, None, told, again, None), *_doubts(row)]
     detail = row["detail"] or {}
     reasons = [_waiting(row, each, flows, steps) for each in detail.get("waiting") or []]
-    undoing = [step["step"] for step in steps if step["step"].endswith(COMPENSATION_SUFFIX) and not _over(step)]
-    if row["cancel_requested"] and not undoing:
-        told = "a cancel was asked for: attempts under way are being stopped"
-        reasons.append(
-            _reason(None, None, told, "nothing to do: it ends within seconds; `headrace workers` shows them", None)
-        )
-    if undoing:
-        asked = "a cancel was asked for; " if row["cancel_requested"] else ""
-        told = f"{asked}what its steps did is being undone, {undoing[0].removesuffix(COMPENSATION_SUFFIX)} now"
-        reasons.append(
-            _reason(
-                undoing[0],
-                None,
-                told,
-                "nothing to do: it ends by itself once all is undone, or then",
-                views.at(detail.get("undoing_until")),
-            )
-        )
+    reasons.extend(_ending(row, steps, {each["step"] for each in reasons if each["waiting_for"] == WaitingFor.INPUT}))
     waits = {each["step"] for each in reasons if each["waiting_for"]}
     mapped = {step["step"] for step in steps if step["items_total"] is not None}
     unknown = {each["step"] for each in reasons if each["waiting_for"] == WaitingFor.INPUT} - mapped
@@ -76,6 +59,29 @@ def explain(
             )
         )
     return reasons
+
+
+def _ending(
+    row: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], people: set[str | None]
+) -> Iterator[dict[str, Any]]:
+    """Say that a run comes to its end: it is cancelled, or what it did is undone; `people` must speak of these steps."""
+    undoing = [step["step"] for step in steps if step["step"].endswith(COMPENSATION_SUFFIX) and not _over(step)]
+    if row["cancel_requested"] and not undoing:
+        told, remedy = (
+            ("a cancel was asked for: it ends once that is known", "nothing to do but to say so")
+            if people
+            else (
+                "a cancel was asked for: attempts under way are being stopped",
+                "nothing to do: it ends within seconds; `headrace workers` shows them",
+            )
+        )
+        yield _reason(None, None, told, remedy, None)
+    if undoing:
+        asked = "a cancel was asked for; " if row["cancel_requested"] else ""
+        told = f"{asked}what its steps did is being undone, {undoing[0].removesuffix(COMPENSATION_SUFFIX)} now"
+        until = views.at((row["detail"] or {}).get("undoing_until"))
+        remedy = "nothing to do: it ends by itself once all is undone" + (", or then" if until else "")
+        yield _reason(undoing[0], None, told, "nothing to do but to say so" if undoing[0] in people else remedy, until)
 
 
 def _kind(kind: str, status: str) -> str:

@@ -176,8 +176,9 @@ def _failed(run: Run, command: ReportAttempt, trial: Try, context: Context) -> S
     tries = command.attempt - trial.lost - trial.returned
     wanted = tries < retry.max_attempts and (not retry.on or error.type in retry.on)
     if not allowed or not wanted or not run.stands(command.step):
-        status = AttemptStatus.TIMED_OUT if command.status == AttemptStatus.TIMED_OUT else AttemptStatus.FAILED
-        return (results.ended(run, command, error, status=status),)
+        if command.status == AttemptStatus.TIMED_OUT:
+            return (settling.given_up(run, command, trial, error, settling.TIMEOUT),)
+        return (results.ended(run, command, error),)
     delay_s = results.delay_s(run, (command.step, command.index), tries, command.retry_after_s)
     return (results.tried(command, error, command.status, context.now + int(delay_s * 1000)),)
 
@@ -249,7 +250,7 @@ def _again(run: Run, command: ReportAttempt, trial: Try, context: Context) -> Se
     )
     error = command.error or ErrorInfo(type="worker_lost", message=message, details={"lost": lost})
     if lost >= LOST_ATTEMPTS_MAX or not run.stands(command.step):
-        return (results.ended(run, command, error, status=AttemptStatus.LOST),)
+        return (settling.given_up(run, command, trial, error, settling.LOST),)
     return (results.tried(command, error, AttemptStatus.LOST, context.now),)
 
 

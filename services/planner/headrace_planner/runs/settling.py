@@ -91,6 +91,17 @@ def doubtful(error: ErrorInfo) -> ErrorInfo:
     return msgspec.structs.replace(error, details={**error.details, "outcome": "unknown"})
 
 
+def given_up(run: Run, command: ReportAttempt, trial: Try, error: ErrorInfo, reason: str) -> StepFailed | OutcomeLost:
+    """Give the end of an attempt that was lost or over its time, and is the last: a claimed act may have happened.
+
+    That is said in its error, also of an act that is idempotent by key; a person is asked if it may have to be undone.
+    """
+    if trial.nonce is not None and command.step in run.graph.undo:
+        return lost(run, (command.step, command.index), trial, reason)
+    status = AttemptStatus.LOST if reason == LOST else AttemptStatus.TIMED_OUT
+    return results.ended(run, command, error if trial.nonce is None else doubtful(error), status=status)
+
+
 def settle(run: Run, command: SettleOutcome, context: Context, library: Library) -> Sequence[RunEvent] | Rejection:
     """Take a person's word: it happened, it did not (the next attempt begins), or give up (the step fails)."""
     may(context.actor, "run")

@@ -1,8 +1,11 @@
 """A bus that is short of something, or away when one begins to listen: it is waited for, and no service ends."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from headrace.bus.connection import ApiError, raise_refusal
+from headrace.bus.connection import ApiError, answer_of, raise_refusal
 from headrace.bus.opening import until_open
 from headrace.errors import UnavailableError
 from headrace.testing.virtual import VirtualClock
@@ -23,6 +26,16 @@ def test_what_was_asked_wrongly_does_not_go_away() -> None:
     with pytest.raises(ApiError) as refusal:
         raise_refusal({"error": MISSING}, "$JS.API.STREAM.INFO")
     assert refusal.value.code == 10059
+
+
+@pytest.mark.parametrize("said", [b"ok", b"[]", b'{"thanks": true}', b"", b"\xff\xfe"])
+def test_who_answers_what_is_published_besides_jetstream_ends_nobody(said: bytes) -> None:
+    reply: Any = SimpleNamespace(data=said)
+    with pytest.raises(UnavailableError, match="who is not JetStream"):
+        answer_of(reply, "headrace.trigger.order", "seq")
+    for good in (b'{"stream": "s", "seq": 7}', b'{"error": {"code": 503}}'):
+        reply.data = good
+        assert answer_of(reply, "headrace.trigger.order", "seq")
 
 
 @on_virtual_time

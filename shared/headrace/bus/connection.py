@@ -6,6 +6,7 @@ through an outage would only mislead.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -194,7 +195,7 @@ class Connection:
         """Ask JetStream's API; raises ApiError when it refuses, UnavailableError when it does not answer."""
         data = msgspec.json.encode(body) if body is not None else b""
         reply = await self.ask(subject, data, REQUEST_TIMEOUT_S)
-        answer: dict[str, Any] = _loads(reply.data)
+        answer = answer_of(reply, subject)
         raise_refusal(answer, subject)
         return answer
 
@@ -271,7 +272,10 @@ class Connection:
                         await listening.begin(client)
             except (NatsError, OSError, TimeoutError) as problem:
                 await self._on_error(problem)
-                await client.close()
+                with contextlib.suppress(NatsError, OSError, TimeoutError):  # it is of no use any more, closed or not
+                    async with asyncio.timeout(FLUSH_TIMEOUT_S):
+                        await client.close()
+                await asyncio.sleep(RECONNECT_WAIT_S)
                 continue
             await self._on_up()
             await self._ended.wait()
@@ -352,6 +356,18 @@ class Connection:
             logger.log(level, "NATS at %s does not answer (%s); trying again until it does", self.url, text)
         else:
             logger.error("NATS: %s", text)
+
+
+def answer_of(reply: Msg, subject: str, *needs: str) -> dict[str, Any]:
+    """Read what JetStream answers; raises UnavailableError where somebody else did: on users' subjects anybody may."""
+    try:
+        answer = _loads(reply.data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        answer = None
+    if not isinstance(answer, dict) or not ("error" in answer or answer.keys() >= set(needs)):
+        message = f"somebody answers on {subject} who is not JetStream: whether it has the message is not known"
+        raise UnavailableError(message)
+    return answer
 
 
 def raise_refusal(answer: dict[str, Any], subject: str) -> None:

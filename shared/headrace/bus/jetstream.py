@@ -6,13 +6,12 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, Final
 
-import msgspec
 from nats.aio.msg import Msg
 
 from headrace.bus import limits, subjects, topology
 from headrace.bus.background import Background
 from headrace.bus.beside import JetStreamBeside
-from headrace.bus.connection import ApiError, Connection, NobodyError, raise_refusal
+from headrace.bus.connection import ApiError, Connection, NobodyError, answer_of, raise_refusal
 from headrace.bus.guardian import Guardian
 from headrace.bus.hello import Hello, learn_incarnation
 from headrace.bus.inbox import JetStreamInbox
@@ -28,7 +27,6 @@ from headrace.vocabulary import POOL_GATES, POOL_INTEGRATIONS, POOL_RUNNER
 logger = logging.getLogger(__name__)
 POOLS_STANDING: Final = (POOL_RUNNER, POOL_GATES, POOL_INTEGRATIONS)
 OPEN_RETRY_S: Final = 0.5
-_loads = msgspec.json.Decoder().decode
 
 
 class JetStreamBus:
@@ -327,7 +325,7 @@ class JetStreamBus:
         """Publish to a stream and wait for its ack; gives the sequence."""
         try:
             reply = await self.connection.ask(subject, data, timeout_s, headers)
-            answer: dict[str, Any] = _loads(reply.data)
+            answer = answer_of(reply, subject, "seq")
             raise_refusal(answer, subject)
         except NobodyError as problem:
             self.guardian.missing(stream)

@@ -19,7 +19,7 @@ import msgspec
 
 from headrace import telemetry
 from headrace.bus import subjects, topology
-from headrace.bus.connection import ApiError, Connection
+from headrace.bus.connection import ApiError, Connection, answer_of
 from headrace.clock import Clock, until_tick
 from headrace.errors import UnavailableError
 
@@ -30,8 +30,6 @@ REMEDY: Final = (
 )
 FULL_BY_LIMIT: Final = "maximum"
 """How NATS begins to describe that a stream is at its own limit: such a stream is well."""
-
-_loads = msgspec.json.Decoder().decode
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,9 +145,9 @@ class Writes:
         subject, body = topology.probe(self._streams[stream])
         try:
             reply = await self._connection.ask(subject, body, self.patience.probe_s)
+            refusal = answer_of(reply, subject).get("error")
         except UnavailableError:
             return False
-        refusal = _loads(reply.data).get("error")
         return refusal is None or str(refusal.get("description", "")).startswith(FULL_BY_LIMIT)
 
     async def _state(self, stream: str) -> tuple[str, int]:

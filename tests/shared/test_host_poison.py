@@ -1,7 +1,7 @@
 """The owner host: what cannot be processed is parked, and holds up nobody else; long streams let others pass."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,8 @@ from headrace.decider import Dispatch, Effect
 from headrace.events.base import Event
 from headrace.host.tenure import Progress
 from headrace.keys import POOL, Keys
+from headrace.log.memory import MemoryLog
+from headrace.log.port import DataError, History
 from headrace.messages import Told
 from headrace.vocabulary import LOG_RUNS
 from tests.shared.host_toy import KEYS, Add, Counter, Toy, World, on_virtual_time, until
@@ -213,3 +215,28 @@ async def test_an_order_for_a_pool_that_can_have_no_queue_fails_alone() -> None:
         await world.ask(Add(orders=1), stream=stream)
         await until(lambda: _over(world, stream))
         assert (await world.ask(Add(amount=2), stream=world.stream(1))).status == 201, "and its owner lives on"
+
+
+class Refusing(MemoryLog):
+    """A log that refuses to look for some streams."""
+
+    refused = ""
+
+    async def histories(self, log: str, fingerprint: str, stream_ids: Sequence[str]) -> dict[str, History]:
+        if self.refused in stream_ids:
+            message = "no such thing can be asked"
+            raise DataError(message)
+        return await super().histories(log, fingerprint, stream_ids)
+
+
+@on_virtual_time
+async def test_a_message_about_which_the_store_refuses_to_be_asked_is_parked_alone() -> None:
+    async with World(partitions=1) as world:
+        world.log = log = Refusing(world.clock, partitions={LOG_RUNS: 1})
+        await world.host()
+        log.refused = world.stream(1)
+        asked = [world.group.create_task(world.ask(Add(), stream=world.stream(number))) for number in range(3)]
+        answers = [await task for task in asked]
+        assert [answer.status for answer in answers] == [201, 500, 201]
+        (parked,) = await world.log.parked()
+        assert parked.stream_id == log.refused

@@ -150,9 +150,10 @@ class Pipeline:
             if self._committing is None and draft.items and not draft.void:
                 await self._deciding.close(draft)
                 self._submit(draft)
-        except SpoiltError as problem:
+        except (SpoiltError, DataError) as problem:
             if not draft.void:
-                _logger.warning("a batch is done one message an append: %s", problem.cause, exc_info=problem.cause)
+                cause = _cause(problem)
+                _logger.warning("a batch is done one message an append: %s", cause, exc_info=cause)
                 self._isolate(draft.items)
         if len(self._mailboxes) and self._draft.room_left:
             self._stirred.set()
@@ -185,12 +186,13 @@ class Pipeline:
             try:
                 await self._deciding.decide(draft, [item])
                 await self._deciding.close(draft)
-            except SpoiltError as problem:
+            except (SpoiltError, DataError) as problem:
                 _take_back(item)
                 self._states.forget(item.stream_id)
-                if isinstance(problem.cause, MissingError) and not await self._states.fetch(problem.cause.digests):
+                cause = _cause(problem)
+                if isinstance(cause, MissingError) and not await self._states.fetch(cause.digests):
                     continue
-                self._poison(item, problem.cause)
+                self._poison(item, cause)
                 return
             self._submit(draft)
             return
@@ -270,3 +272,8 @@ def _take_back(item: Item) -> None:
     item.again()
     item.held.drafted = item.held.position
     item.held.answering.clear()
+
+
+def _cause(problem: SpoiltError | DataError) -> BaseException:
+    """Say what is amiss with a message: what spoilt a state, or that the store refuses what is asked of it."""
+    return problem.cause if isinstance(problem, SpoiltError) else problem

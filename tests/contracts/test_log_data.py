@@ -304,7 +304,7 @@ async def test_rows_are_listed_by_column_in_order_page_by_page(log: Log) -> None
 
 async def test_rows_are_found_by_the_texts_that_a_document_has(log: Log) -> None:
     tenure = (await claim(log))[0]
-    runs = sorted(mint(CLOCK, "run", 0) for _ in range(6))
+    runs = sorted(mint(CLOCK, "run", 0) for _ in range(7))
     kept: list[dict[str, str] | None] = [
         {"team": "infra", "env": "prod"},
         {"env": "prod", "team": "infra"},
@@ -312,6 +312,7 @@ async def test_rows_are_found_by_the_texts_that_a_document_has(log: Log) -> None
         {'a"team': "infra", "": "\x00"},
         {"größe": "a\\b", "quote": '"', "odd": "\x00"},
         None,
+        {",odd": "x", ":odd": ",", "}": "y"},
     ]
     rows = [
         Row("runs", {"id": run, "workspace": "default", "labels": has}) for run, has in zip(runs, kept, strict=True)
@@ -328,11 +329,12 @@ async def test_rows_are_found_by_the_texts_that_a_document_has(log: Log) -> None
     assert await having(team="infra", env="prod") == [0, 1]
     assert await having(team="infra2") == [2]
     assert await having(team="inf") == await having(eam="infra") == await having(team="infra", env="dev") == []
-    assert await having(**{"": "\x00"}) == [3]
-    assert await having(**{'a"team': "infra"}) == [3]
+    assert await having(**{"": "\x00"}) == await having(**{'a"team': "infra"}) == [3]
     assert await having(größe="a\\b", quote='"', odd="\x00") == [4]
-    for wrong in (",", ":x", "}"):
-        with pytest.raises(ValidationError, match="cannot be found by such a name"):
+    assert await having(**{",odd": "x", ":odd": ","}) == await having(**{"}": "y"}) == [6]
+    assert await having(odd="x") == await having(**{"}": "x"}) == []
+    for wrong in (",", ":"):
+        with pytest.raises(ValidationError, match="rows cannot be found by the name"):
             await having(**{wrong: "x"})
 
 

@@ -16,7 +16,8 @@ from headrace.log.port import DataError
 from headrace.log.tables import OF_A_RUN, TABLES, Table
 
 storable: Final = codec.storable
-BETWEEN_TEXTS: Final = (",", ":", "}")
+BETWEEN_TEXTS: Final = frozenset({",", ":"})
+"""What stands between two texts of a document, quotes aside."""
 INT_MAX: Final = {"int": 2**31 - 1, "bigint": 2**63 - 1}
 Values = tuple[Any, ...]
 KEY_PLACES: Final = {
@@ -124,13 +125,13 @@ def filtered(name: str, where: Mapping[str, Any], order: str) -> Table:
 def members(wanted: Mapping[str, str]) -> list[tuple[str, str]]:
     """Write each name with its text as they stand first, or later, in a flat document as it is kept.
 
-    Quotes within texts are escaped there, so that only a name that goes on like JSON between two texts could be met
-    elsewhere; raises ValidationError for it.
+    Quotes within texts are escaped there, so a quote is followed by what goes on after a text: by a name only if that is
+    all that stands between two texts. Elsewhere such a name could be met where it is none; raises ValidationError for it.
     """
     found = []
     for name, text in wanted.items():
-        if name.startswith(BETWEEN_TEXTS):
-            message = f"{name!r} begins with {name[0]!r}: rows cannot be found by such a name"
+        if name in BETWEEN_TEXTS:
+            message = f"rows cannot be found by the name {name!r}: it stands between any two texts of a document"
             raise ValidationError(message)
         one = codec.written({name: text})[1:-1]
         found.append((f"{{{one}", f",{one}"))

@@ -35,7 +35,7 @@ class ReadRequest(Strict):
     headers: dict[str, str] = {}
     query: dict[str, Any] = {}
     body: Any = None
-    timeout_s: float = 30.0
+    timeout_s: float = Field(default=30.0, gt=0, le=300)
     follow_redirects: bool = False
 
 

@@ -158,6 +158,8 @@ def test_compile_gives_the_same_again_and_puts_every_step_after_what_it_needs(da
         ),
         ("integration: github.issues, with: {owner: a, repo: b, labels: [1]}", "labels must be", "validation_error"),
         ("http: {url: x, headers: {a: 1}}", "a must be a text", "validation_error"),
+        ("http: {url: x}, timeout: 10m", "an http request may take 5m at most", "validation_error"),
+        ("http: {url: x}, timeout: {attempt: 10m}", "an http request may take 5m at most", "validation_error"),
         ("http: {url: x, method: POST}, retry: 3", "may not be retried", "validation_error"),
         ("tool: file_create, with: {path: x, contents: y}, retry: 2", "may not be retried", "validation_error"),
     ],
@@ -170,6 +172,13 @@ def test_row_75_what_the_catalogue_has_against_a_step_is_refused_where_it_stands
     message, type_ = next(iter(found.items()))
     assert said in message
     assert type_ == kind
+
+
+def test_a_request_that_may_take_too_long_is_refused_where_the_document_says_so() -> None:
+    text = text_of("id: a, http: {url: x}, timeout: {attempt: 10m}", "", "Workflow")
+    found = compile_document(read_one(text), CATALOGUE)
+    assert isinstance(found, Problems)
+    assert [problem.path for problem in found] == ["spec.steps[0].timeout.attempt"]
 
 
 def test_problems_of_form_graph_and_catalogue_are_listed_together() -> None:

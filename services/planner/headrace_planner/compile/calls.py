@@ -6,6 +6,7 @@ from typing import Any, Final
 from headrace.errors import ToolNotFoundError
 from headrace.events.catalogue import ToolManifest
 from headrace.expressions.near import hint
+from headrace.plans.durations import duration
 from headrace.plans.model import CallStep, ToolPin, manifest_digest
 from headrace.specs.models import Compensation, Step
 from headrace.specs.names import GATES
@@ -19,6 +20,8 @@ HTTP: Final = "http"
 HTTP_WRITE: Final = "http_write"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that only read (RFC 9110, 9.2.1); the others are performed by a tool of their own, whose effect is write."""
+TIMEOUT_ARGUMENT: Final = "timeout_s"
+"""How the http tools are told the limit of an attempt."""
 GATE_KIND: Final = "gate"
 
 Catalogue = Mapping[str, ToolManifest]
@@ -34,7 +37,7 @@ def call_of(step: Step | Compensation) -> CallStep | None:
             arguments: dict[str, Any] = step.http.model_dump(exclude_unset=True)
             arguments["method"] = step.http.method
             if step.timeout is not None:
-                arguments["timeout_s"] = step.timeout
+                arguments[TIMEOUT_ARGUMENT] = step.timeout
             return CallStep(tool=HTTP if step.http.method in SAFE_METHODS else HTTP_WRITE, arguments=arguments)
         case "integration":
             assert step.integration is not None, "the kind says so"
@@ -78,7 +81,14 @@ def call_problems(step: Step | Compensation, call: CallStep, path: Path, catalog
     if manifest.effect != Effect.READ and not manifest.idempotent and step.retry is not None:
         message = f"{call.tool} acts on the world and is not idempotent, so it may not be retried"
         yield (*path, "retry"), message, WRONG
-    yield from argument_problems(call.tool, manifest.input_schema, call.arguments, arguments_path(step, path))
+    place = arguments_path(step, path)
+    for where, message, kind in argument_problems(call.tool, manifest.input_schema, call.arguments, place):
+        if step.kind == "http" and where == (*place, TIMEOUT_ARGUMENT):  # the document says it beside the request
+            most_s = manifest.input_schema["properties"].get(TIMEOUT_ARGUMENT, {}).get("maximum")
+            told = f"an http request may take {duration(most_s)} at most" if most_s else message
+            yield (*path, "timeout"), told, kind
+        else:
+            yield where, message, kind
 
 
 def use_problems(manifest: ToolManifest, path: Path) -> Iterator[Said]:

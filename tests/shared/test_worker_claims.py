@@ -18,7 +18,9 @@ KEYS = Keys(master=b"m" * 32)
 NOW = 1_790_000_000_000
 ENTROPY = bytes(range(48))
 NONCE = ENTROPY[:16].hex()
-LABEL = POOL + "runner"
+LABEL, OTHER = POOL + "runner", POOL + "gates"
+WORKERS = Keys(single={label: KEYS.key(label) for label in (LABEL, OTHER)})
+"""What a worker of two pools holds: no other key."""
 
 
 class Time:
@@ -68,7 +70,7 @@ def order() -> WorkOrder:
 
 async def claimed(*answers: bytes | None) -> tuple[Owner, Time, Permission]:
     owner, time = Owner(*answers), Time()
-    return owner, time, await BusClaimer(owner, KEYS, time, "wrk_1").claim(order())  # type: ignore[arg-type]  # the part of a bus that is used
+    return owner, time, await BusClaimer(owner, WORKERS, time, "wrk_1").claim(order())  # type: ignore[arg-type]  # the part of a bus that is used
 
 
 async def test_the_runs_own_owner_is_asked_under_the_pools_seal_for_exactly_what_the_order_says() -> None:
@@ -96,7 +98,8 @@ async def test_while_nobody_answers_it_asks_again_ever_later_under_the_same_nonc
         (grant(granted=False, reason="w is already claimed by wrk_2"), "w is already claimed by wrk_2"),
         (grant(granted=False), "another attempt holds it"),
         (grant(nonce="another"), "gave no permission to act"),
-        (grant(COMMANDS), "sealed for 'commands'"),
+        (grant(OTHER), "sealed for 'pool:gates'"),
+        (grant(COMMANDS), "carries no seal of its owner's"),
         (grant(keys=Keys(master=b"o" * 32)), "carries no seal of its owner's"),
         (KEYS.pack(LABEL, b"yes"), "carries no seal of its owner's"),
         (b"", "carries no seal of its owner's"),

@@ -10,7 +10,7 @@ from headrace.decider import Rejection
 from headrace.errors import MissingArgumentError, ValidationError
 from headrace.messages import CancelRun, CreateRun, StartRun, Wake
 from headrace.plans.model import ConditionStep, InputField, TransformStep, WaitStep
-from tests.planner.runs_kit import ANN, Sim, call, plan, step
+from tests.planner.runs_kit import ANN, BOB, Sim, call, plan, step
 
 
 def test_a_created_run_is_queued_as_attempt_one_with_an_id_of_a_run() -> None:
@@ -21,6 +21,16 @@ def test_a_created_run_is_queued_as_attempt_one_with_an_id_of_a_run() -> None:
     assert (answer.status, answer.attempt) == ("queued", 1)
     assert (sim.row()["subject"], sim.row()["stage"]) == ("card-1", "build")
     assert sim.row()["created_at"] == sim.now
+
+
+def test_who_asks_for_a_run_is_its_requester_whatever_the_command_says() -> None:
+    sim = Sim(plan(call("a"))).create(requester=BOB)
+    assert sim.run.queued.requester == ANN, "else somebody could approve what they asked for themselves"
+
+
+def test_a_run_of_no_plan_is_refused() -> None:
+    sim = Sim(plan(call("a")))
+    assert "there is no plan" in sim.do(CreateRun(plan_digest="")).refused()
 
 
 def test_create_delivered_twice_changes_nothing() -> None:
@@ -96,9 +106,19 @@ def test_inputs_are_checked_and_every_problem_is_named() -> None:
     assert "'root' is required" in sim.refused()
     assert isinstance(sim.last, Rejection)
     assert isinstance(sim.last.error, ValidationError)
+    assert not isinstance(sim.last.error, MissingArgumentError)
     sim.create({})
     assert isinstance(sim.last, Rejection)
     assert isinstance(sim.last.error, MissingArgumentError)
+
+
+def test_an_input_that_may_be_left_out_is_still_of_its_type_when_it_is_given() -> None:
+    optional = plan(call("a"), inputs={"depth": InputField(type="integer", required=False)})
+    assert "'depth' must be of type integer, not string" in Sim(optional).create({"depth": "deep"}).refused()
+    for given in ({}, {"depth": None}, {"depth": 3}):
+        assert codec.loads(Sim(optional).create(given).run.queued.inputs) == {"depth": given.get("depth")}
+    wanted = plan(call("a"), inputs={"depth": InputField(type="integer")})
+    assert "not null" in Sim(wanted).create({"depth": None}).refused()
 
 
 def test_a_failed_step_fails_the_run_and_its_message_is_shown() -> None:

@@ -72,6 +72,20 @@ def test_what_comes_before_stands_and_what_comes_after_is_performed() -> None:
     assert new.report("c").status == "succeeded"
 
 
+def test_what_comes_after_is_performed_anew_also_where_it_had_succeeded_and_what_lies_beside_stands() -> None:
+    loop = step("l", LoopStep(condition="iteration < 1", body=("in",)), "b")
+    sim = Sim(plan(call("a"), call("b", "a"), loop, call("in", parent="l"), call("end", "l"), call("beside"))).create()
+    for name in ("a", "b", "in", "end", "beside"):
+        sim.report(name, {"of": name})
+    assert sim.status == "succeeded"
+    new = again(sim, "b")
+    assert list(new.orders) == ["b"]
+    assert [new.step_status(name) for name in ("a", "beside", "end")] == ["succeeded", "succeeded", "pending"]
+    assert list(new.report("b").orders) == ["b", "in"]
+    assert list(new.report("in").orders) == ["b", "in", "end"]
+    assert new.report("end").status == "succeeded"
+
+
 def test_from_a_first_step_nothing_stands() -> None:
     new = again(failed(call("a"), call("b", "a"), last="b"), "a")
     assert (list(new.orders), "step.reused" in new.names) == (["a"], False)
@@ -171,6 +185,9 @@ def test_an_input_that_a_standing_result_depends_on_may_not_differ() -> None:
         check_inputs(sim.run, ("a",), old, {"x": 5, "y": 2})
     assert refused.value.details == {"step": "a", "inputs": ["x"]}
     assert "run again from 'a'" in refused.value.message
+    for before, after in (({"y": 2}, old), (old, {"y": 2})):
+        with pytest.raises(ConflictError, match="step 'a' has read the input 'x'"):
+            check_inputs(sim.run, ("a",), before, after)
 
 
 def test_a_rerun_is_authorised_anew_although_an_approval_stands() -> None:

@@ -224,6 +224,29 @@ def test_a_question_that_was_taken_back_and_stays_open_is_named() -> None:
     assert [finding.stream_id for finding in taken_back(watch)] == ["apr_x"]
 
 
+@pytest.mark.parametrize(
+    ("stamps", "broken"),
+    [
+        ((1_000, 2_000, 3_000, 5_000), False),
+        ((1_000, 2_000, 3_000, 4_999), True),
+        ((1_000, 9_000, 9_000, 2_000), False),  # the clock ran ahead in between, and was set right
+        ((1_000, 9_000, 2_000, 3_000, 4_000), True),
+    ],
+)
+def test_more_beginnings_than_a_rate_allows_are_named(stamps: tuple[int, ...], broken: bool) -> None:  # noqa: FBT001  (a case of the table)
+    watch = Watch(lambda _digest: None)
+    said: list[Finding] = []
+    for place, stamp in enumerate(stamps):
+        asked = {"kind": "rate_limit", "key": "k", "limit": 3, "period_ms": 4_000, "run_id": "run_x"}
+        for version, (type, data) in enumerate((("flow.asked", asked), ("flow.given", {})), 2 * place + 1):
+            told = event(version, type, permit_id=f"prm_{place}", **data)
+            said += watch.see(
+                msgspec.structs.replace(told, log="flow", stream_id="flw_01mcc5s2nye3psp6a6bd3tpr81", at=stamp)
+            )
+    named = [finding.message for finding in said if "4 were let begin within 4000 ms, where 3 may" in finding.message]
+    assert len(named) == broken
+
+
 def test_a_loop_that_spins_is_stopped() -> None:
     schedule = Schedule(msgspec.structs.replace(scenario(SEED), faults=(), rates=CALM))
 

@@ -70,8 +70,9 @@ def _turn(key: Key, recorded: Recorded, data: dict[str, Any]) -> Iterator[str]:
 
 
 def _rate(key: Key, at: int, count: int, asked: dict[str, Any]) -> Iterator[str]:
+    """See that no more begin within a period; what a clock that ran ahead stamped later says nothing of this one."""
     key.given.append((at, count))
     since = at - asked["period_ms"]
-    begun = sum(number for when, number in key.given if when > since)
+    begun = sum(number for when, number in key.given if since < when <= at)
     if begun > asked["limit"]:
         yield f"{begun} were let begin within {asked['period_ms']} ms, where {asked['limit']} may"

@@ -230,7 +230,7 @@ def test_a_question_that_was_taken_back_and_stays_open_is_named() -> None:
         ((1_000, 2_000, 3_000, 5_000), False),
         ((1_000, 2_000, 3_000, 4_999), True),
         ((1_000, 9_000, 9_000, 2_000), False),  # the clock ran ahead in between, and was set right
-        ((1_000, 9_000, 2_000, 3_000, 4_000), True),
+        ((1_000, 9_000, 2_000, 3_000, 4_000, 5_000), True),
     ],
 )
 def test_more_beginnings_than_a_rate_allows_are_named(stamps: tuple[int, ...], broken: bool) -> None:  # noqa: FBT001  (a case of the table)

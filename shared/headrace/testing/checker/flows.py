@@ -9,7 +9,7 @@ from headrace.log.port import Recorded
 
 
 class Key(msgspec.Struct):
-    """A key as its events tell it: who asked with what limits, who holds it, what was given when (ms).
+    """A key as its events tell it: who asked with what limits, who holds it, what was given when (ms), told until when.
 
     `ended`: the stream in which it was used is over. `goes_on` is that stream when the next one must begin with its state.
     """
@@ -17,12 +17,16 @@ class Key(msgspec.Struct):
     asked: dict[str, dict[str, Any]] = {}
     held: set[str] = set()
     given: list[tuple[int, int]] = []
+    told_at: int = 0
     ended: bool = False
     goes_on: str = ""
 
 
 def see(key: Key, recorded: Recorded, data: dict[str, Any]) -> Iterator[str]:
     """Take the next event of a key in, of whichever of its streams."""
+    if recorded.at < key.told_at:  # an owner's clock ran ahead: by it, a period was over that was not
+        key.given.clear()
+    key.told_at = recorded.at
     if recorded.type in {"flow.ended", "flow.continued"}:
         yield from _turn(key, recorded, data)
         return
@@ -70,9 +74,8 @@ def _turn(key: Key, recorded: Recorded, data: dict[str, Any]) -> Iterator[str]:
 
 
 def _rate(key: Key, at: int, count: int, asked: dict[str, Any]) -> Iterator[str]:
-    """See that no more begin within a period; what a clock that ran ahead stamped later says nothing of this one."""
     key.given.append((at, count))
     since = at - asked["period_ms"]
-    begun = sum(number for when, number in key.given if since < when <= at)
+    begun = sum(number for when, number in key.given if when > since)
     if begun > asked["limit"]:
         yield f"{begun} were let begin within {asked['period_ms']} ms, where {asked['limit']} may"

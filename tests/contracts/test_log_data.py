@@ -262,7 +262,7 @@ async def test_a_row_that_stands_moves_and_keeps_what_never_changes(log: Log) ->
 
 async def test_rows_are_listed_by_column_in_order_page_by_page(log: Log) -> None:
     tenure = (await claim(log))[0]
-    runs = sorted(mint(CLOCK, "run", 0) for _ in range(5))
+    *runs, last = sorted(mint(CLOCK, "run", 0) for _ in range(6))
     rows = [
         Row("runs", {"id": run, "workspace": "default", "status": status, "started_at": started})
         for run, status, started in zip(
@@ -286,7 +286,6 @@ async def test_rows_are_listed_by_column_in_order_page_by_page(log: Log) -> None
     assert await listed(order="started_at", descending=False, after=runs[4]) == by_start[2:]
     assert await listed(order="started_at", after=runs[0]) == [runs[3], runs[4], runs[1]]
     assert await listed(order="started_at", after="run_unknown") == []
-    last = mint(CLOCK, "run", 0)
     assert await listed(after=last) == runs[::-1], "a place in the order of ids needs no row"
     assert await listed(descending=False, after=last) == []
     assert await log.count("runs", {"workspace": "default"}) == 5

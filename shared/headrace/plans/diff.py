@@ -1,19 +1,21 @@
 """What changed between two plans: steps, pinned tools, authorisation; as data and plain text (pure)."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from headrace import codec
 from headrace.plans.model import Plan, PlanStep, digest
 
-PLAN_FIELDS = ("name", "kind", "automation", "on_failure", "timeout_s", "authorization", "outputs", "views", "fuse")
+PARTS: Final = ("inputs", "variables", "tools", "workflows", "steps", "compensations")
+"""What is told part by part; every other field of a plan is told as one of its own."""
+PLAN_FIELDS: Final = tuple(name for name in Plan.__struct_fields__ if name not in PARTS)
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One difference. `what` is plan, step, tool, input or variable; `how` is added, removed, changed or moved.
+    """One difference. `what` is plan, step, tool, workflow, input or variable; `how` is added, removed or changed.
 
-    For a change `field` says of what, `old` and `new` its values.
+    For a change `field` says of what, `old` and `new` its values. What undoes a step is the step `<step>.compensate`.
     """
 
     what: str
@@ -56,6 +58,7 @@ def diff(old: Plan, new: Plan) -> Difference:
         ("input", old.inputs, new.inputs),
         ("variable", old.variables, new.variables),
         ("tool", old.tools, new.tools),
+        ("workflow", old.workflows, new.workflows),
     ):
         changes += _mapping(what, msgspec.to_builtins(before), msgspec.to_builtins(after))
     changes += _steps(old, new)
@@ -63,8 +66,8 @@ def diff(old: Plan, new: Plan) -> Difference:
 
 
 def _steps(old: Plan, new: Plan) -> list[Change]:
-    before = {step.id: _flat(step) for step in old.steps}
-    after = {step.id: _flat(step) for step in new.steps}
+    before = {step.id: _flat(step) for step in (*old.steps, *old.compensations)}
+    after = {step.id: _flat(step) for step in (*new.steps, *new.compensations)}
     changes = _mapping("step", before, after)
     kept_before = [step_id for step_id in before if step_id in after]
     kept_after = [step_id for step_id in after if step_id in before]
@@ -79,7 +82,8 @@ def _flat(step: PlanStep) -> dict[str, Any]:
     """Give a step's fields, those of its body beside the others, so that a change names the field it is in."""
     whole = _whole(step)
     del whole["body"]
-    return {**whole, **_whole(step.body)}
+    body = {f"{step.kind}.{name}" if name in whole else name: value for name, value in _whole(step.body).items()}
+    return {**whole, **body}
 
 
 def _whole(part: msgspec.Struct) -> dict[str, Any]:
@@ -92,10 +96,13 @@ def _mapping(what: str, before: dict[str, Any], after: dict[str, Any]) -> list[C
     for name, new in after.items():
         if name not in before:
             changes.append(Change(what=what, how="added", name=name, new=new))
-        elif isinstance(new, dict) and isinstance(before[name], dict):
-            changes += _fields(what, name, before[name], new, tuple(dict.fromkeys([*before[name], *new])))
-        elif not _same(before[name], new):
-            changes.append(Change(what=what, how="changed", name=name, field="value", old=before[name], new=new))
+            continue
+        found: list[Change] = []
+        if isinstance(new, dict) and isinstance(before[name], dict):
+            found = _fields(what, name, before[name], new, tuple(dict.fromkeys([*before[name], *new])))
+        if not found and not _same(before[name], new):
+            found = [Change(what=what, how="changed", name=name, field="value", old=before[name], new=new)]
+        changes += found
     changes += [
         Change(what=what, how="removed", name=name, old=old) for name, old in before.items() if name not in after
     ]

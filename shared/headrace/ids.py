@@ -120,6 +120,11 @@ def _month_of_day(day: int) -> int:
     return at.year * 100 + at.month
 
 
+def month_text(month: int) -> str:
+    """Write a month as people read it: 202601 is `2026-01`."""
+    return f"{month // 100:04}-{month % 100:02}"
+
+
 def partition_for(partitions: int, *parts: str) -> int:
     """Route a create, which has no id yet, by what identifies it (workspace and idempotency key)."""
     digest = hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).digest()

@@ -77,7 +77,7 @@ async def test_a_batch_has_a_most_and_a_least(http: httpx2.AsyncClient) -> None:
         answer = await http.post("/runs/batch", json={"runs": runs})
         assert (answer.status_code, "runs" in answer.json()["error"]["message"]) == (400, True)
     answer = await http.post("/runs/batch", json={"runs": [{"plan_digest": "x", "input": {}}]})
-    assert "did you mean 'inputs'" in answer.json()["error"]["message"]
+    assert "did you mean inputs?" in answer.json()["error"]["message"]
 
 
 async def test_many_questions_are_decided_at_once_each_by_its_own_digest(

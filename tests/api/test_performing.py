@@ -9,7 +9,7 @@ from headrace.log.tables import TABLES
 from headrace.plans.model import CallStep, Plan, PlanStep, ToolPin
 from headrace.wire import Beat, Blocked, Holding
 from headrace_api.explaining import explain
-from headrace_api.performing import run_performed, with_performed
+from headrace_api.performing import Performed, with_performed
 from headrace_api.presence import Presence
 
 KEYS = Keys(master=b"k" * 32)
@@ -129,13 +129,24 @@ def test_a_run_that_came_without_workers_is_running_once_one_performs_it() -> No
     place = Place()
     row: dict[str, Any] = {"id": RUN, "status": "queued", "started_at": None}
     place.beat("wrk_1", "att_1", begun=False)
-    assert run_performed(row, place.presence) == row
+    assert Performed(place.presence).shown(row) == row
     place.beat("wrk_1", "att_1")
-    assert run_performed(row, place.presence) == {"id": RUN, "status": "running", "started_at": 1}
+    assert Performed(place.presence).shown(row) == {"id": RUN, "status": "running", "started_at": 1}
     other = {**row, "id": "run_2"}
-    assert run_performed(other, place.presence) == other
+    assert Performed(place.presence).shown(other) == other
     place.clock.ahead_s += 11
-    assert run_performed(row, place.presence) == row
+    assert Performed(place.presence).shown(row) == row
+
+
+def test_one_answer_shows_its_runs_as_they_stood_at_one_look() -> None:
+    place = Place()
+    place.beat("wrk_1", "att_1", "att_2")
+    one_answer = Performed(place.presence)
+    row: dict[str, Any] = {"id": RUN, "status": "queued", "started_at": None}
+    assert one_answer.shown(row)["status"] == "running"
+    place.clock.ahead_s += 11
+    assert one_answer.shown(row)["status"] == "running"
+    assert Performed(place.presence).shown(row) == row
 
 
 def test_a_step_that_is_over_is_not_said_to_be_performed_until_its_worker_beats_again() -> None:

@@ -104,7 +104,7 @@ REFUSED: Final[tuple[tuple[dict[str, Any], str, str], ...]] = (
     ({"spec": workflow("w", [step("no_such")])}, "tool_not_found", "no_such"),
     ({"spec": WITH_ALL}, "missing_argument", "what"),
     ({"spec": workflow("w", [step("echo")]), "stubs": {"two": 1}}, "validation_error", "no such step"),
-    ({"spec": workflow("w", [step("echo")]), "stups": {}}, "validation_error", "did you mean 'stubs'"),
+    ({"spec": workflow("w", [step("echo")]), "stups": {}}, "validation_error", "did you mean stubs?"),
     ({"spec": workflow("w", [step("echo")]), "also": ["x"] * 51}, "validation_error", "also"),
 )
 

@@ -101,7 +101,7 @@ def test_inputs_are_checked_and_every_problem_is_named() -> None:
     )
     sim = Sim(the_plan)
     sim.create({"rot": "x", "depth": "deep"})
-    assert "did you mean 'root'" in sim.refused()
+    assert "did you mean root?" in sim.refused()
     assert "'depth' must be of type integer, not string" in sim.refused()
     assert "'root' is required" in sim.refused()
     assert isinstance(sim.last, Rejection)

@@ -11,8 +11,9 @@ import pytest
 
 from headrace import codec, ids
 from headrace.errors import ConflictError, ValidationError
+from headrace.ids import month_text
 from headrace.log import moving
-from headrace.log.months import Months, before, between, parse, shown
+from headrace.log.months import Months, before, between, parse
 from headrace.log.port import Batch, DataError, NewEvent
 from headrace.log.postgres import PostgresLog
 from headrace.log.rebuild import rebuild
@@ -238,7 +239,7 @@ async def test_bodies_go_when_nothing_names_them_any_more_and_come_back_with_the
 def test_months_are_counted_over_the_turn_of_the_year() -> None:
     november = int(datetime(2026, 11, 21, tzinfo=UTC).timestamp() * 1000)
     assert [before(november, count) for count in (0, 10, 11, 12, 23)] == [202611, 202601, 202512, 202511, 202412]
-    assert parse(shown(202512)) == 202512
+    assert parse(month_text(202512)) == 202512
     for wrong in ("2026", "2026-13", "2026-00", "26-01", "january"):
         with pytest.raises(ValidationError):
             parse(wrong)

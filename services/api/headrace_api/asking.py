@@ -75,7 +75,7 @@ class Asking(msgspec.Struct, frozen=True):
         row = await self.desk.own_row("runs", {"id": run_id}, self.workspace)
         if row is None:
             raise await self.without("run", run_id)
-        return performing.run_performed(row, self.desk.presence)
+        return performing.Performed(self.desk.presence).shown(row)
 
     async def approval(self, approval_id: str) -> dict[str, Any]:
         """Read one of the workspace's own approvals; raises NotFoundError, which says what became of it."""

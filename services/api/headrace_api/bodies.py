@@ -1,17 +1,16 @@
 """What callers send, as models: unknown fields are refused with the nearest known name, older spellings are read."""
 
 import re
-from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from headrace import codec
 from headrace.errors import HeadraceError, ValidationError
+from headrace.expressions.near import meant
 from headrace.vocabulary import IDEMPOTENCY_KEY_CHARS_MAX, PRIORITY_MAX, Role
 
 Json = JsonValue
-NEAR: Final = 0.6
 CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 TEXT_CHARS_MAX: Final = 4_000
 NAME_CHARS_MAX: Final = 200
@@ -39,8 +38,7 @@ class Body(BaseModel):
         for name, value in given.items():
             field, told = cls.spelled(str(name), value)
             if field not in cls.model_fields:
-                near = get_close_matches(field, cls.model_fields, 1, NEAR)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; known are: {', '.join(cls.model_fields)}"
+                hint = meant(field, cls.model_fields) or f"; known are: {', '.join(cls.model_fields)}"
                 message = f"unknown field {name!r}{hint}"
                 raise ValueError(message)
             if field in known:

@@ -37,7 +37,8 @@ async def _runs(asked: Asking, found: list[str], where: Row | None = None) -> di
         return {}
     wanted = {"workspace": asked.workspace, **(where or {}), "id": found}
     rows = await asked.desk.log.rows("runs", wanted, limit=PAGE_MAX)
-    return {row["id"]: performing.run_performed(row, asked.desk.presence) for row in rows}
+    performed = performing.Performed(asked.desk.presence)
+    return {row["id"]: performed.shown(row) for row in rows}
 
 
 async def parent(asked: Asking, row: Row) -> dict[str, Any] | None:

@@ -5,7 +5,8 @@ from typing import Any, Final
 from headrace.errors import NotFoundError
 from headrace.events import registry
 from headrace.events.steering import RunPurged
-from headrace.log.months import Away, Month, shown
+from headrace.ids import month_text
+from headrace.log.months import Away, Month
 from headrace.log.port import Recorded
 from headrace_api import views
 
@@ -46,7 +47,7 @@ def _purged(run_id: str, recorded: Recorded) -> NotFoundError:
 def _away(what: str, stream_id: str, gone: Away) -> NotFoundError:
     month = gone.month
     told = {
-        "month": shown(month.month),
+        "month": month_text(month.month),
         "state": month.state,
         "since": views.at(month.at),
         "archive": month.archive,
@@ -57,7 +58,7 @@ def _away(what: str, stream_id: str, gone: Away) -> NotFoundError:
 
 def _said(what: str, stream_id: str, gone: Away) -> str:
     month: Month = gone.month
-    named, state = {"month": shown(month.month), "since": views.at(month.at)}, month.state or "closed"
+    named, state = {"month": month_text(month.month), "since": views.at(month.at)}, month.state or "closed"
     left, back = (text[state].format(**named) for text in (LEFT, BACK))
     its = f"its month {named['month']} {left}"
     match gone.fate:

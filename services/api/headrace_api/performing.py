@@ -1,6 +1,7 @@
 """Which steps of a run, and so which runs, are performed right now: no event says so of a read, its worker's beats do."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from headrace.vocabulary import STEP_FINAL, RunStatus, StepStatus
@@ -20,13 +21,27 @@ def in_hands(presence: Presence, run_id: str, steps: Sequence[Row]) -> list[Held
     return [each for each in held if each.holding.attempt_id not in over and each.holding.step not in done]
 
 
-def run_performed(row: dict[str, Any], presence: Presence) -> dict[str, Any]:
-    """Show a run as `running` that stands as `queued`, since no worker was there when it came, and is performed now."""
-    if row["status"] != RunStatus.QUEUED:
-        return row
-    held = presence.held_for(row["id"])
-    since = [each.holding.since for each in held if each.holding.begun and not presence.silent(each.seen)]
-    return {**row, "status": RunStatus.RUNNING, "started_at": row["started_at"] or min(since)} if since else row
+class Performed:
+    """The runs that living workers perform as one answer is made: what they hold is looked through once for all of it."""
+
+    def __init__(self, presence: Presence) -> None:
+        self._presence = presence
+
+    @cached_property
+    def since(self) -> Mapping[str, int]:
+        """Give since when each of these runs is performed, in milliseconds since 1970, by its id."""
+        since: dict[str, int] = {}
+        for held in self._presence.held():
+            if held.holding.begun and not self._presence.silent(held.seen):
+                run_id, begun = held.holding.run_id, held.holding.since
+                since[run_id] = min(begun, since.get(run_id, begun))
+        return since
+
+    def shown(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Show a run as `running` that stands as `queued`, since no worker was there when it came, and is performed now."""
+        if row["status"] != RunStatus.QUEUED or row["id"] not in self.since:
+            return row
+        return {**row, "status": RunStatus.RUNNING, "started_at": row["started_at"] or self.since[row["id"]]}
 
 
 def with_performed(steps: Sequence[Row], presence: Presence, run_id: str) -> list[Row]:

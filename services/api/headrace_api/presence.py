@@ -199,9 +199,13 @@ class Presence:
         """Give every worker heard of in the last 120 s, by name, as a caller of a workspace may see it."""
         return [self.view(seen, workspace) for seen in self.known()]
 
+    def held(self) -> list[Held]:
+        """Give the attempts that workers said they hold; see `silent` for those that say nothing any more."""
+        return [Held(seen, held) for seen in self._alive() for held in seen.beat.holding]
+
     def held_for(self, run_id: str) -> list[Held]:
-        """Give the attempts of a run that workers said they hold; see `silent` for those that say nothing any more."""
-        return [Held(seen, held) for seen in self._alive() for held in seen.beat.holding if held.run_id == run_id]
+        """Give those of them that are a run's."""
+        return [each for each in self.held() if each.holding.run_id == run_id]
 
     def status(self, seen: Seen) -> str:
         """Give the status of VOCABULARY."""

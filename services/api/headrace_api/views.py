@@ -111,7 +111,7 @@ def with_pending(steps: Sequence[Row], plan: Plan | None, *, run_over: bool) -> 
                 {
                     **blank,
                     "step": each.id,
-                    "kind": "map" if each.is_map else each.kind,
+                    "kind": each.shown_kind,
                     "status": status,
                     "attempt": 0,
                     "ordinal": places[each.id],

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from headrace import codec, errors
-from headrace.expressions.near import near
+from headrace.expressions.near import meant
 
 PLACES: Final = frozenset({"body", "query", "path", "header"})
 TEXTS: Final = frozenset({"query", "path", "header"})
@@ -99,6 +99,5 @@ def _sentence(problem: Found, field: tuple[str, ...], where: str) -> str:
 
 def _one_of(expected: str, given: Any) -> str:
     known = [word.strip().strip("'") for word in expected.replace(" or ", ", ").split(",")]
-    meant = near(given, known) if isinstance(given, str) else None
-    hint = f"; did you mean {meant}?" if meant else ""
-    return f"must be one of {', '.join(known)}, not {given!r}{hint}"
+    slip = meant(given, known) if isinstance(given, str) else ""
+    return f"must be one of {', '.join(known)}, not {given!r}{slip}"

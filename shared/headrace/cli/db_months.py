@@ -11,6 +11,7 @@ from headrace.cli.exits import FAILED
 from headrace.cli.options import Out, Output, awaited, show, show_table
 from headrace.config import from_env
 from headrace.errors import ValidationError
+from headrace.ids import month_text
 
 if TYPE_CHECKING:
     from headrace.log.archive import Manifest
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 
 def months(output: Output = Out.TEXT) -> None:
     """List the months of the log: where each is, and which streams hold those that could leave."""
-    from headrace.log.months import TIMELESS, Months, shown
+    from headrace.log.months import TIMELESS, Months
 
     async def look() -> list[dict[str, Any]]:
         async with Months.looking(url()) as kept:
             found = []
             for one in await kept.all():
-                told = {**msgspec.to_builtins(one), "month": shown(one.month), "state": one.state or "open"}
+                told = {**msgspec.to_builtins(one), "month": month_text(one.month), "state": one.state or "open"}
                 held = await kept.stragglers(one.month) if one.attached and one.month != TIMELESS else []
                 found.append({**told, "timeless": one.month == TIMELESS, "held_by": msgspec.to_builtins(held)})
             return found
@@ -58,13 +59,13 @@ def archive(
 
     What no event names any more is collected with them. Exit code 1 when a month is held by streams that are not over.
     """
-    from headrace.log.months import named, parse, shown
+    from headrace.log.months import named, parse
 
     limit = parse(before) if before else None
     done, held, collected = awaited(_archive(url(), limit, to))
     told = {
         "archived": [{"file": str(path), **msgspec.to_builtins(manifest)} for path, manifest in done],
-        "held": {shown(month): msgspec.to_builtins(streams) for month, streams in held.items()},
+        "held": {month_text(month): msgspec.to_builtins(streams) for month, streams in held.items()},
         "collected": {"bodies": collected[0], "bytes": collected[1]},
     }
 
@@ -72,7 +73,7 @@ def archive(
         for path, manifest in done:
             print(f"{manifest.month}: {manifest.streams} streams, {manifest.events} events -> {path}")
         for month, streams in held.items():
-            print(f"{shown(month)} stays: {named(streams)}")
+            print(f"{month_text(month)} stays: {named(streams)}")
         if not done and not held:
             print("nothing to archive")
         if collected[0]:
@@ -105,11 +106,9 @@ def restore(
     output: Output = Out.TEXT,
 ) -> None:
     """Bring an archived month back, once it is proven against the chain, and make its rows again."""
-    from headrace.log.months import shown
-
     file = Path(what) if Path(what).is_file() else None
     month, report = awaited(_restore(url(), what, file))
-    told = {"month": shown(month), "streams": report.streams, "rows": report.rows}
+    told = {"month": month_text(month), "streams": report.streams, "rows": report.rows}
     show(output, told, lambda: print(f"{told['month']} is back: {report.streams} streams, {report.rows} rows made"))
 
 
@@ -117,7 +116,7 @@ async def _archive(
     url: str, limit: int | None, to: Path
 ) -> tuple[list[tuple[Path, "Manifest"]], dict[int, "list[Straggler]"], tuple[int, int]]:
     from headrace.log import moving
-    from headrace.log.months import TIMELESS, Months, before, shown
+    from headrace.log.months import TIMELESS, Months, before
 
     done: list[tuple[Path, Manifest]] = []
     held: dict[int, list[Straggler]] = {}
@@ -125,7 +124,7 @@ async def _archive(
         now = await kept.now()
         last = limit or before(now, from_env().retention_months)
         if last > before(now, 0):
-            message = f"the month {shown(before(now, 0))} is not over yet"
+            message = f"the month {month_text(before(now, 0))} is not over yet"
             raise ValidationError(message)
         wanted = [one for one in await kept.all() if one.stands and TIMELESS != one.month < last]
         if limit is None:
@@ -141,10 +140,9 @@ async def _archive(
 
 
 def _file(to: Path, month: int, *, alone: bool) -> Path:
-    from headrace.log.months import shown
 
     if to.is_dir():
-        return to / f"headrace-{shown(month)}.zip"
+        return to / f"headrace-{month_text(month)}.zip"
     if alone:
         return to
     message = f"several months are to be archived: make {to} a folder, or narrow it down by --before"

@@ -14,13 +14,17 @@ def near(name: str, known: Iterable[str], similarity: float = SIMILARITY_MIN) ->
     return by_plain[found[0]] if found else None
 
 
+def meant(name: str, known: Iterable[str], similarity: float = SIMILARITY_MIN) -> str:
+    """Give the end of a sentence about a slip, `; did you mean x?`: nothing when no name is near, or this is known."""
+    nearest = near(name, known, similarity)
+    return "" if nearest is None or nearest == name else f"; did you mean {nearest}?"
+
+
 def hint(name: str, known: Iterable[str]) -> str:
-    """Give the end of a sentence about an unknown name: `; did you mean x?`, or the names there are, or nothing."""
+    """Give the end of a sentence about an unknown name: what was meant, or the names there are, or nothing."""
     names = sorted(known)
-    nearest = near(name, names)
-    if nearest is not None:
-        return f"; did you mean {nearest}?"
-    if not names:
-        return ""
+    slip = meant(name, names)
+    if slip or not names:
+        return slip
     more = ", …" if len(names) > NAMES_SHOWN_MAX else ""
     return f"; there are: {', '.join(names[:NAMES_SHOWN_MAX])}{more}"

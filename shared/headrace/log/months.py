@@ -84,11 +84,6 @@ def parse(text: str) -> int:
     return int(year) * 100 + int(number)
 
 
-def shown(month: int) -> str:
-    """Write 202601 as `2026-01`."""
-    return f"{month // 100:04}-{month % 100:02}"
-
-
 def before(now_ms: int, months: int) -> int:
     """Give the month that lies so many whole months before the one of a time."""
     at = datetime.fromtimestamp(now_ms / 1000, UTC)
@@ -98,7 +93,7 @@ def before(now_ms: int, months: int) -> int:
 
 def not_so(known: Month) -> str:
     """Say why a month is not brought back in the way that was asked for, and what does."""
-    month = shown(known.month)
+    month = ids.month_text(known.month)
     match known.state:
         case "detached":
             return f"the month {month} was detached and not archived: `headrace db restore {month}` puts it back"
@@ -165,7 +160,7 @@ class Months:
         """Give a month; raises ValidationError when there is none such, or it can never leave."""
         found = next((each for each in await self.all() if each.month == month), None)
         if found is None or month == TIMELESS:
-            message = f"the log has no month {shown(month)} that could leave it"
+            message = f"the log has no month {ids.month_text(month)} that could leave it"
             raise ValidationError(message)
         return found
 

@@ -8,6 +8,7 @@ import msgspec
 
 from headrace import codec, ids
 from headrace.errors import ConflictError, ValidationError
+from headrace.ids import month_text
 from headrace.log.archive import (
     BLOBS,
     LINES,
@@ -25,7 +26,7 @@ from headrace.log.archive import (
     place_of,
 )
 from headrace.log.chain import GENESIS, Link
-from headrace.log.months import OVER, ROWS_A_STEP, Months, between, not_so, parse, shown
+from headrace.log.months import OVER, ROWS_A_STEP, Months, between, not_so, parse
 from headrace.log.queries import QUERIES
 from headrace.vocabulary import LOG_RUNS
 
@@ -45,7 +46,7 @@ async def archive(months: Months, month: int, path: Path) -> Manifest:
     """
     known = await months.one(month)
     if known.state != "detached" or not known.stands:
-        message = f"the month {shown(month)} is {known.state or 'open'}, not detached"
+        message = f"the month {month_text(month)} is {known.state or 'open'}, not detached"
         raise ConflictError(message)
     with Writer(path) as writer:
         positions = await _positions(months, month)
@@ -56,7 +57,7 @@ async def archive(months: Months, month: int, path: Path) -> Manifest:
         lines = await _write_lines(months, month, writer)
         blobs = await _write_blobs(months, digests, writer)
         manifest = Manifest(
-            month=shown(month),
+            month=month_text(month),
             incarnation=months.incarnation,
             made_at=await months.now(),
             streams=known.streams or 0,
@@ -90,7 +91,7 @@ async def restore(months: Months, path: Path) -> Manifest:
             raise ConflictError(not_so(known))
         given.check()
         if await _positions(months, month) != given.manifest.positions:
-            message = f"{path} does not hold the positions that this log archived for {shown(month)}"
+            message = f"{path} does not hold the positions that this log archived for {month_text(month)}"
             raise ConflictError(message)
         for place in given.places():
             await _hold_against_chain(months, place, given)

@@ -13,8 +13,9 @@ import asyncpg
 
 from headrace.clock import Clock
 from headrace.errors import ConflictError, HeadraceError
+from headrace.ids import month_text
 from headrace.log.connections import translated
-from headrace.log.months import TIMELESS, Months, Straggler, before, named, shown
+from headrace.log.months import TIMELESS, Months, Straggler, before, named
 
 DAY_S: Final = 86_400
 HOUSE_S: Final = 1_800
@@ -69,9 +70,11 @@ class Keeper:
                 with translated():
                     held = await self._detach(months, month)
                 if held:
-                    logger.warning("the month %s stays in the log: %s", shown(month), named(held))
+                    logger.warning("the month %s stays in the log: %s", month_text(month), named(held))
                 else:
-                    logger.info("the month %s was detached: `headrace db archive` writes it to a file", shown(month))
+                    logger.info(
+                        "the month %s was detached: `headrace db archive` writes it to a file", month_text(month)
+                    )
                     left.append(month)
         return left
 

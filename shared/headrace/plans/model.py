@@ -206,6 +206,11 @@ class PlanStep(Part, frozen=True, kw_only=True):
         """Tell whether the step is performed once per item of a list."""
         return self.items is not None
 
+    @property
+    def shown_kind(self) -> str:
+        """Give the kind that people are shown: a map is one, whatever it does for each item."""
+        return "map" if self.is_map else self.kind
+
 
 class Plan(Part, frozen=True, kw_only=True):
     """What exactly will run. `steps` stand in an order in which each comes after what it needs.

@@ -198,7 +198,7 @@ def _row(plan: Plan, step: PlanStep) -> StepRow:
     return StepRow(
         step=step.id,
         name=step.name,
-        kind="map" if step.is_map else step.kind,
+        kind=step.shown_kind,
         does=does(step),
         effect=pin.effect if pin else "",
         access=pin.access if pin else "",

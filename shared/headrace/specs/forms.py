@@ -6,7 +6,7 @@ Nothing is judged here but what cannot be brought into the form; the models judg
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from headrace.expressions.near import hint, near
+from headrace.expressions.near import hint, meant
 from headrace.specs import names
 from headrace.specs.problems import Path
 from headrace.vocabulary import RETRY_ATTEMPTS_DEFAULT
@@ -257,9 +257,9 @@ def retry(value: Any, path: Path, found: Found) -> Any:
 def _misspelt(types: Any, path: Path, found: Found) -> None:
     """Note error types that are nearly one of ours: a tool may have types of its own, but a slip would retry nothing."""
     for number, text in enumerate(types if isinstance(types, list) else ()):
-        meant = near(text, names.ERROR_TYPES, SLIP_SIMILARITY_MIN) if isinstance(text, str) else None
-        if meant not in {None, text}:
-            found.problem((*path, number), f"unknown error type {text!r}; did you mean {meant}?")
+        slip = meant(text, names.ERROR_TYPES, SLIP_SIMILARITY_MIN) if isinstance(text, str) else ""
+        if slip:
+            found.problem((*path, number), f"unknown error type {text!r}{slip}")
 
 
 def kind_name(word: Any, path: Path, found: Found) -> str | None:

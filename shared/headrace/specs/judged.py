@@ -7,7 +7,7 @@ from pydantic import ValidationError as ModelError
 from pydantic_core import ErrorDetails
 
 from headrace import codec
-from headrace.expressions.near import hint
+from headrace.expressions.near import hint, meant
 from headrace.specs.forms import Found, fields_of
 from headrace.specs.models import UNION_TAGS
 from headrace.specs.problems import Path
@@ -52,7 +52,9 @@ def _sentence(model: type[BaseModel], error: ErrorDetails, last: str) -> str:
         return f"{last} is missing"
     if kind == "literal_error":
         allowed = _allowed(error)
-        return f"{last} must be one of {', '.join(allowed)}, not {error['input']!r}{_nearest(error['input'], allowed)}"
+        return (
+            f"{last} must be one of {', '.join(allowed)}, not {error['input']!r}{meant(str(error['input']), allowed)}"
+        )
     if kind in WORDS:
         return f"{last} must be {WORDS[kind]}, not {codec.type_of(error['input'])}"
     if kind == "value_error":
@@ -70,11 +72,6 @@ def _sentence(model: type[BaseModel], error: ErrorDetails, last: str) -> str:
 def _allowed(error: ErrorDetails) -> list[str]:
     expected = str(error["ctx"]["expected"])
     return [word.strip().strip("'") for word in expected.replace(" or ", ", ").split(",")]
-
-
-def _nearest(given: Any, allowed: list[str]) -> str:
-    text = hint(str(given), allowed)
-    return text if "did you mean" in text else ""
 
 
 def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> frozenset[str]:

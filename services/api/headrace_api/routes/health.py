@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from headrace import __version__, telemetry
 from headrace.bus.writes import REMEDY
 from headrace.errors import UnavailableError
-from headrace.log.months import shown
+from headrace.ids import month_text
 from headrace.vocabulary import LOG_PARTITIONS, PREVIEW_CHARS
 from headrace_api import shapes, views
 from headrace_api.answers import answer
@@ -109,7 +109,7 @@ async def doctor(asked: Asked) -> Response:
             "partitions": told,
             "parked": parked,
             "stragglers": [
-                {"month": shown(each.month), "log": each.log, "stream_id": each.stream_id, "status": each.status}
+                {"month": month_text(each.month), "log": each.log, "stream_id": each.stream_id, "status": each.status}
                 for each in (await desk.stragglers() if found["database"] else ())
             ],
         }

@@ -70,9 +70,8 @@ async def list_runs(
     given = {name: value for name, value in where.items() if value}
     if parent is not None:
         return await families.page(asked, paged, parent, given)
-    return await asked.page(
-        "runs", given, paged, lambda row: views.run(performing.run_performed(row, asked.desk.presence))
-    )
+    performed = performing.Performed(asked.desk.presence)
+    return await asked.page("runs", given, paged, lambda row: views.run(performed.shown(row)))
 
 
 def labels(given: list[str] | None) -> dict[str, str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from headrace.expressions.near import hint, near
+from headrace.expressions.near import hint, meant
 from headrace.plans.model import CallStep, InputField, Plan, WorkflowPin
 from headrace.specs.models import Step
 from headrace.specs.names import WORKFLOW
@@ -60,9 +60,8 @@ def child_problems(step: Step, path: Path, name: str, workflows: Workflows) -> I
         yield (*place, "workflow"), message, "cycle_detected"
         return
     if known is None:
-        nearest = near(child.workflow, workflows)  # not a list of them: only those that the document names were read
-        meant = f"; did you mean {nearest}?" if nearest else ""
-        message = f"there is no workflow {child.workflow!r}{meant}; apply it first"
+        slip = meant(child.workflow, workflows)  # not a list of them: only those that the document names were read
+        message = f"there is no workflow {child.workflow!r}{slip}; apply it first"
         yield (*place, "workflow"), message, UNKNOWN
         return
     if known.kind != WORKFLOW:

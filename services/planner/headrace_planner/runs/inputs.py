@@ -1,11 +1,11 @@
 """What a run is given, checked against what its plan asks for (pure)."""
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any, Final
 
 from headrace import codec
 from headrace.errors import MissingArgumentError, ValidationError
+from headrace.expressions.near import meant
 from headrace.plans.model import InputField
 from headrace.vocabulary import PRIORITY_MAX
 
@@ -40,9 +40,8 @@ def accept(fields: dict[str, InputField], given: Any) -> dict[str, Any]:
     problems: list[dict[str, str]] = []
     for name in given:
         if name not in fields:
-            near = get_close_matches(name, fields, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(fields) or 'none'}"
-            problems.append({"field": f"inputs.{name}", "message": f"unknown input {name!r}; {hint}"})
+            hint = meant(name, fields) or f"; known are: {', '.join(fields) or 'none'}"
+            problems.append({"field": f"inputs.{name}", "message": f"unknown input {name!r}{hint}"})
     missing = [name for name, field in fields.items() if name not in given and field.required and field.default is None]
     problems.extend(
         {"field": f"inputs.{name}", "message": f"input {name!r} is required ({fields[name].type})"} for name in missing

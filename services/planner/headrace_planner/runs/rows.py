@@ -111,7 +111,7 @@ def _step(run: Run, step_id: str, known: StepState) -> tuple[Any, ...]:
         storable(step_id),
         storable(run.data.workspace),
         run.graph.order[step_id],
-        "map" if step.is_map else step.kind,
+        step.shown_kind,
         str(known.status),
         known.attempt or (known.open.attempt if known.open else int(known.status not in NEVER_BEGUN)),
         known.attempt_id,

@@ -62,8 +62,7 @@ def _perhaps_away(run: Run, wait: Wait, command: NoteWatched) -> str:
         return ""
     if command.refused != UNKNOWN_RUN or month >= ids.month_of(run.data.id):
         return ""
-    named = f"{month // 100:04}-{month % 100:02}"
-    return f"; if it was one of {named}, that month may have left the log (`headrace db months`)"
+    return f"; if it was one of {ids.month_text(month)}, that month may have left the log (`headrace db months`)"
 
 
 def hear(run: Run, command: DeliverEvent, library: Library) -> Sequence[RunEvent]:

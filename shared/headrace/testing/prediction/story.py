@@ -68,7 +68,7 @@ class Story:
 
     def __init__(self, run: str, plan: Plan) -> None:
         self.run, self.plan = run, plan
-        self.steps = {step.id: StepTold(step=step.id, kind=_kind(step), run=run) for step in _all(plan)}
+        self.steps = {step.id: StepTold(step=step.id, kind=step.shown_kind, run=run) for step in _all(plan)}
         self.order: list[str] = []
 
     def told(self) -> list[StepTold]:
@@ -123,10 +123,6 @@ class Story:
 
 def _error(error: ErrorInfo) -> dict[str, str]:
     return {"type": error.type, "message": error.message}
-
-
-def _kind(step: PlanStep) -> str:
-    return "map" if step.is_map else step.kind
 
 
 def _all(plan: Plan) -> tuple[PlanStep, ...]:

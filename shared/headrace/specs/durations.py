@@ -29,9 +29,10 @@ def seconds(value: Any) -> float:
     return total
 
 
+SCHEMA: Final = {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$", "examples": ["30s", "24h", "1h30m"]}
 Duration = Annotated[
     float,
     BeforeValidator(seconds),
     PlainSerializer(duration, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$", "examples": ["30s", "24h", "1h30m"]}),
+    WithJsonSchema(SCHEMA),
 ]

@@ -41,7 +41,7 @@ sim: setup ## Simulated installations under seeded faults: make sim SEEDS=2000
 	$(BIN)/python -m headrace.testing.simulation --seeds $(SEEDS) --processes $$(nproc 2>/dev/null || echo 1)
 
 chaos: setup ## Chaos over real processes: make chaos MINUTES=60 SEED=7 (codes: 0 passed, 1 failed, 3 void)
-	$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULE),--schedule $(SCHEDULE))
+	$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULE),--schedule $(SCHEDULE)) $(if $(OTHER),--other $(OTHER))
 
 mutants: setup ## Seeded bugs, each in a copy: the simulation must find every one
 	$(BIN)/python -m tests.chaos.mutants

@@ -29,6 +29,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--schedule", type=Path, default=None, help="a schedule.jsonl to play instead")
     parser.add_argument("--every", type=float, default=EVERY_S, help="seconds from one run to the next, on average")
     parser.add_argument("--only", nargs="*", default=None, metavar="KIND", help="only these kinds of faults")
+    parser.add_argument(
+        "--other", type=Path, default=None, help="a checkout of another version, set up: programs take turns"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the folder of a round that passed, too")
     given = parser.parse_args(arguments)
     seed = given.seed if given.seed is not None else secrets.randbelow(1_000_000)
@@ -38,7 +41,10 @@ def main(arguments: list[str]) -> int:
     folder = Path(tempfile.mkdtemp(prefix=f"headrace-chaos-{seed}-"))
     folder.chmod(0o755)
     say(f"round of seed {seed} in {folder}")
-    told = played(Round(folder, seed, minutes * 60, every_s=given.every, faults=faults, kinds=kinds, say=say))
+    other = given.other.resolve() if given.other else None
+    told = played(
+        Round(folder, seed, minutes * 60, every_s=given.every, faults=faults, kinds=kinds, other=other, say=say)
+    )
     (folder / "told.json").write_bytes(msgspec.json.encode(told))
     say("\n" + table(told))
     say(f"{told.verdict.upper()}: seed {seed}")

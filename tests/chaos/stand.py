@@ -27,7 +27,7 @@ from headrace.dev.supervisor import Supervisor
 from headrace.errors import HeadraceError, NotFoundError
 from headrace.log.migrate import check, migrate
 from headrace.vocabulary import WORKSPACE_DEFAULT
-from tests.chaos import tools
+from tests.chaos import either, tools
 from tests.chaos.proxy import Link
 from tests.chaos.schedule import DATABASE_USERS, SERVICES
 
@@ -114,10 +114,10 @@ class Disk:
 
 
 class Stand:
-    """Everything that runs, and the ways to it."""
+    """Everything that runs, and the ways to it. With `other`, a checkout, versions change while it is broken."""
 
-    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
-        self.folder, self.say, self.clock = folder, say, SystemClock()
+    def __init__(self, folder: Path, say: Callable[[str], None], other: Path | None = None) -> None:
+        self.folder, self.say, self.other, self.clock = folder, say, other, SystemClock()
         self.home = Home(folder / "home")
         self.disks = {name: Disk(folder / name, size) for name, size in DISK_BYTES.items()}
         self.postgres = EmbeddedPostgres(folder / "postgres")
@@ -204,7 +204,8 @@ class Stand:
         env = {**made.env, "MAX_CONCURRENT": SLOTS}
         if service == "runner":
             env[tools.PORT] = str(self.ledger_port)
-        command: tuple[str, ...] = (sys.executable, "-m", "tests.chaos.served", service, str(self.folder / name))
+        served = ("tests.chaos.served",) if self.other is None else ("tests.chaos.either", str(self.other))
+        command: tuple[str, ...] = (sys.executable, "-m", *served, service, str(self.folder / name))
         if name == CLOCKED and self.faketime is not None:
             faked = {
                 "LD_PRELOAD": str(self.faketime),
@@ -270,8 +271,27 @@ class Stand:
             self.send(name, signal.SIGCONT)
         for server in self.servers.values():
             await server.ensure()
+        if self.other is not None:
+            await self._upgrade()
         for name in SERVICES:
             await self.until_ready(name)
+
+    async def _upgrade(self) -> None:
+        """End the change of versions: what still runs the other one stops in order, and starts again as this one."""
+        (self.folder / either.UPGRADED).touch()
+        for name in SERVICES:
+            await self.until_ready(name)
+            if either.versions(self.folder / name)[-1] == either.OURS:
+                continue
+            self.send(name, signal.SIGTERM)
+            async with asyncio.timeout(READY_S):
+                while either.versions(self.folder / name)[-1] != either.OURS:  # noqa: ASYNC110  (another process)
+                    await asyncio.sleep(LOOK_S)
+
+    def starts(self) -> dict[str, int]:
+        """Count the starts of programs by version; none where all are of one."""
+        told = [version for name in SERVICES for version in either.versions(self.folder / name)]
+        return {f"starts of {version} version": told.count(version) for version in sorted(set(told))}
 
     async def stop_services(self) -> None:
         """Stop all programs in order; the servers stay."""
@@ -298,9 +318,9 @@ class Stand:
 
 
 @asynccontextmanager
-async def standing(folder: Path, say: Callable[[str], None]) -> AsyncIterator[Stand]:
+async def standing(folder: Path, say: Callable[[str], None], other: Path | None = None) -> AsyncIterator[Stand]:
     """Give a stand that is ready, and stop it afterwards."""
-    stand = Stand(folder, say)
+    stand = Stand(folder, say, other)
     async with asyncio.TaskGroup() as group:
         try:
             await stand.start(group)

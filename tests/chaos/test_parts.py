@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from headrace.testing.checker.history import Finding
-from tests.chaos import ledger, schedule
+from tests.chaos import either, ledger, schedule
 from tests.chaos.proxy import POSTGRES_READY, Link, Way
 from tests.chaos.round import Told, table
 
@@ -45,6 +45,22 @@ def test_the_ledger_applies_an_effect_once_a_key_where_keys_are_known_also_after
             assert act(book, by_key=True) is first
             assert act(book, by_key=False)
     assert [one.applied for one in ledger.read(file)] == [True, True, False, True]
+
+
+def test_in_a_rolling_change_starts_take_turns_until_it_is_over(tmp_path: Path) -> None:
+    def start(name: str) -> str:
+        place = tmp_path / name
+        version = either.chosen(place)
+        with place.with_suffix(".versions").open("a") as told:
+            told.write(version + "\n")
+        return version
+
+    firsts = [start("planner_1"), start("planner_2")]
+    assert sorted(firsts) == sorted([either.OURS, either.OTHERS])
+    assert [start("planner_1"), start("planner_2")] == firsts[::-1]
+    assert {start("api"), start("api")} == set(firsts)
+    (tmp_path / either.UPGRADED).touch()
+    assert {start("planner_1"), start("planner_1"), start("api"), start("gatekeeper")} == {either.OURS}
 
 
 class Echo:

@@ -24,7 +24,7 @@ WANTED: Final[dict[str, tuple[str, str, str]]] = {
     "W8": ("W1a against a full store, beside an empty one", "ratio ratio_us_step stored_runs", "≥ 0.9 with 1,000,000 + 100,000 runs"),
     "W9": ("idle for a minute", "core_percent statements_s", "< 1 % of a core, < 2 statements/s"),
     "W10": ("one run with a map of 100,000 items", "secs us_item us_item_of_1000", "< 20 s, constant time an item"),
-    "parked": ("10,000 runs parked", "runs_s kb_a_run", "0 KB"),
+    "parked": ("10,000 runs parked, four times", "runs_s mb_before mb_after kb_a_run", "0 KB"),
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from headrace.log.adopt import adopt
 from headrace.log.connections import STATEMENT_S, Connections
 from headrace.log.migrate import check, migrate, migrations
 from headrace.log.port import Batch, Break, KeptAnswer, NewEvent
-from headrace.log.postgres import PostgresLog
+from headrace.log.postgres import FORGET_ROWS_MAX, PostgresLog
 from headrace.log.queries import QUERIES
 from headrace.log.tables import TABLES
 from headrace.vocabulary import LOG_PARTITIONS
@@ -312,6 +312,16 @@ async def test_answers_are_forgotten_after_seven_days(log: PostgresLog, database
     assert list(await log.answers([("runs", 0, "old"), ("runs", 0, "new")])) == [("runs", 0, "new")]
     await log.keep_house()
     assert [row[0] for row in await database.fetch("select key from headrace.answers")] == ["new"]
+
+
+async def test_however_many_answers_expired_none_of_them_stays(log: PostgresLog, database: asyncpg.Connection) -> None:
+    await database.execute(
+        "insert into headrace.answers select 'runs', 0, 'old ' || n, 'd', 'run', '', $1 from generate_series(0, $2) n",
+        CLOCK.now_ms() - 8 * 86_400_000,
+        2 * FORGET_ROWS_MAX,
+    )
+    await log.keep_house()
+    assert await database.fetchval("select count(*) from headrace.answers") == 0
 
 
 async def test_the_months_ahead_are_attached(database: asyncpg.Connection) -> None:

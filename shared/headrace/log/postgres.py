@@ -339,7 +339,9 @@ class PostgresLog:
         """Attach months ahead, and forget old answers and owners. Beside the heartbeat, which must never wait for it."""
         await self._reader.fetch(QUERIES["attach_months"])
         now = int(await self._reader.value(QUERIES["now"]))
-        await self._reader.fetch(QUERIES["forget_answers"], now - int(IDEMPOTENCY_KEPT_S * 1000), FORGET_ROWS_MAX)
+        expired = (now - int(IDEMPOTENCY_KEPT_S * 1000), FORGET_ROWS_MAX)
+        while await self._reader.value(QUERIES["forget_answers"], *expired) == FORGET_ROWS_MAX:
+            continue
         await self._reader.fetch(QUERIES["forget_owners"], now - int(OWNERS_KEPT_S * 1000))
 
     # inside

@@ -24,8 +24,11 @@ select headrace.attach_month($1)
 select headrace.attach_months()
 
 -- forget_answers --
--- In slices, so that no call is long.
-delete from headrace.answers where ctid in (select ctid from headrace.answers where at < $1 order by at limit $2)
+-- In slices, so that no call is long; gives how many went.
+with gone as (
+  delete from headrace.answers where ctid in (select ctid from headrace.answers where at < $1 order by at limit $2)
+  returning 1)
+select count(*) from gone
 
 -- forget_owners --
 select headrace.forget_owners($1)

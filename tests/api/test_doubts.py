@@ -3,7 +3,16 @@
 from headrace import codec
 from headrace.clock import SystemClock
 from headrace.events.base import SYSTEM, ErrorInfo
-from headrace.events.runs import RunCancelled, RunEvent, StepFailed, StepsSucceeded, StepSucceeded, WriteClaimed
+from headrace.events.runs import (
+    AttemptFailed,
+    RunCancelled,
+    RunEvent,
+    StepFailed,
+    StepsSucceeded,
+    StepSucceeded,
+    WriteClaimed,
+)
+from headrace.events.steering import Failure, OutcomeLost, OutcomeSettled
 from headrace.keys import Keys
 from headrace.messages import CancelRun, Wake
 from headrace.plans.model import CallStep, Plan, PlanStep, ToolPin
@@ -60,6 +69,20 @@ def test_the_effect_of_a_run_that_ended_while_it_acted_is_unknown() -> None:
     assert listed(failed, RunCancelled(by=SYSTEM, reason="")) == ["failed"]
     slow = ErrorInfo(type="timeout", message="attempt timeout")
     assert listed(StepFailed(step="w", error=slow, attempt=1, attempt_id="att_1", status="timed_out")) == ["unknown"]
+
+
+def test_each_attempt_of_a_write_says_what_became_of_it_alone() -> None:
+    slow = ErrorInfo(type="timeout", message="too slow")
+    first = AttemptFailed(step="w", attempt=1, attempt_id="att_1", status="timed_out", error=slow, retry_at=0)
+    second = WriteClaimed(step="w", attempt=2, attempt_id="att_2", nonce="m", arguments_digest="d", worker="wrk_1")
+    said = ErrorInfo(type="tool_error", message="refused", details={"outcome": "unknown", "attempt": 1})
+    over = StepFailed(step="w", error=said, attempt=2, attempt_id="att_2")
+    assert listed(first, second, over) == ["unknown", "failed"]
+    since = Failure(error=ErrorInfo(type="tool_error", message="refused"), attempt=2, attempt_id="att_2")
+    asked = OutcomeLost(step="w", attempt=1, attempt_id="att_1", nonce="n", reason="timeout", failure=since)
+    assert listed(first, second, asked) == ["unknown", "failed"]
+    settled = OutcomeSettled(step="w", attempt=1, attempt_id="att_1", answer="not_happened", by=SYSTEM)
+    assert listed(first, second, asked, settled, over) == ["not_happened", "failed"]
 
 
 def test_a_run_that_is_over_is_explained_with_what_may_have_happened() -> None:

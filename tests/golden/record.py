@@ -53,6 +53,17 @@ async def post(text: str, context: ToolContext) -> dict[str, str]:
     return {"posted": text}
 
 
+@headrace.tool(pool="golden", effect="write", access="auto", idempotent=True)
+async def pay(amount: int, context: ToolContext) -> dict[str, int]:
+    """Pay, which takes too long the first time and is refused the second."""
+    paid = context.root / context.run_id
+    if not paid.exists():
+        paid.touch()
+        await asyncio.sleep(60)
+    message = "refused"
+    raise StepError(message, type="upstream_error")
+
+
 ASK = {"id": "ask", "approval": {"roles": ["approver"], "prompt": "Send it?"}}
 SEND = {"id": "send", "depends_on": ["ask"], "tool": "send", "with": {"text": "{{ inputs.text }}"}}
 LETTER = workflow("letter", ASK, SEND, inputs={"text": {"type": "string", "default": "Dear all"}})
@@ -186,6 +197,18 @@ async def steered(engine: Engine) -> None:
     await asyncio.sleep(5)
 
 
+async def doubted(engine: Engine) -> None:
+    act = {"id": "pay", "tool": "pay", "retry": {"max_attempts": 2, "backoff": "1s"}, "timeout": "30s"}
+    step = {**act, "with": {"amount": 7}, "compensate": {"tool": "pay", "with": {"amount": -7}}}
+    for answer in ("not_happened", "happened"):
+        run = await engine.run(workflow("doubted", step))
+        await asyncio.sleep(60)
+        told = codec.raw({"paid": 7}) if answer == "happened" else codec.NULL
+        await engine.ask(LOG_RUNS, SettleOutcome(step="pay", answer=answer, output=told), stream=run.id)
+        await run.until("failed" if answer == "not_happened" else "succeeded")
+    await asyncio.sleep(5)
+
+
 async def family(engine: Engine) -> None:
     hear = {"id": "hear", "wait": {"signal": "go", "timeout": "1h"}}
     await engine.apply(workflow("child", hear, outputs="{{ steps.hear.output.data }}"))
@@ -224,13 +247,14 @@ STORIES: dict[Callable[[Engine], Awaitable[None]], tuple[str, ...]] = {
     connected: ("con",),
     shared: ("run", "flw"),
     steered: ("run",),
+    doubted: ("run",),
     family: ("run",),
 }
 """The stories, and which kinds of their streams are recorded; of announced tools the stories' own."""
 
 
 async def _tell(story: Callable[[Engine], Awaitable[None]]) -> dict[str, History]:
-    async with Engine(tools=[greet, send, ask, post]) as engine:
+    async with Engine(tools=[greet, send, ask, post, pay]) as engine:
         await story(engine)
         streams: dict[tuple[str, str], list[Recorded]] = {}
         for log, count in LOG_PARTITIONS.items():

@@ -77,6 +77,8 @@ def test_what_may_not_be_in_a_run_is_said(says: str, events: list[Told], queued:
         [failed("a", 1, "cancelled"), failed("a", 2, "cancelled"), done("a", 3)],
         [done("a"), *[failed("w", n, "lost") for n in (1, 2)], SETTLED, failed("w", 3, "lost")],
         [done("a"), failed("w"), claimed("w", 2), done("w", 2)],
+        [done("a"), claimed("w"), failed("w", 1, "lost"), claimed("w", 2),
+         ("outcome.settled", {"step": "w", "answer": "happened", "attempt_id": "w1"}), done("w")],
         [done("a"), claimed("w"), done("w"), UNDOING, claimed("w.compensate"), done("w.compensate"),
          claimed("a.compensate"), done("a.compensate")],
         [done("a"), CANCEL, UNDOING, claimed("a.compensate"), done("a.compensate")],

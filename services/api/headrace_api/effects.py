@@ -27,6 +27,7 @@ FAILED: Final = "failed"
 UNKNOWN: Final = "unknown"
 GIVEN_UP: Final = "given_up"
 """Nobody knows whether it happened, and a person has said that nobody will."""
+type Ended = StepSucceeded | StepFailed | AttemptFailed | OutcomeLost | OutcomeSettled
 ANSWERED: Final = {"happened": DONE, "not_happened": "not_happened", "give_up": GIVEN_UP, "failed": FAILED}
 
 
@@ -70,13 +71,21 @@ class Effects:
                 if len(self._entries) <= self._limit:
                     self._claimed(version, at, event)
             elif isinstance(event, StepSucceeded | StepFailed | AttemptFailed | OutcomeLost | OutcomeSettled):
-                entry = self._entries.get(event.attempt_id or "")
-                if entry is not None:
-                    _ended(entry, at, event)
+                self._heard(at, event)
             elif isinstance(event, RunSucceeded | RunFailed | RunCancelled):
                 self._left(at)
             elif isinstance(event, LateResultKept) and (entry := self._entries.get(event.attempt_id)) is not None:
                 entry["late"] = {"status": event.status, "worker": event.worker, "at": views.at(at)}
+
+    def _heard(self, at: int, event: Ended) -> None:
+        """Take in what became of an attempt; and, with the question about an earlier one, how the newest failed."""
+        entry = self._entries.get(event.attempt_id or "")
+        if entry is not None:
+            _ended(entry, at, event)
+        if isinstance(event, OutcomeLost) and event.failure is not None:
+            newest = self._entries.get(event.failure.attempt_id or "")
+            if newest is not None and newest is not entry:
+                _failed(newest, at, event.failure.error)
 
     def _left(self, at: int) -> None:
         """Take note that the run is over: of what was under way nobody knows what became of it."""
@@ -107,12 +116,11 @@ class Effects:
         }
 
 
-def _ended(
-    entry: dict[str, Any], at: int, event: StepSucceeded | StepFailed | AttemptFailed | OutcomeLost | OutcomeSettled
-) -> None:
+def _ended(entry: dict[str, Any], at: int, event: Ended) -> None:
     match event:
         case OutcomeLost():
-            entry["outcome"] = UNKNOWN
+            entry["outcome"], entry["ended_at"] = UNKNOWN, None
+            return
         case OutcomeSettled(answer=answer, by=by, reason=reason):
             entry["outcome"] = ANSWERED.get(answer, answer)
             person = {"id": by.id, "name": by.name} if by else None
@@ -120,15 +128,23 @@ def _ended(
         case StepSucceeded():
             entry["outcome"] = DONE
         case StepFailed(error=error) | AttemptFailed(error=error):
-            if entry["settled"] is None:
-                entry["outcome"] = _outcome_of(error)
-            entry["error"] = {"type": error.type, "message": error.message}
+            _failed(entry, at, error)
         case _:
             assert_never(event)
-    entry["ended_at"] = views.at(at) if not isinstance(event, OutcomeLost) else None
+    entry["ended_at"] = views.at(at)
 
 
-def _outcome_of(error: ErrorInfo) -> str:
-    """Tell what a failure says of the act: a worker that was lost, or was cut off in the middle, leaves it unknown."""
-    lost = error.type in {"worker_lost", "cancelled", "timeout"} or error.details.get("outcome") == UNKNOWN
-    return UNKNOWN if lost else FAILED
+def _failed(entry: dict[str, Any], at: int, error: ErrorInfo) -> None:
+    if entry["settled"] is None:
+        entry["outcome"] = _outcome_of(error, entry["attempt"])
+    entry["error"] = {"type": error.type, "message": error.message}
+    entry["ended_at"] = views.at(at)
+
+
+def _outcome_of(error: ErrorInfo, attempt: int) -> str:
+    """Tell what a failure says of the act: a worker that was lost, or was cut off in the middle, leaves it unknown.
+
+    What an error says of an earlier attempt is said of that one alone.
+    """
+    said = error.details.get("outcome") == UNKNOWN and error.details.get("attempt", attempt) == attempt
+    return UNKNOWN if said or error.type in {"worker_lost", "cancelled", "timeout"} else FAILED

@@ -87,7 +87,9 @@ def settle(
     step: Annotated[str, typer.Argument(metavar="STEP", help="The step, such as notify, or notify[3] for an item.")],
     *,
     happened: Annotated[bool, typer.Option("--happened", help="It happened: the step succeeds.")] = False,
-    not_happened: Annotated[bool, typer.Option("--not-happened", help="It did not: it is tried again.")] = False,
+    not_happened: Annotated[
+        bool, typer.Option("--not-happened", help="It did not: it is tried again, unless it has failed for good since.")
+    ] = False,
     give_up: Annotated[bool, typer.Option("--give-up", help="Nobody can tell: the step fails.")] = False,
     given: Annotated[
         str | None, typer.Option("--output", help="With --happened: its output as JSON, or @FILE.")

@@ -188,6 +188,20 @@ class StepReused(Event, frozen=True, kw_only=True, tag="step.reused"):
     artifact_pieces: tuple[ArtifactsPiece, ...] = ()  # those before `artifacts`
 
 
+class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a step, or one item of a map, failed for good, after an attempt of it whose outcome nobody knows."""
+
+    error: ErrorInfo
+    attempt: int = 1
+    attempt_id: str | None = None
+    status: str = "failed"
+    continued: bool = False
+    artifacts: tuple[ArtifactInfo, ...] = ()
+    worker: str | None = None
+    started_at: int | None = None
+    finished_at: int | None = None
+
+
 class OutcomeLost(Event, frozen=True, kw_only=True, tag="outcome.lost"):
     """Written when nobody knows what became of a claimed write (its worker was lost, timed out, cancelled): a person says."""
 
@@ -201,6 +215,7 @@ class OutcomeLost(Event, frozen=True, kw_only=True, tag="outcome.lost"):
     claimed_at: int | None = None
     arguments_digest: str | None = None
     reason: str = "lost"
+    failure: Failure | None = None  # what has come since: it stands unless the act happened
 
 
 class OutcomeSettled(Event, frozen=True, kw_only=True, tag="outcome.settled"):

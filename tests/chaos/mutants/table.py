@@ -221,7 +221,7 @@ MUTANTS = (
         (
             Edit(
                 f"{RUNS}/attempts.py",
-                "    if settling.asks(run, command.step, trial):\n"
+                "    if settling.unsafe(run, command.step, trial):\n"
                 "        return (settling.lost(run, (command.step, command.index), trial),)\n",
                 "",
             ),

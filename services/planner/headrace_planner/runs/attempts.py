@@ -37,6 +37,8 @@ def report(run: Run, command: ReportAttempt, context: Context, library: Library)
     trial = run.trial(instance)
     if command.after and (judged := _chained(run, command, context, library, trial)) is not None:
         return judged
+    if trial is not None and settling.asked_about(run, command, trial):
+        return settling.own_word(run, command, trial, library) or _late(run, command, library)
     if trial is None or trial.attempt != command.attempt or run.final:
         return _late(run, command, library)
     if trial.idle and trial.unknown is None:
@@ -48,7 +50,7 @@ def report(run: Run, command: ReportAttempt, context: Context, library: Library)
             return _late(run, command, library)  # the word of an earlier round
         return Rejection(ConflictError(f"{command.attempt_id} is not the attempt of {run.label(instance)}"))
     if trial.unknown is not None:
-        return settling.own_word(run, command, trial, library) or _late(run, command, library)
+        return _late(run, command, library)
     if command.status == AttemptStatus.SUCCEEDED:
         if run.graph.claims(command.step) and trial.nonce is None:
             return Rejection(ConflictError(f"{run.label(instance)} acts on the world and was never claimed"))
@@ -131,13 +133,10 @@ def _handed_back(run: Run, command: ReportAttempt, trial: Try, context: Context)
     A worker that leaves is no lost one: the next takes the attempt up, at once at first, then ever later, and not for ever.
     """
     instance = (command.step, command.index)
-    if settling.undoable(run, command.step, trial):
-        return (settling.lost(run, instance, trial, settling.CANCELLED),)
     if not run.stands(command.step):
         error = command.error or ErrorInfo(type="cancelled", message="cancelled")
-        if trial.nonce is not None:
-            error = settling.doubtful(error)
-        return (results.ended(run, command, error, status=AttemptStatus.CANCELLED),)
+        ended = results.ended(run, command, error, status=AttemptStatus.CANCELLED)
+        return (settling.last(run, trial, ended, settling.CANCELLED),)
     if settling.unsafe(run, command.step, trial):
         return (settling.lost(run, instance, trial, settling.CANCELLED),)
     times = trial.returned + 1
@@ -146,7 +145,7 @@ def _handed_back(run: Run, command: ReportAttempt, trial: Try, context: Context)
     if times >= HANDED_BACK_MAX:
         message = f"{run.label(instance)} was handed back {times} times: no worker stayed until it was done"
         error = ErrorInfo(type="worker_lost", message=message, details={"handed_back": times, "worker": command.worker})
-        return (results.ended(run, command, error),)
+        return (settling.last(run, trial, results.ended(run, command, error), settling.CANCELLED),)
     error = msgspec.structs.replace(error, details={**error.details, "handed_back": times})
     return (
         results.tried(
@@ -168,17 +167,16 @@ def _failed(run: Run, command: ReportAttempt, trial: Try, context: Context) -> S
     error = results.error_of(command)
     retry = step.retry
     unsafe = settling.unsafe(run, command.step, trial)
-    if command.status == AttemptStatus.TIMED_OUT and settling.asks(run, command.step, trial):
-        if run.stands(command.step) or settling.undoable(run, command.step, trial):
-            return (settling.lost(run, (command.step, command.index), trial, settling.TIMEOUT),)
-        error = settling.doubtful(error)
+    over_time = command.status == AttemptStatus.TIMED_OUT
+    if over_time and unsafe and run.stands(command.step):
+        return (settling.lost(run, (command.step, command.index), trial, settling.TIMEOUT),)
     allowed = command.retryable and error.type not in NEVER_AGAIN and not unsafe
     tries = command.attempt - trial.lost - trial.returned
     wanted = tries < retry.max_attempts and (not retry.on or error.type in retry.on)
     if not allowed or not wanted or not run.stands(command.step):
-        if command.status == AttemptStatus.TIMED_OUT:
-            return (settling.given_up(run, command, trial, error, settling.TIMEOUT),)
-        return (results.ended(run, command, error),)
+        status = AttemptStatus.TIMED_OUT if over_time else AttemptStatus.FAILED
+        ended = results.ended(run, command, error, status=status)
+        return (settling.last(run, trial, ended, settling.TIMEOUT if over_time else None),)
     delay_s = results.delay_s(run, (command.step, command.index), tries, command.retry_after_s)
     return (results.tried(command, error, command.status, context.now + int(delay_s * 1000)),)
 
@@ -189,11 +187,16 @@ def found(run: Run, command: LoseAttempt | DropAttempt | OverdueAttempt, context
         case LoseAttempt():
             return lose(run, command, context)
         case DropAttempt():
-            return limits.drop(run, command, context)
+            return _dropped(run, command, context)
         case OverdueAttempt():
             return overdue(run, command, context)
         case _:
             assert_never(command)
+
+
+def _dropped(run: Run, command: DropAttempt, context: Context) -> Sequence[RunEvent]:
+    ended, trial = limits.drop(run, command, context), run.trial((command.step, command.index))
+    return () if ended is None or trial is None else (settling.last(run, trial, ended),)
 
 
 def lose(run: Run, command: LoseAttempt, context: Context) -> Sequence[RunEvent]:
@@ -241,7 +244,7 @@ def _as_report(
 def _again(run: Run, command: ReportAttempt, trial: Try, context: Context) -> Sequence[RunEvent]:
     lost = trial.lost + 1
     who = run.label((command.step, command.index))
-    if settling.asks(run, command.step, trial):
+    if settling.unsafe(run, command.step, trial):
         return (settling.lost(run, (command.step, command.index), trial),)
     message = (
         f"worker {command.worker} was lost while it performed {who}"
@@ -250,7 +253,8 @@ def _again(run: Run, command: ReportAttempt, trial: Try, context: Context) -> Se
     )
     error = command.error or ErrorInfo(type="worker_lost", message=message, details={"lost": lost})
     if lost >= LOST_ATTEMPTS_MAX or not run.stands(command.step):
-        return (settling.given_up(run, command, trial, error, settling.LOST),)
+        ended = results.ended(run, command, error, status=AttemptStatus.LOST)
+        return (settling.last(run, trial, ended, settling.LOST),)
     return (results.tried(command, error, AttemptStatus.LOST, context.now),)
 
 

@@ -248,8 +248,8 @@ def _over(run: Run, event: RunSucceeded | RunFailed | RunCancelled, at: int) -> 
 
 
 def _finish(run: Run, status: RunStatus, at: int) -> None:
-    settling.left(run)
     stop_all(run)
+    settling.left(run)
     run.data.status = status
     run.data.finished_at = at
     run.data.active = 0

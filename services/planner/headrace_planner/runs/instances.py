@@ -1,9 +1,9 @@
 """How steps and their instances come under way and end, in what a run remembers (pure; for `evolve` alone)."""
 
-from headrace.events.runs import MapStarted
-from headrace.vocabulary import MAP_IN_FLIGHT_MAX, STEP_FINAL, StepStatus
+from headrace.events.runs import AttemptFailed, MapStarted, StepFailed
+from headrace.vocabulary import ATTEMPTS_KEPT_MAX, MAP_IN_FLIGHT_MAX, STEP_FINAL, StepStatus
 from headrace_planner.runs import limits
-from headrace_planner.runs.kept import Child, MapState, Try
+from headrace_planner.runs.kept import Child, MapState, Tried, Try
 from headrace_planner.runs.quotas import quota_of
 from headrace_planner.runs.state import Instance, Run, StepState
 
@@ -52,13 +52,14 @@ def let_begin(run: Run, instance: Instance) -> None:
     """Put an instance under way that a rate limit lets begin."""
     trial = run.trial(instance)
     assert trial is not None, "what waits for a limit is open"
-    _leave_line(run, instance, trial)
+    leave_line(run, instance, trial)
     if instance[1] is None:
         run.step(instance[0]).status = StepStatus.QUEUED
     _set_going(run, instance, trial)
 
 
-def _leave_line(run: Run, instance: Instance, trial: Try) -> None:
+def leave_line(run: Run, instance: Instance, trial: Try) -> None:
+    """Let an instance wait for no rate limit any more."""
     if trial.limited is not None:
         line = run.data.limited[trial.limited]
         line.remove(instance)
@@ -98,7 +99,7 @@ def close(run: Run, instance: Instance) -> Try | None:
     if trial is not None:
         run.orders.pop((instance, trial.attempt), None)
         run.data.active -= not trial.idle
-        _leave_line(run, instance, trial)
+        leave_line(run, instance, trial)
     if index is None:
         known.open = None
     elif known.map is not None:
@@ -191,4 +192,28 @@ def stop_all(run: Run) -> None:
         if not trial.idle:
             run.stopped.append((instance, trial.attempt))
         elif trial.child is None and (trial.unknown is None or instance[0] not in run.graph.undo):
+            if trial.doubtful:
+                run.data.doubts.append(run.label(instance))
             close(run, instance)
+
+
+def keep_try(run: Run, event: AttemptFailed | StepFailed, next_at: int | None = None) -> None:
+    """Keep a failed attempt among the last ones, for people to see; one is kept once."""
+    tried = run.step(event.step).tried
+    if tried and tried[-1].attempt_id == event.attempt_id:
+        tried.pop()
+    tried.append(
+        Tried(
+            number=event.attempt,
+            status=event.status,
+            error=event.error,
+            index=event.index,
+            iteration=event.iteration,
+            attempt_id=event.attempt_id,
+            worker=event.worker or None,
+            started_at=event.started_at,
+            finished_at=event.finished_at or run.at,
+            next_at=next_at,
+        )
+    )
+    del tried[:-ATTEMPTS_KEPT_MAX]

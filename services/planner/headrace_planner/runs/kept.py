@@ -19,13 +19,27 @@ class Settled(msgspec.Struct, omit_defaults=True):
     attempt: int = 1
 
 
+class Cut(msgspec.Struct, omit_defaults=True):
+    """An attempt that was claimed and then cut off: it may have acted. `before` counts those of which that was so earlier."""
+
+    attempt: int
+    attempt_id: str
+    nonce: str
+    reason: str
+    worker: str | None = None
+    claimed_at: int | None = None
+    digest: str | None = None
+    before: int = 0
+
+
 class Try(msgspec.Struct, omit_defaults=True):
     """An instance that is under way: its attempt, and the claim of the worker that acts.
 
     `since` is when the attempt began to wait for a worker, kept where that may take only so long. `unknown` says that
     its worker was lost while it acted: a person must say what happened. `limited` is the rate limit that it waits for,
     `child` the run that performs it instead of a worker. `lost` and `returned` count the attempts before it whose
-    worker died, or handed it back because it was leaving: neither is one of those that a step's retry allows.
+    worker died, or handed it back because it was leaving: neither is one of those that a step's retry allows. `cut` is
+    the newest attempt before it that may have acted, kept until one succeeds or somebody says what happened.
     """
 
     attempt: int = 1
@@ -40,6 +54,12 @@ class Try(msgspec.Struct, omit_defaults=True):
     unknown: OutcomeLost | None = None
     limited: str | None = None
     child: str | None = None
+    cut: Cut | None = None
+
+    @property
+    def doubtful(self) -> bool:
+        """Tell whether a worker was permitted to act, in this attempt or in an earlier one that was cut off."""
+        return self.nonce is not None or self.cut is not None
 
     @property
     def idle(self) -> bool:

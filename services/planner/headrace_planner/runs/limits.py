@@ -13,6 +13,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from headrace.decider import Context
 from headrace.events.base import ErrorInfo
 from headrace.events.runs import AttemptFailed, RunEvent, RunFailed, StepFailed, StepsSucceeded, StepSucceeded
@@ -23,7 +25,7 @@ from headrace.vocabulary import PRESENCE_INTERVAL_S, STEP_FINAL, AttemptStatus
 from headrace_planner.runs.kept import Try
 from headrace_planner.runs.state import Instance, Run, StepState
 
-Unknown = Callable[[Run, Instance], RunEvent | None]
+Unknown = Callable[[Run, Instance, StepFailed], RunEvent | None]
 NAMED_MAX: Final = 20
 BEGUN_LOOK_S: Final = 1.5 * PRESENCE_INTERVAL_S
 QUEUED_LOOK_S: Final = 300.0
@@ -42,22 +44,22 @@ def queue_until(run: Run, instance: Instance, trial: Try) -> int | None:
     return None if limit_s is None or trial.since is None else trial.since + int(limit_s * 1000)
 
 
-def drop(run: Run, command: DropAttempt, context: Context) -> Sequence[RunEvent]:
+def drop(run: Run, command: DropAttempt, context: Context) -> StepFailed | None:
     """No live worker holds an attempt: it ends if it was to be stopped, or has waited long enough."""
     instance = (command.step, command.index)
     trial = found_of(run, command)
     if trial is None or trial.nonce is not None:
-        return ()
+        return None
     if not run.stands(command.step):
         error = ErrorInfo(type="cancelled", message="stopped before any worker said that it performs it")
-        return (_ended(run, command, error, AttemptStatus.CANCELLED, context),)
+        return _ended(run, command, error, AttemptStatus.CANCELLED, context)
     until, limit_s = queue_until(run, instance, trial), run.graph.index[command.step].queue_timeout_s
     if until is None or limit_s is None or context.now < until:
-        return ()
+        return None
     who, pool = run.label(instance), run.graph.pins[command.step].pool
     message = f"{who} waited {limit_s:g} s for a worker of pool {pool!r}, and none took it"
     error = timeout_error("queue", limit_s, who, message, pool=pool)
-    return (_ended(run, command, error, AttemptStatus.TIMED_OUT, context),)
+    return _ended(run, command, error, AttemptStatus.TIMED_OUT, context)
 
 
 def found_of(run: Run, command: LoseAttempt | DropAttempt | OverdueAttempt) -> Try | None:
@@ -105,14 +107,9 @@ def steps_over(run: Run, now: int, unknown: Unknown) -> Iterator[RunEvent]:
         who, trial = run.label((step_id, None)), known.open
         what = f"{known.map.done} of {known.map.count} items" if known.map else "attempts and the delays between them"
         message = f"step {who} is not over after {step.step_timeout_s:g} s ({what})"
-        asked = [event for instance in acting(run, step_id) if (event := unknown(run, instance)) is not None]
-        yield from asked
-        if asked and known.map is None:
-            continue
-        doubt = doubted(run, acting(run, step_id))
-        yield StepFailed(
+        ended = StepFailed(
             step=step_id,
-            error=timeout_error("step", step.step_timeout_s, who, message, **doubt),
+            error=timeout_error("step", step.step_timeout_s, who, message),
             attempt=trial.attempt if trial else 1,
             attempt_id=run.attempt_id((step_id, None), trial.attempt) if trial else None,
             status=AttemptStatus.TIMED_OUT,
@@ -120,6 +117,12 @@ def steps_over(run: Run, now: int, unknown: Unknown) -> Iterator[RunEvent]:
             worker=trial.claimed_by if trial else None,
             finished_at=now,
         )
+        doubts = acting(run, step_id)
+        asked = [event for instance in doubts if (event := unknown(run, instance, ended)) is not None]
+        yield from asked
+        if not asked or known.map is not None:
+            details = {**ended.error.details, **doubted(run, doubts)}
+            yield msgspec.structs.replace(ended, error=msgspec.structs.replace(ended.error, details=details))
 
 
 def doubted(run: Run, instances: Sequence[Instance]) -> dict[str, Any]:
@@ -129,11 +132,11 @@ def doubted(run: Run, instances: Sequence[Instance]) -> dict[str, Any]:
 
 
 def acting(run: Run, step_id: str) -> list[Instance]:
-    """Give the instances of a step that a worker was permitted to perform on the world, and that are still open."""
+    """Give the instances of a step, still open, that a worker was permitted to perform on the world: now or before."""
     known = run.peek(step_id)
     items: list[Instance] = [(step_id, index) for index in known.map.open] if known.map is not None else []
     found = [(step_id, None), *items] if known.open is not None else items
-    return [each for each in found if (trial := run.trial(each)) is not None and trial.nonce is not None]
+    return [each for each in found if (trial := run.trial(each)) is not None and trial.doubtful]
 
 
 def run_over(run: Run, command: Wake, now: int) -> RunFailed | ClockMoved:
@@ -192,7 +195,8 @@ def _performed_ms(event: RunEvent, at: int) -> int | None:
     """Give how long a worker performed what an event ends; None of an event that ends no attempt, or does not say."""
     times: list[tuple[int | None, int | None]]
     if isinstance(event, OutcomeLost):
-        times = [(event.claimed_at, at)]
+        since = event.failure
+        times = [(event.claimed_at, at) if since is None else (since.started_at, since.finished_at)]
     elif isinstance(event, StepsSucceeded):
         times = [(each.started_at, each.finished_at) for each in event.results if each.worker]
     elif isinstance(event, StepSucceeded | StepFailed | AttemptFailed) and event.worker:

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from headrace.events.runs import AttemptFailed, StepFailed, StepRetried, StepsSucceeded, StepSucceeded, WriteClaimed
-from headrace.vocabulary import ATTEMPTS_KEPT_MAX, AttemptStatus, StepStatus
+from headrace.vocabulary import AttemptStatus, StepStatus
 from headrace_planner.runs import artifacts, pieces, settling, waits, work
-from headrace_planner.runs.instances import close, cut, end, make_ready, open_instance, open_next_item
-from headrace_planner.runs.kept import Tried, Try
+from headrace_planner.runs.instances import close, cut, end, keep_try, make_ready, open_instance, open_next_item
+from headrace_planner.runs.kept import Try
 from headrace_planner.runs.state import Instance, Run
 from headrace_planner.runs.times import will_retry
 
@@ -99,7 +99,7 @@ def _failed(run: Run, event: StepFailed, at: int) -> None:
             known.map.accepted[event.index] = event.attempt
         return
     if event.attempt_id is not None:
-        _keep_try(run, event, None)
+        keep_try(run, event)
     if event.index is not None:
         if not event.continued:
             known.error = event.error
@@ -116,11 +116,13 @@ def _failed(run: Run, event: StepFailed, at: int) -> None:
 
 def _attempt_failed(run: Run, event: AttemptFailed, at: int) -> None:
     instance = (event.step, event.index)
-    _keep_try(run, event, event.retry_at)
+    keep_try(run, event, event.retry_at)
     old = close(run, instance)
     if event.status == AttemptStatus.TIMED_OUT:
         run.stopped.append((instance, event.attempt))  # its worker may not know
     trial = _next_try(old, event.attempt + 1)
+    if old is not None:
+        trial.cut = settling.cut_off(event, old)
     trial.lost += event.status == AttemptStatus.LOST
     trial.returned += event.status == AttemptStatus.CANCELLED
     trial.retry_at = event.retry_at
@@ -139,32 +141,12 @@ def _attempt_failed(run: Run, event: AttemptFailed, at: int) -> None:
         known.map.open[event.index] = trial
 
 
-def _keep_try(run: Run, event: AttemptFailed | StepFailed, next_at: int | None) -> None:
-    """Keep a failed attempt among the last ones, for people to see."""
-    tried = run.step(event.step).tried
-    tried.append(
-        Tried(
-            number=event.attempt,
-            status=event.status,
-            error=event.error,
-            index=event.index,
-            iteration=event.iteration,
-            attempt_id=event.attempt_id,
-            worker=event.worker or None,
-            started_at=event.started_at,
-            finished_at=event.finished_at or run.at,
-            next_at=next_at,
-        )
-    )
-    del tried[:-ATTEMPTS_KEPT_MAX]
-
-
 def _retried(run: Run, instance: Instance, attempt: int) -> None:
     open_instance(run, instance, _next_try(run.trial(instance), attempt))
 
 
 def _next_try(old: Try | None, attempt: int) -> Try:
-    return Try(attempt=attempt, lost=old.lost, returned=old.returned) if old else Try(attempt=attempt)
+    return Try(attempt=attempt, lost=old.lost, returned=old.returned, cut=old.cut) if old else Try(attempt=attempt)
 
 
 def _claimed(run: Run, event: WriteClaimed, at: int) -> None:

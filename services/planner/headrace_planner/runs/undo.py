@@ -39,7 +39,7 @@ def first(run: Run, decision: Sequence[RunEvent] | Rejection) -> Sequence[RunEve
     doing = any(step_id in run.graph.undo for step_id, _ in run.under_way())
     if not run.data.done and not run.data.work and not doing:
         return decision
-    return (*before, _started(last))
+    return (*before, *settling.waiting(run), _started(last))
 
 
 def _started(last: RunFailed | RunCancelled) -> CompensationStarted:
@@ -135,22 +135,16 @@ def overdue(run: Run, now: int, library: Library) -> Sequence[RunEvent]:
         assert trial is not None, "what is under way has a try"
         if trial.unknown is not None:
             continue  # a person must speak first
-        if trial.nonce is not None and step_id in run.graph.undo:
-            found.append(settling.lost(run, (step_id, index), trial, settling.CANCELLED))
-            continue
-        unknown = {"outcome": "unknown"} if trial.nonce is not None else {}
-        error = ErrorInfo(type="cancelled", message=message, details=unknown)
-        found.append(
-            StepFailed(
-                step=step_id,
-                index=index,
-                error=error,
-                attempt=trial.attempt,
-                attempt_id=run.attempt_id((step_id, index), trial.attempt),
-                status=AttemptStatus.CANCELLED,
-                worker=trial.claimed_by,
-            )
+        ended = StepFailed(
+            step=step_id,
+            index=index,
+            error=ErrorInfo(type="cancelled", message=message),
+            attempt=trial.attempt,
+            attempt_id=run.attempt_id((step_id, index), trial.attempt),
+            status=AttemptStatus.CANCELLED,
+            worker=trial.claimed_by,
         )
+        found.append(settling.last(run, trial, ended, settling.CANCELLED))
     return found
 
 

@@ -72,6 +72,8 @@ class Watched:
         self.resolved: dict[str, str] = {}
         self.settled: Counter[tuple[str, str]] = Counter()
         """How often a person, or the lost worker itself, gave each answer about a step's write."""
+        self.spoken: set[str] = set()
+        """Attempts of which that was said: each counts, also when another one failed since."""
         self.reports: set[str] = set()
         self.permit: str | None = None
         """What the run asked of its own concurrency key."""
@@ -177,6 +179,7 @@ class Watch:
             yield from self._resolved(run, data)
         elif kind == "outcome.settled":
             run.settled[data["step"], data["answer"]] += 1
+            run.spoken.add(data.get("attempt_id", ""))
 
     def _resolved(self, run: Watched, data: dict[str, Any]) -> Iterator[str]:
         approval, status = data["approval_id"], data["status"]
@@ -266,7 +269,8 @@ def _over(run: Watched, kind: str, data: dict[str, Any]) -> Iterator[str]:
     if data.get("child_id"):
         run.children[data["child_id"]] = kind
     current = run.attempt.get(instance, 1)
-    if attempt_id is not None and kind == "step.succeeded" and data.get("attempt", 1) != current:
+    counts = attempt_id is None or attempt_id in run.spoken or data.get("attempt", 1) == current
+    if kind == "step.succeeded" and not counts:
         yield f"attempt {data.get('attempt', 1)} of {instance} counts, but the current one is {current}"
     if kind == "step.succeeded" and instance[2] is None:
         run.finished.append(instance[0])

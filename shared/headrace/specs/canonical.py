@@ -2,7 +2,8 @@
 
 from typing import Any, Final
 
-from headrace.expressions.near import hint
+from headrace import codec
+from headrace.expressions.near import hint, meant
 from headrace.specs import forms, names
 from headrace.specs.forms import Found, fields_of, renamed
 from headrace.specs.models import DashboardSpec, Metadata, Step, ToolPlanSpec, Trigger, WorkflowSpec
@@ -35,25 +36,32 @@ def envelope(written: Any, found: Found) -> dict[str, Any]:
     if result.get("apiVersion") != names.API_VERSION:
         given = f"not {result['apiVersion']!r}" if "apiVersion" in result else "and is missing"
         found.problem(("apiVersion",), f"apiVersion must be {names.API_VERSION!r}, {given}")
-    kind = names.KIND_ALIASES.get(str(result.get("kind")), result.get("kind"))
-    if kind in names.KINDS_LATER:
-        found.problem(("kind",), f"kind {kind!r} is not built yet; there are: {', '.join(names.KINDS)}")
-    elif kind not in names.KINDS:
-        said = f"unknown kind {kind!r}{hint(str(kind), names.KINDS)}" if kind else "kind is missing"
-        found.problem(("kind",), f"{said}; there are: {', '.join(names.KINDS)}")
-    result["kind"] = kind
+    result["kind"] = _document_kind(result.get("kind"), found)
     if isinstance(result.get("metadata"), dict):
         result["metadata"] = renamed(result["metadata"], fields_of(Metadata), {}, ("metadata",), found)
     return result
 
 
+def _document_kind(written: Any, found: Found) -> Any:
+    there = f"there are: {', '.join(names.KINDS)}"
+    if written is not None and not isinstance(written, str):
+        found.problem(("kind",), f"kind must be a text, not {codec.type_of(written)}; {there}")
+        return None
+    kind = names.KIND_ALIASES.get(written or "", written)
+    if kind in names.KINDS_LATER:
+        found.problem(("kind",), f"kind {kind!r} is not built yet; {there}")
+    elif kind not in names.KINDS:
+        said = f"unknown kind {kind!r}" if kind else "kind is missing"
+        found.problem(("kind",), f"{said}{meant(kind or '', names.KINDS) or f'; {there}'}")
+    return kind
+
+
 def workflow(spec: dict[str, Any], found: Found) -> dict[str, Any]:
     """Give a workflow's spec; steps come later, one by one."""
     spec = _spec(spec, fields_of(WorkflowSpec), found)
-    if spec.get("automation") in names.AUTOMATION_LATER:
-        found.problem(("spec", "automation"), f"automation {spec.pop('automation')!r} is not built yet")
-    if spec.get("on_failure") in names.ON_FAILURE_LATER:
-        found.problem(("spec", "on_failure"), f"on_failure {spec.pop('on_failure')!r} is not built yet")
+    for name, later in (("automation", names.AUTOMATION_LATER), ("on_failure", names.ON_FAILURE_LATER)):
+        if isinstance(spec.get(name), str) and spec[name] in later:
+            found.problem(("spec", name), f"{name} {spec.pop(name)!r} is not built yet")
     if isinstance(spec.get("concurrency"), int | str | dict):
         spec["concurrency"] = forms.concurrency(spec["concurrency"], ("spec", "concurrency"), found)
     if isinstance(spec.get("triggers"), list):
@@ -116,7 +124,7 @@ def _trigger(value: Any, path: Path, found: Found) -> Any:
         return value
     value = renamed(value, fields_of(Trigger), {"name": "event"}, path, found)
     kind = value.get("type", "event" if "event" in value else None)
-    if kind in names.TRIGGERS_LATER:
+    if isinstance(kind, str) and kind in names.TRIGGERS_LATER:
         found.problem((*path, "type"), f"trigger type {kind!r} is not built yet; there is: event")
         return None
     if kind == "manual":

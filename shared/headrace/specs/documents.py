@@ -16,7 +16,7 @@ from headrace.specs import canonical, names
 from headrace.specs.forms import Found
 from headrace.specs.judged import judged
 from headrace.specs.models import SPECS, DashboardSpec, Metadata, Spec, Step, ToolPlanSpec, Trigger, WorkflowSpec
-from headrace.specs.problems import Path, Problem, Problems, spelled
+from headrace.specs.problems import Path, Problem, Problems, brief, spelled
 from headrace.specs.source import Source, read_json, read_sources, what_documents_refuse
 from headrace.vocabulary import STEPS_MAX
 
@@ -78,7 +78,7 @@ class Document:
     def _problem(self, path: Path, message: str, type: str) -> Problem:
         place = self.source.place(self._written(path))
         line, column = place if place is not None and self.source.places else (None, None)
-        return Problem(path=spelled(self._written(path)), message=message, type=type, line=line, column=column)
+        return Problem(path=spelled(self._written(path)), message=brief(message), type=type, line=line, column=column)
 
     def _written(self, path: Path) -> Path:
         """Give where a part of the canonical form stood in the document."""

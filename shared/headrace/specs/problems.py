@@ -1,7 +1,7 @@
 """What is wrong with a document: every problem with its place, listed together (pure)."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -9,6 +9,9 @@ from headrace.errors import MissingArgumentError, ToolNotFoundError, ValidationE
 
 Path = tuple[str | int, ...]
 PROBLEMS_MAX = 200
+MESSAGE_CHARS_MAX: Final = 1_000
+BEGINNING_CHARS: Final = 500
+"""How much of the beginning of a longer message is told; the rest is of its end, where the remedy stands."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -69,6 +72,13 @@ def error_of(problems: Iterable[dict[str, Any]]) -> ValidationError:
         kind = MissingArgumentError
     message = "; ".join(str(problem) for problem in listed[:PROBLEMS_MAX])
     return kind(message, details={"problems": [problem.as_dict() for problem in listed[:PROBLEMS_MAX]]})
+
+
+def brief(message: str) -> str:
+    """Leave out the middle of a message that repeats a long text of the document."""
+    if len(message) <= MESSAGE_CHARS_MAX:
+        return message
+    return f"{message[:BEGINNING_CHARS]} … {message[BEGINNING_CHARS - MESSAGE_CHARS_MAX :]}"
 
 
 def spelled(path: Path) -> str:

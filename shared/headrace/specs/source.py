@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Final, NoReturn
 
-from headrace.codec import INTEGER_MAX
+from headrace.codec import INTEGER_MAX, LONE_SURROGATE
 from headrace.errors import TooLargeError, ValidationError
-from headrace.specs.problems import Path, spelled
+from headrace.specs.problems import Path, brief, spelled
 from headrace.vocabulary import SPEC_BYTES_MAX
 
 DEPTH_MAX: Final = 64
 NODES_MAX: Final = 100_000
 DOCUMENTS_MAX: Final = 100
 DIGITS_MAX: Final = 400
+HALF: Final = "the text holds half of a surrogate pair, which is no character"
 MANY: Final = 10**40
 
 _NULL: Final = re.compile(r"null|Null|NULL|~|")
@@ -81,22 +82,28 @@ def read_sources(text: str | bytes) -> list[Source]:
 def read_json(data: bytes) -> Source:
     """Read one document that is JSON, fast and without places; raises ValidationError, TooLargeError."""
     try:
-        return Source(
-            json.loads(_decoded(data), object_pairs_hook=_unique, parse_int=_in_range, parse_constant=_refuse_odd)
-        )
+        value = json.loads(_decoded(data), object_pairs_hook=_unique, parse_int=_in_range, parse_constant=_refuse_odd)
     except json.JSONDecodeError as problem:
         _refuse(f"not JSON: {problem.msg}", (problem.lineno, problem.colno))
     except RecursionError:
         _refuse("nested too deeply", (1, 1))
+    for path, said in what_documents_refuse(value):
+        _refuse(f"{spelled(path) or 'the document'}: {said}", (1, 1))
+    return Source(value)
 
 
 def what_documents_refuse(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
-    """Say what a JSON value holds that no document may: too much depth, integers and numbers beyond their limits."""
+    """Say what a JSON value holds that no document may: too much depth, numbers beyond their limits, halves of characters."""
     if len(path) > DEPTH_MAX:
         yield path, f"nested deeper than {DEPTH_MAX} levels"
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from what_documents_refuse(item, (*path, key))
+            if LONE_SURROGATE.search(key):
+                yield path, f"the key {key!r}: {HALF}"
+            else:
+                yield from what_documents_refuse(item, (*path, key))
+    elif isinstance(value, str) and LONE_SURROGATE.search(value):
+        yield path, HALF
     elif isinstance(value, list):
         for number, item in enumerate(value):
             yield from what_documents_refuse(item, (*path, number))
@@ -142,9 +149,20 @@ def _decoded(text: str | bytes) -> str:
 
 def _refuse(message: str, place: Place) -> NoReturn:
     line, column = place
-    listed = {"path": "", "message": message, "line": line, "column": column}
-    placed = f"line {line}, column {column}: {message}"
+    said = brief(message)
+    listed = {"path": "", "message": said, "line": line, "column": column}
+    placed = f"line {line}, column {column}: {said}"
     raise ValidationError(placed, details={"problems": [listed]}) from None
+
+
+def _characters(text: str, what: str, place: Place) -> str:
+    """Put together what JSON writes as two escapes (an emoji), which YAML takes one by one; refuse half of that."""
+    if not LONE_SURROGATE.search(text):
+        return text
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        _refuse(f"{what}: {HALF}", place)
 
 
 class _Reader:
@@ -190,7 +208,7 @@ class _Reader:
                 _refuse("merge keys (<<) are not supported", place)
             if not isinstance(key_node.value, str):
                 _refuse("a key must be a text", place)
-            key = key_node.value
+            key = _characters(key_node.value, "a key", place)
             if key in value:
                 _refuse(f"duplicate key {key!r} in {spelled(path) or 'the document'}", place)
             self._places[*path, key] = place
@@ -198,7 +216,7 @@ class _Reader:
         return value
 
     def _scalar(self, node: Any, path: Path, place: Place) -> Any:
-        text = node.value
+        text = _characters(node.value, spelled(path), place)
         if node.style is not None or str(node.tag) == f"{_TAG}str":
             return text
         if _NULL.fullmatch(text):

@@ -142,6 +142,24 @@ async def test_a_purge_goes_on_page_by_page_though_the_runs_of_a_page_are_gone(h
     assert (refused.status_code, refused.json()["error"]["message"].split(":")[0]) == (400, "cursor")
 
 
+async def test_a_list_goes_on_after_a_run_that_was_purged_meanwhile(http: httpx2.AsyncClient) -> None:
+    runs = [
+        *await made(http, 3, [step("broken")], subject="s"),
+        *await made(http, 1, [step("broken")], subject="s", labels={"old": "yes"}),
+        *await made(http, 1, [step("broken")], subject="s"),
+    ]
+    await all_are(http, runs, "failed")
+    first = (await http.get("/runs?subject=s&limit=2")).json()
+    query = {"labels": {"old": "yes"}}
+    preview = (await bulk(http, "purge", query, dry_run=True))["preview"]
+    assert (await bulk(http, "purge", query, preview=preview))["done"] == 1
+    assert (await http.get(f"/runs/{runs[3]}")).status_code == 404
+    second = (await http.get(f"/runs?subject=s&limit=2&cursor={first['next_cursor']}")).json()
+    third = (await http.get(f"/runs?subject=s&limit=2&cursor={second['next_cursor']}")).json()
+    listed = [[each["id"] for each in page["items"]] for page in (first, second, third)]
+    assert listed == [[runs[4], runs[3]], [runs[2], runs[1]], [runs[0]]]
+
+
 async def test_a_purged_run_is_gone_from_every_list_its_events_stay_and_a_rebuild_changes_nothing(
     world: World, http: httpx2.AsyncClient
 ) -> None:

@@ -236,11 +236,27 @@ async def test_a_forged_blob_token_and_a_wrong_digest_are_refused(world: World) 
 
 @pytest.mark.parametrize(
     "path",
-    ["/runs", "/approvals", "/plans", "/workflows", "/tools", "/connections", "/dashboards", "/tokens", "/artifacts"],
+    [
+        *("/runs", "/runs?parent=run_01m7yc606jfm9rr4stgyyzzjg1", "/approvals", "/plans", "/workflows", "/tools"),
+        *("/connections", "/dashboards", "/tokens", "/artifacts", "/flows"),
+    ],
 )
-@pytest.mark.parametrize("cursor", ["junk", "run_01m7yc606jfm9rr4stgyyzzjg1", "%00", "9" * 40])
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "junk",
+        "wrk_01m7yc606jfm9rr4stgyyzzjg1",
+        "wrk_01m7yc606jfm9rr4stgyyzzjg1.dHJ1ZQ",  # true
+        "wrk_01m7yc606jfm9rr4stgyyzzjg1.W10",  # []
+        "wrk_01m7yc606jfm9rr4stgyyzzjg1.é",
+        "wrk_01m7yc606jfm9rr4stgyyzzjg1.",
+        "junk.MQ",
+        "%00",
+        "9" * 40,
+    ],
+)
 async def test_a_cursor_that_no_page_gave_is_400_and_named(http: httpx2.AsyncClient, path: str, cursor: str) -> None:
-    told = error(await http.get(f"{path}?cursor={cursor}"), 400)
+    told = error(await http.get(f"{path}{'&' if '?' in path else '?'}cursor={cursor}"), 400)
     assert told["message"].startswith("cursor: ")
     assert told["details"]["problems"][0]["field"] == "cursor"
 

@@ -69,6 +69,23 @@ async def test_row_60_the_second_run_waits_as_queued_and_runs_after_the_first(
     assert begun == sorted(begun)
 
 
+async def test_keys_are_listed_once_each_though_some_are_used_while_their_list_is_read(
+    http: httpx2.AsyncClient,
+) -> None:
+    spec = workflow("deploy", [step("hold")], **KEYED)
+    for env in ("a", "b", "c"):
+        await becomes(http, await posted(http, spec=spec, inputs={"env": env}), "running")
+    order = [each["key"] for each in (await got(http, "/flows?kind=concurrency"))["items"]]
+    assert set(order) == {"a", "b", "c"}
+    first = await got(http, "/flows?kind=concurrency&limit=2")
+    await in_line(http, await posted(http, spec=spec, inputs={"env": order[1]}))
+    second = await got(http, f"/flows?kind=concurrency&limit=2&cursor={first['next_cursor']}")
+    assert [[each["key"] for each in page["items"]] for page in (first, second)] == [order[:2], order[2:]]
+    alone = first["next_cursor"].partition(".")[0]
+    moved = await got(http, f"/flows?kind=concurrency&limit=2&cursor={alone}")
+    assert moved["items"], "a cursor that an api of before gave: the id alone"
+
+
 async def test_on_conflict_reject_says_so_in_the_run_and_names_the_holder(http: httpx2.AsyncClient) -> None:
     concurrency = {"key": "only", "on_conflict": "reject"}
     spec = workflow("only", [step("hold")], concurrency=concurrency)

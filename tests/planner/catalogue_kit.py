@@ -8,6 +8,7 @@ from headrace.decider import Context, Effect, MissingError, Rejection, Tell
 from headrace.errors import HeadraceError
 from headrace.events.base import Actor
 from headrace.events.catalogue import CatalogueEvent, ToolManifest
+from headrace.log.port import After
 from headrace.messages import AnnounceTool, ApplyWorkflow, CatalogueCommand, RecompileWorkflow, RecordPlan
 from headrace.plans.model import CallStep, Plan, PlanStep, ToolPin, manifest_digest
 from headrace.specs.documents import Document
@@ -62,12 +63,13 @@ class Shelf:
         *,
         order: str = "id",
         descending: bool = True,
-        after: str | None = None,
+        after: str | After | None = None,
         limit: int = 20,
     ) -> list[dict[str, Any]]:
         self.reads += table == "workflows"
         found = [row for row in self.tables.get(table, {}).values() if all(_fits(row[n], w) for n, w in where.items())]
         found.sort(key=lambda row: str(row[order]), reverse=descending)
+        assert not isinstance(after, After), "the planner pages by id"
         return [row for row in found if after is None or row["id"] > after][:limit]
 
     async def get_blobs(self, digests: Sequence[str]) -> dict[str, bytes]:

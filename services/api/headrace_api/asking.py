@@ -14,10 +14,11 @@ from headrace.clock import mint
 from headrace.envelope import Message
 from headrace.errors import NotFoundError, UnavailableError, ValidationError
 from headrace.ids import REQUEST
+from headrace.log.port import After
 from headrace.log.tables import TABLES
 from headrace.messages import Answer
 from headrace.vocabulary import IDEMPOTENCY_KEY_CHARS_MAX, PAGE_DEFAULT, PAGE_MAX
-from headrace_api import performing, shapes, views
+from headrace_api import cursors, performing, shapes, views
 from headrace_api.admission import Caller
 from headrace_api.answers import answer
 from headrace_api.bodies import idempotency_key
@@ -99,24 +100,29 @@ class Asking(msgspec.Struct, frozen=True):
         descending: bool = True,
     ) -> Response:
         """Read a page of the workspace's own rows, as `view` shows them; raises ValidationError for an unknown cursor."""
-        if paging.cursor is not None and await self.desk.own_row(table, {"id": paging.cursor}, self.workspace) is None:
-            raise no_cursor(paging.cursor, "the `next_cursor` of the page before")
         rows = await self.desk.log.rows(
             table,
             {"workspace": self.workspace, **where},
             order=order,
             descending=descending,
-            after=paging.cursor,
+            after=await self._after(table, order, paging.cursor),
             limit=paging.limit + 1,
         )
-        key = TABLES[table].key[-1]
-        return answer(views.page([{**view(row), views.AFTER: row[key]} for row in rows], paging.limit))
+        shown = [{**view(row), views.AFTER: cursors.written(table, row, order)} for row in rows]
+        return answer(views.page(shown, paging.limit))
 
-
-def no_cursor(given: str, expected: str, field: str = "cursor") -> ValidationError:
-    """Make the error of a cursor that no page of this list gave."""
-    message = f"{given!r} is no cursor of this list: expected {expected}"
-    return ValidationError(f"{field}: {message}", details={"problems": [{"field": field, "message": message}]})
+    async def _after(self, table: str, order: str, cursor: str | None) -> str | After | None:
+        if cursor is None:
+            return None
+        if order == TABLES[table].key[-1]:
+            return cursors.by_id(table, cursor)
+        after = cursors.by_value(table, order, cursor)
+        if after is not None:
+            return after
+        row = await self.desk.own_row(table, {"id": cursor}, self.workspace)
+        if row is None:
+            raise cursors.no_cursor(cursor)
+        return After(cursor, row[order])
 
 
 class Paging(msgspec.Struct, frozen=True):

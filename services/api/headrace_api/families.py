@@ -7,7 +7,7 @@ from fastapi import Response
 
 from headrace import ids
 from headrace.vocabulary import PAGE_MAX, WaitingFor
-from headrace_api import performing, views
+from headrace_api import cursors, performing, views
 from headrace_api.answers import answer
 from headrace_api.asking import Asking, Paging
 
@@ -63,7 +63,7 @@ async def children(asked: Asking, run_id: str) -> tuple[list[dict[str, Any]], in
 async def page(asked: Asking, paged: Paging, parent_id: str, where: Row) -> Response:
     """List the children of a run, the newest first."""
     found: list[dict[str, Any]] = []
-    after, more = paged.cursor, True
+    after, more = paged.cursor and cursors.by_id("children", paged.cursor), True
     while more and len(found) <= paged.limit:
         links = await asked.desk.log.rows(
             "children", {"workspace": asked.workspace, "parent_id": parent_id}, after=after, limit=PAGE_MAX

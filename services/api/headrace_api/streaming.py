@@ -21,7 +21,8 @@ from headrace.vocabulary import LOG_RUNS, RUN_FINAL
 from headrace.wire import Line
 from headrace_api import views
 from headrace_api.answers import request_id
-from headrace_api.asking import Asking, no_cursor
+from headrace_api.asking import Asking
+from headrace_api.cursors import no_cursor
 from headrace_api.feed import REPAIR_S, lines_of
 from headrace_api.starting import ENDING_EVENTS
 

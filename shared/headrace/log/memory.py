@@ -20,6 +20,7 @@ from headrace.log.chain import Link, link
 from headrace.log.checks import FUTURE_MS_MAX, check_digest, check_event
 from headrace.log.owners import MemoryOwners
 from headrace.log.port import (
+    After,
     Appended,
     Batch,
     Break,
@@ -192,24 +193,22 @@ class MemoryLog(MemoryBodies, MemoryOwners):
         *,
         order: str = "id",
         descending: bool = True,
-        after: str | None = None,
+        after: str | After | None = None,
         limit: int = 20,
     ) -> list[dict[str, Any]]:
         """Read projection rows; as ReadLog says."""
         tail = projection.filtered(table, where, order).key[-1]
-
+        seen = projection.place_after(table, where, order, after)
         self._up()
         names = list(projection.table_of(table).columns)
         at, last = names.index(order), names.index(tail)
         wanted = [(names.index(name), one) for name, one in where.items()]
         found = [row for row in self._rows[table].values() if all(_fits(row[n], one) for n, one in wanted)]
-        found.sort(key=lambda row: (row[at] is not None, row[at], row[last]), reverse=descending)
-        if after is not None and order == tail:
-            found = [row for row in found if (row[last] < after if descending else row[last] > after)]
-        elif after is not None:
-            start = next((n for n, row in enumerate(found) if row[last] == after), len(found))
-            found = found[start + 1 :]
-        return [self._shown(table, row) for row in found[:limit]]
+        places = [(projection.place(row[at], row[last]), row) for row in found]
+        if seen is not None:
+            places = [each for each in places if (each[0] < seen if descending else each[0] > seen)]
+        places.sort(key=itemgetter(0), reverse=descending)
+        return [self._shown(table, row) for _, row in places[:limit]]
 
     async def count(self, table: str, where: Mapping[str, Any]) -> int:
         """Count projection rows; as ReadLog says."""

@@ -16,6 +16,13 @@ class DataError(HeadraceError):
     type = "validation_error"
 
 
+class After(msgspec.Struct, frozen=True):
+    """Where a list of rows goes on: the row before it, by its last key column and by what the rows are ordered by."""
+
+    key: str
+    value: str | int | bool | None
+
+
 class NewEvent(msgspec.Struct, frozen=True):
     """An event to append: its stream, its version there (from 1), and the bytes that are hashed and stored."""
 
@@ -243,14 +250,14 @@ class ReadLog(Protocol):
         *,
         order: str = "id",
         descending: bool = True,
-        after: str | None = None,
+        after: str | After | None = None,
         limit: int = 20,
     ) -> list[dict[str, Any]]:
         """Read projection rows whose columns equal `where`, in order, after a cursor.
 
         A sequence means any of; for a column of documents, a mapping means those that have all these texts by name.
-        A cursor is the last key column of the row before, which need not be there any more where that is what rows are
-        ordered by; in any other order nothing comes after a row that is gone.
+        A cursor is the last key column of the row before; in any other order than by that column, an `After`. Rows go
+        on from there whether that row still stands, has moved, or is gone.
         """
         ...
 

@@ -16,6 +16,7 @@ from headrace.log.connections import BY_INDEX, STATEMENT_S, Connections
 from headrace.log.migrate import check
 from headrace.log.months import Away, Month
 from headrace.log.port import (
+    After,
     Appended,
     Batch,
     Break,
@@ -275,7 +276,7 @@ class PostgresLog:
         *,
         order: str = "id",
         descending: bool = True,
-        after: str | None = None,
+        after: str | After | None = None,
         limit: int = 20,
     ) -> list[dict[str, Any]]:
         """Read projection rows; as ReadLog says."""

@@ -138,9 +138,6 @@ select distinct {stream} from headrace.{table}
 delete from headrace.{table} t using headrace.partitions p
   where {conditions} and p.log = $1 and p.partition = $2 and p.epoch = $3
 
--- place --
-select {place} from headrace.{table} where {conditions}
-
 -- partitions --
 -- A partition is held as long as its owner's lease is, or its own.
 select p.log, p.partition, p.epoch, p.owner, greatest(p.lease_until, coalesce(o.lease_until, 0)) as lease_until, p.format,

@@ -12,7 +12,7 @@ from headrace import codec
 from headrace.codec import Raw
 from headrace.decider import AnyRow, Laid, Row
 from headrace.errors import ValidationError
-from headrace.log.port import DataError
+from headrace.log.port import After, DataError
 from headrace.log.tables import OF_A_RUN, TABLES, Table
 
 storable: Final = codec.storable
@@ -20,6 +20,7 @@ BETWEEN_TEXTS: Final = frozenset({",", ":"})
 """What stands between two texts of a document, quotes aside."""
 INT_MAX: Final = {"int": 2**31 - 1, "bigint": 2**63 - 1}
 Values = tuple[Any, ...]
+Place = tuple[bool, Any, str]
 KEY_PLACES: Final = {
     name: tuple(list(table.columns).index(column) for column in table.key) for name, table in TABLES.items()
 }
@@ -120,6 +121,29 @@ def filtered(name: str, where: Mapping[str, Any], order: str) -> Table:
             raise ValidationError(message)
         members(where[column])
     return table
+
+
+def place(value: Any, key: str) -> Place:
+    """Give a row's place in the order of one of its columns: empty ones lowest, then by the last key column."""
+    return value is not None, value, key
+
+
+def place_after(name: str, where: Mapping[str, Any], order: str, after: str | After | None) -> Place | None:
+    """Give the place after which a reader goes on; raises ValidationError for a cursor that names none."""
+    table = table_of(name)
+    *before, last = table.key
+    if after is None:
+        return None
+    if order == last:
+        key = storable(after if isinstance(after, str) else after.key)
+        return place(key, key)
+    if isinstance(after, str) or not all(isinstance(where.get(column), str) for column in before):
+        message = f"a cursor over {name!r} by {order!r} needs {', '.join((*before, order))} to be given"
+        raise ValidationError(message)
+    try:
+        return place(_value(name, order, table.columns[order], after.value), storable(after.key))
+    except DataError as problem:
+        raise ValidationError(str(problem)) from problem
 
 
 def members(wanted: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from headrace.errors import ValidationError
 from headrace.log import rows as projection
+from headrace.log.port import After
 from headrace.log.queries import QUERIES
 from headrace.log.tables import TABLES
 
@@ -18,25 +18,22 @@ def rows_query(
     *,
     order: str,
     descending: bool,
-    after: str | None,
+    after: str | After | None,
     limit: int,
 ) -> tuple[str, list[Any]]:
     """Make the query of `ReadLog.rows` and its arguments; raises ValidationError for names that are none."""
     known = projection.filtered(table, where, order)
     values: list[Any] = []
     conditions = [_condition(known.columns[name], name, wanted, values) for name, wanted in where.items()]
-    place = _place(known.columns[order], order, known.key[-1])
-    if after is not None and order == known.key[-1]:
-        values.append(after)
-        conditions.append(f"{_quoted(order)} {'<' if descending else '>'} ${len(values)}")
-    elif after is not None:
-        if not all(isinstance(where.get(name), str) for name in known.key[:-1]):
-            message = f"a cursor over {table!r} needs {', '.join(known.key[:-1])} to be given"
-            raise ValidationError(message)
-        at = [_condition(known.columns[name], name, where[name], values) for name in known.key[:-1]]
-        at.append(_condition("text", known.key[-1], after, values))
-        seen = QUERIES["place"].format(place=", ".join(place), table=table, conditions=" and ".join(at))
-        conditions.append(f"({', '.join(place)}) {'<' if descending else '>'} ({seen})")
+    kind, tail = known.columns[order], known.key[-1]
+    place = _place(kind, _quoted(order), _quoted(tail))
+    seen = projection.place_after(table, where, order, after)
+    if seen is not None:
+        _, value, key = seen
+        values += [key] if order == tail else [value, key]
+        last = f"${len(values)}::{SQL_TYPES['text']}"
+        at = _place(kind, last if order == tail else f"${len(values) - 1}::{SQL_TYPES[kind]}", last)
+        conditions.append(f"({', '.join(place)}) {'<' if descending else '>'} ({', '.join(at)})")
     direction = "desc" if descending else "asc"
     values.append(limit)
     sql = QUERIES["rows"].format(
@@ -105,8 +102,8 @@ def _has(name: str, wanted: Mapping[str, str], values: list[Any]) -> str:
 def _place(kind: str, order: str, tail: str) -> list[str]:
     """Order by a column, empty ones lowest, then by the last key column, so that the order is total."""
     if order == tail:
-        return [_quoted(tail)]
-    return [f"({_quoted(order)} is not null)", f"coalesce({_quoted(order)}, {LOWEST[kind]})", _quoted(tail)]
+        return [tail]
+    return [f"({order} is not null)", f"coalesce({order}, {LOWEST[kind]})", tail]
 
 
 def _quoted(name: str) -> str:

@@ -11,13 +11,13 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 import msgspec
 from pydantic import Field
 
-from headrace import codec, errors, ids
+from headrace import codec, errors
 from headrace.messages import CancelRun
 from headrace.specs.durations import Duration
 from headrace.steering import PurgeRun
 from headrace.vocabulary import LOG_RUNS, PAGE_MAX, RUN_FINAL, RunStatus
-from headrace_api import run_shapes, shapes, starting, views
-from headrace_api.asking import Asking, no_cursor
+from headrace_api import cursors, run_shapes, shapes, starting, views
+from headrace_api.asking import Asking
 from headrace_api.bodies import ActionBody, Body, Labels, Name, Text
 from headrace_api.routes.run_actions import again
 from headrace_api.routes.runs import statuses
@@ -140,11 +140,10 @@ async def preview(asked: Asking, body: BulkBody) -> dict[str, Any]:
 async def act(asked: Asking, body: BulkBody) -> dict[str, Any]:
     """Do it to the next page of runs; raises UnavailableError when owners do not answer: the page may come again."""
     what = meant(asked, body)
-    if body.cursor is not None:
-        _hold_to_form(body.cursor)
+    after = None if body.cursor is None else cursors.by_id("runs", body.cursor)
     page: list[dict[str, Any]] = []
     cursor: str | None = None
-    async for rows in _pages(asked, what, body.cursor):
+    async for rows in _pages(asked, what, after):
         page += [row for row in rows if row["status"] in FITTING[body.action]]
         if len(page) >= body.limit:
             page = page[: body.limit]
@@ -164,14 +163,6 @@ async def act(asked: Asking, body: BulkBody) -> dict[str, Any]:
     ]
     done, already = outcomes.count("done"), outcomes.count("already")
     return _answer(body, what, done=done, already=already, refused=refused, next_cursor=cursor)
-
-
-def _hold_to_form(cursor: str) -> None:
-    """Refuse what is no run's id; the run itself may be gone since, as after a purge."""
-    try:
-        ids.number(cursor)
-    except errors.ValidationError as problem:
-        raise no_cursor(cursor, "the `next_cursor` of the page before") from problem
 
 
 def _answer(body: BulkBody, what: Meant, **told: Any) -> dict[str, Any]:

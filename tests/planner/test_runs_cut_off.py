@@ -271,3 +271,16 @@ def test_items_that_wait_to_be_tried_again_when_their_map_is_over_its_time() -> 
     assert sim.made() == ["outcome.lost", "step.failed", "compensation.started"]
     undoing(settle(sim, "happened", {"id": 2}, index=1))
     assert (sim.status, doubts(sim)) == ("failed", [])
+
+
+def test_a_tool_that_had_no_answer_in_time_knows_no_more_than_one_that_was_stopped() -> None:
+    acts = ToolPin(version="1", digest="sha256:a", effect="write", access="auto", pool="runner", idempotent=False)
+    plan = Plan(name="d", kind="Workflow", steps=(call("w", tool="w"),), tools={"w": acts, "read": READ})
+    sim = Sim(plan).create().claim("w")
+    assert sim.fail("w", "not answered within 30 s", "timeout").made() == ["outcome.lost"]
+    assert sim.fail("w", "not answered within 30 s", "timeout").made() == ["attempt.late"]
+    assert settle(sim, "happened", {"id": 7}).status == "succeeded"
+    keyed = acting().claim("w").fail("w", "not answered", "timeout").claim("w", nonce="n2").fail("w", "refused")
+    assert (keyed.status, doubts(keyed)) == ("failed", ["w"])
+    last = acting(retry=Retry(max_attempts=1)).claim("w").fail("w", "not answered within 30 s", "timeout")
+    assert (last.status, last.why(), doubts(last)) == ("failed", "step 'w' failed: not answered within 30 s", ["w"])

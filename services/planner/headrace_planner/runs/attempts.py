@@ -167,14 +167,15 @@ def _failed(run: Run, command: ReportAttempt, trial: Try, context: Context) -> S
     error = results.error_of(command)
     retry = step.retry
     unsafe = settling.unsafe(run, command.step, trial)
-    over_time = command.status == AttemptStatus.TIMED_OUT
+    over_time = settling.reason_of(command.status, error) == settling.TIMEOUT
     if over_time and unsafe and run.stands(command.step):
         return (settling.lost(run, (command.step, command.index), trial, settling.TIMEOUT),)
     allowed = command.retryable and error.type not in NEVER_AGAIN and not unsafe
     tries = command.attempt - trial.lost - trial.returned
     wanted = tries < retry.max_attempts and (not retry.on or error.type in retry.on)
     if not allowed or not wanted or not run.stands(command.step):
-        status = AttemptStatus.TIMED_OUT if over_time else AttemptStatus.FAILED
+        timed_out = command.status == AttemptStatus.TIMED_OUT
+        status = AttemptStatus.TIMED_OUT if timed_out else AttemptStatus.FAILED
         ended = results.ended(run, command, error, status=status)
         return (settling.last(run, trial, ended, settling.TIMEOUT if over_time else None),)
     delay_s = results.delay_s(run, (command.step, command.index), tries, command.retry_after_s)

@@ -143,6 +143,14 @@ def doubtful(error: ErrorInfo, cut: Cut | None = None) -> ErrorInfo:
     return msgspec.structs.replace(error, message=message, details={**details, "attempt": cut.attempt})
 
 
+def reason_of(status: str, error: ErrorInfo) -> str | None:
+    """Give why nobody knows what a claimed attempt did that ended so; None for the word of who knows.
+
+    A tool that gave up waiting for the outside (an error of the type `timeout`) knows no more than one that was stopped.
+    """
+    return REASONS.get(status) or (TIMEOUT if error.type == "timeout" else None)
+
+
 def last(run: Run, trial: Try, ended: StepFailed, reason: str | None = None) -> StepFailed | OutcomeLost:
     """Give the end of an instance that is not tried again: an attempt that was cut off after its claim may have acted.
 
@@ -211,7 +219,7 @@ def own_word(run: Run, command: ReportAttempt, trial: Try, library: Library) -> 
     assert trial.unknown is not None, "its outcome is unknown"
     if command.status == AttemptStatus.SUCCEEDED:
         return (_settled(trial.unknown, HAPPENED, OWN_WORD), *results.succeeded(run, command, library))
-    if command.status != AttemptStatus.FAILED:
+    if command.status != AttemptStatus.FAILED or reason_of(command.status, results.error_of(command)):
         return ()
     since, settled = trial.unknown.failure, _settled(trial.unknown, FAILED, OWN_WORD)
     if since is None:
@@ -343,7 +351,7 @@ def cut_off(event: AttemptFailed, trial: Try) -> Cut | None:
     """
     if event.error.details.get("outcome") == NOT_HAPPENED:
         return None
-    reason = REASONS.get(event.status)
+    reason = reason_of(event.status, event.error)
     if trial.nonce is None or reason is None:
         return trial.cut
     return Cut(

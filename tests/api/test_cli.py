@@ -10,7 +10,7 @@ import pytest
 
 from headrace import codec
 from headrace.cli.main import invoke
-from tests.api.kit import SIGN_OFF, World, step, workflow
+from tests.api.kit import BIG, SIGN_OFF, World, step, workflow
 
 UNHEARD = "no workflow declares 'push' in its triggers: only runs that wait for it hear it\n"
 Run = Callable[..., Awaitable[tuple[int, str, str]]]
@@ -198,3 +198,26 @@ async def test_what_a_newcomer_meets_says_what_to_do(cli: Run, world: World, tmp
     assert (await cli("apply", keyed))[0] == 0
     _, out, _ = await cli("get", "workflows")
     assert " yes " in out
+
+
+async def test_a_kept_output_and_a_steps_output_are_printed_as_they_are(cli: Run, tmp_path: Path) -> None:
+    file = written(tmp_path, step("filed"), {**step("big", "two"), "depends_on": ["one"]})
+    _, out, _ = await cli("run", file, "-o", "json")
+    run = json.loads(out)["id"]
+    _, out, _ = await cli("get", "artifacts", "-o", "json")
+    (kept,) = json.loads(out)["items"]
+    code, out, _ = await cli("get", "artifact", kept["id"])
+    assert (code, out) == (0, "out/report.md")
+    code, shown, _ = await cli("get", "artifact", kept["id"], "-o", "json")
+    assert (code, json.loads(shown)["items"]) == (0, [kept])
+    code, out, _ = await cli("runs", "result", run, "--step", "two")
+    assert (code, json.loads(out)) == (0, {"text": BIG})
+    code, out, err = await cli("runs", "result", run, "--step", "three")
+    assert (code, out, "step 'three'" in err) == (1, "", True)
+
+
+async def test_items_that_failed_are_counted_where_a_run_is_shown(cli: Run, tmp_path: Path) -> None:
+    some = {"id": "one", "map": [1, 2, 3], "tool": "broken", "with": {}, "on_item_error": "collect"}
+    _, out, _ = await cli("run", written(tmp_path, some), "-o", "json")
+    _, out, _ = await cli("runs", "show", json.loads(out)["id"])
+    assert "3/3 (3 failed)" in out

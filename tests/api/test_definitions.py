@@ -146,6 +146,12 @@ async def test_a_trigger_event_is_published_under_its_key(http: httpx2.AsyncClie
     told = await http.post("/triggers/push", json={"a": 1}, headers={"Idempotency-Key": "m-1"})
     assert (told.status_code, told.json()["message_id"]) == (202, "m-1")
     assert (await http.post("/triggers/a*b", json={})).status_code == 400
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    told = await http.post("/triggers/push", content=b'{"a": 1}', headers=form)
+    assert (told.status_code, "sent with Content-Type: application/json" in told.json()["error"]["message"]) == (
+        400,
+        True,
+    )
 
 
 async def test_lines_that_are_none_are_parked_and_doctor_shows_them(http: httpx2.AsyncClient, world: World) -> None:

@@ -32,6 +32,9 @@ BOUNDS: Final = {
 COMPOSED: Final = ("dict[", "list[")
 """How the library names those of several types that hold others, behind the field's own place."""
 NO_OBJECT: Final = "the body must be a JSON object, sent with Content-Type: application/json"
+NO_JSON: Final = "the body must be JSON, sent with Content-Type: application/json"
+NOT_READ: Final = "invalid-json-value"
+"""How the library calls a body that may be any JSON and came as another type, so that it was not read as JSON."""
 
 Found = Mapping[str, Any]
 
@@ -80,6 +83,8 @@ def _sentence(problem: Found, field: tuple[str, ...], where: str) -> str:
         return "is required" if field else "the request needs a body: a JSON object"
     if kind == "model_attributes_type" or (kind == "dict_type" and not field):
         return NO_OBJECT
+    if kind == NOT_READ and not field:
+        return NO_JSON
     if kind in WANTED:
         shown = repr(given) if where in TEXTS or kind == "int_from_float" else codec.type_of(given)
         return f"must be {WANTED[kind]}, not {shown}"

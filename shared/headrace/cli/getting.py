@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import typer
 
-from headrace.cli.options import Out, Output, Token, Url, ago, show, show_fields, show_table, work
+from headrace.cli.options import Out, Output, Token, Url, ago, body_shown, show, show_fields, show_table, work
 from headrace.errors import MissingArgumentError, ValidationError
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "artifacts": ("id", "type", "label", "uri", "run_id", "created_at"),
 }
 SHORT: Final = {"wf": "workflows", "wfl": "workflows"}
-WITHOUT_ONE: Final = frozenset({"workers", "tokens"})
+ARTIFACTS: Final = "artifacts"
+WITHOUT_ONE: Final = frozenset({"workers", "tokens", ARTIFACTS})
+NAMED_BY: Final = ("id", "name", "digest")
 
 
 def plural(kind: str) -> str:
@@ -59,9 +61,9 @@ def get(
     url: Url = None,
     token: Token = None,
 ) -> None:
-    """List what is kept, or show one of it.
+    """List what is kept, or show one of it; of an artifact its body, as it was kept.
 
-    Example: headrace get workflows; headrace get workflow hello -o json
+    Example: headrace get workflows; headrace get workflow hello -o json; headrace get artifact ID > report.txt
     """
     if kind is None:
         message = f"say what to list: {', '.join(COLUMNS)}"
@@ -69,12 +71,17 @@ def get(
     noun = plural(kind)
 
     async def todo(api: "Client") -> None:
+        if name is not None and noun == ARTIFACTS and output is Out.TEXT:
+            body_shown(await api.download(name))
+            return
         if name is not None and noun not in WITHOUT_ONE:
             body = await api.get(f"/{noun}/{quote(name)}")
             show(output, body, lambda: show_fields(list(body.items())))
             return
         items = [
-            item async for item in api.pages(f"/{noun}") if name is None or name in {item.get("id"), item.get("name")}
+            item
+            async for item in api.pages(f"/{noun}")
+            if name is None or name in {item.get(field) for field in NAMED_BY}
         ]
         show(output, {"items": items, "next_cursor": None}, lambda: _table(noun, items))
 

@@ -92,6 +92,14 @@ def show_json(value: object) -> None:
     print(msgspec.json.format(codec.dumps(value), indent=2).decode())
 
 
+def body_shown(body: bytes) -> None:
+    """Print a kept body as it is, JSON or not; on a terminal with a line's end after it."""
+    sys.stdout.buffer.write(body)
+    if sys.stdout.isatty() and not body.endswith(b"\n"):
+        sys.stdout.buffer.write(b"\n")
+    sys.stdout.buffer.flush()
+
+
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print a table: with Rich on a terminal, else plain columns that other programs can cut."""
     shown = [["" if cell is None else WORDS.get(str(cell), str(cell)) for cell in row] for row in rows]

@@ -13,6 +13,7 @@ from headrace.cli.options import (
     Token,
     Url,
     ago,
+    body_shown,
     pairs,
     show,
     show_fields,
@@ -152,6 +153,7 @@ def _attempt(step: dict[str, Any], each: dict[str, Any]) -> Sequence[Any]:
 
 def _step(step: dict[str, Any]) -> Sequence[Any]:
     items = f"{step['items_done'] or 0}/{step['items_total']}" if step["items_total"] is not None else ""
+    items += f" ({step['items_failed']} failed)" if step.get("items_failed") else ""
     error = f"{step['error']['type']}: {step['error']['message']}" if step["error"] else step.get("reason") or ""
     if step["reused_from"]:
         error = f"stands from {step['reused_from']}" + (f": {error}" if error else "")
@@ -159,10 +161,21 @@ def _step(step: dict[str, Any]) -> Sequence[Any]:
 
 
 @app.command()
-def result(run: RunId, output: Output = Out.JSON, url: Url = None, token: Token = None) -> None:
-    """Print the result of a finished run."""
+def result(
+    run: RunId,
+    step: Annotated[
+        str | None, typer.Option(help="Print the whole output of this step instead, as JSON, whatever its size.")
+    ] = None,
+    output: Output = Out.JSON,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Print the result of a finished run, or the output of one step, which may be had as soon as it succeeded."""
 
     async def todo(api: "Client") -> None:
+        if step is not None:
+            body_shown(await api.output(run, step))
+            return
         body = await api.result(run)
         fields = [(name, body[name]) for name in ("id", "status", "error", "outputs", "views")]
         show(output, body, lambda: show_fields(fields))

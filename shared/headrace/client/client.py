@@ -130,6 +130,10 @@ class Client:
         body: dict[str, Any] = await self.get(f"/runs/{quote(run_id)}/result")
         return body
 
+    async def output(self, run_id: str, step: str) -> bytes:
+        """Give the whole output of a step that succeeded, as JSON; of a map the list of its items' outputs."""
+        return await self.transport.send("GET", f"/api/runs/{quote(run_id)}/steps/{quote(step)}/output")
+
     async def act(
         self, run_id: str, action: str, *, reason: str = "", key: str | None = None, **more: Any
     ) -> views.Run:

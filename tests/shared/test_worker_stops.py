@@ -4,11 +4,14 @@ import asyncio
 import contextlib
 import gc
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from headrace.bus.memory import MemoryBus, MemoryWork
 from headrace.bus.port import Delivery
+from headrace.clock import SystemClock
 from headrace.codec import encode
 from headrace.keys import POOL
 from headrace.ports.tool import ToolContext
@@ -81,6 +84,46 @@ async def test_what_a_draining_worker_has_not_begun_goes_back_to_its_pool_as_it_
         assert (await owner.report_of(order)).status == "succeeded"
         assert not [report for report in owner.reports if report.attempt_id == waiting.attempt_id]
     assert "never here" not in calls
+
+
+class SlowToShut(MemoryBus):
+    """A bus whose pools are closed only once the test lets them."""
+
+    def __init__(self) -> None:
+        super().__init__(SystemClock())
+        self.closing, self.shut = asyncio.Event(), asyncio.Event()
+
+    async def open_work(self, pool: str, deliver: Callable[[Delivery], None]) -> MemoryWork:
+        source = await super().open_work(pool, deliver)
+        close = source.close
+
+        async def slowly() -> None:
+            self.closing.set()
+            await self.shut.wait()
+            await close()
+
+        source.close = slowly  # type: ignore[method-assign]  # this source alone
+        return source
+
+
+async def test_nothing_begins_once_a_worker_says_that_it_drains_and_what_comes_still_goes_back(tmp_path: Path) -> None:
+    bus = SlowToShut()
+    async with working(tmp_path, hang_in_thread, note, slots=2, bus=bus) as (owner, worker):
+        first = owner.send(owner.order("hang_in_thread"))
+        await until(lambda: calls)
+        owner.control(Drain(worker=worker.beat().worker))
+        await until(lambda: owner.beats[-1].draining)
+        await bus.closing.wait()
+        late = owner.send(owner.order("note", {"text": "late"}, attempt="late"))
+        await until(lambda: late.attempt_id in {held.attempt_id for held in worker.beat().holding})
+        gate.set()
+        assert (await owner.report_of(first)).status == "succeeded"
+        assert [(held.attempt_id, held.begun) for held in worker.beat().holding] == [(late.attempt_id, False)]
+        bus.shut.set()
+        await until(lambda: not worker.beat().holding)
+        assert "late" not in calls
+        owner.control(Drain(worker=worker.beat().worker, resume=True))
+        assert (await owner.report_of(late)).status == "succeeded"
 
 
 async def test_a_tool_that_does_not_heed_its_cancel_is_reported_without_it_and_frees_its_slot(

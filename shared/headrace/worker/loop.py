@@ -35,8 +35,6 @@ from headrace.worker.watchdog import BLOCKED_AFTER_S, Watchdog
 
 STOP_MARGIN_S: Final = 5.0
 """Of DRAIN_S, kept for sending the last reports, and half of it for the last lines."""
-SHUT_S: Final = 5.0
-"""How long a drain waits for orders that are on their way."""
 HEED_S: Final = 0.7
 """How long a stopped tool may take to clean up before its attempt is reported without it."""
 LEAVE_S: Final = 2.0
@@ -188,7 +186,10 @@ class WorkerLoop:
             held.performance.cancel()
 
     async def _dispatch(self) -> None:
-        """Drain what arrived, stop what was interrupted, start what fits into the slots, and ask for more."""
+        """Drain what arrived, stop what was interrupted, start what fits into the slots, and ask for more.
+
+        Nothing begins once a drain shows in beats, not even what was asked for before and comes now.
+        """
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -198,7 +199,7 @@ class WorkerLoop:
                 self._stop(self._interrupts.popleft())
             while self._queue and self._sources.shut_now:
                 self._put_back(self._queue.popleft())
-            while self._queue and self._running < self._identity.slots:
+            while self._queue and self._sources.taking and self._running < self._identity.slots:
                 self._start(self._queue.popleft())
             self._sources.ask()
 
@@ -377,11 +378,7 @@ class WorkerLoop:
         """Let go of the pools, finish what is begun, and hand back what is not or cannot be finished in time."""
         self._ending = True
         ends_s, margin_s = self._clock.monotonic() + self._drain_s, min(STOP_MARGIN_S, self._drain_s / 2)
-        try:
-            async with asyncio.timeout(SHUT_S):
-                await self._sources.shut()
-        except TimeoutError:
-            log.warning("the pools could not be closed: orders on their way here are repaired by their owners")
+        await self._sources.shut()
         self._beat_now()
         if not await self._all_sent(ends_s - margin_s):
             for held in list(self._attempts.held.values()):

@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from headrace.bus.port import Bus, Delivery, WorkSource
-from headrace.clock import Clock
+from headrace.clock import Clock, within
 from headrace.errors import UnavailableError
 from headrace.worker.credit import Credit
 
 OPEN_RETRY_S: Final = 0.5
+SHUT_S: Final = 5.0
+"""How long a drain waits for orders that are on their way."""
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +48,12 @@ class Sources:
         self._stir()
 
     async def shut(self) -> None:
-        """Take no more work, and wait until what was on its way has arrived."""
+        """Take no more work, and wait until what was on its way has arrived, SHUT_S at most."""
         self.take(work=False)
-        await self._shut.wait()
+        if not await within(self._shut, SHUT_S):
+            log.warning("the pools could not be closed: orders on their way here are repaired by their owners")
+            self._shut.set()  # what is here goes back all the same
+            self._stir()
 
     def put_back(self, pool: str, packed: bytes) -> None:
         """Give an order back to its pool as it came: the next worker there takes it."""

@@ -26,6 +26,8 @@ COMMANDS: Final = "commands"
 OWNERS: Final = "owners"
 BLOBS: Final = "blobs"
 POOL: Final = "pool:"
+LABEL_CHARS_MAX: Final = 64
+"""How much of a label a refusal quotes: whoever sends a message may write anything there."""
 
 
 class BlobClaim(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -55,7 +57,9 @@ class Keys(msgspec.Struct, frozen=True):
         if known is not None:
             return known
         if self.master is None:
-            message = f"this process holds no key for {label!r}; set HEADRACE_SECRET_FILE or HEADRACE_KEYS"
+            message = (
+                f"this process holds no key for {label[:LABEL_CHARS_MAX]!r}; set HEADRACE_SECRET_FILE or HEADRACE_KEYS"
+            )
             raise ForbiddenError(message)
         return _derived(self.master, label)
 
@@ -67,7 +71,7 @@ class Keys(msgspec.Struct, frozen=True):
         """Give the body of a sealed message; raises UnauthorizedError when the seal is not ours."""
         seal, body = sealed[:SEAL_BYTES], sealed[SEAL_BYTES:]
         if not hmac.compare_digest(_mac(self.key(label), body), seal):
-            message = f"the message carries no valid seal for {label!r}"
+            message = f"the message carries no valid seal for {label[:LABEL_CHARS_MAX]!r}"
             raise UnauthorizedError(message)
         return body
 

@@ -17,6 +17,21 @@ QUIET: Final = {
 }
 
 
+MESSAGE_CHARS_MAX: Final = 8_000
+"""What somebody sends may be quoted in a message: it must not fill the disk."""
+
+
+class Bounded(logging.Filter):
+    """Cuts messages that are too long, and says by how much."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass."""
+        text = record.getMessage()
+        if len(text) > MESSAGE_CHARS_MAX:
+            record.msg, record.args = f"{text[:MESSAGE_CHARS_MAX]}… ({len(text)} characters)", ()
+        return True
+
+
 class JsonLines(logging.Formatter):
     """One JSON object a line, for machines."""
 
@@ -45,6 +60,7 @@ def configure_logging(service: str, level: str) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
     else:
         handler.setFormatter(JsonLines(service))
+    handler.addFilter(Bounded())
     number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
     root = logging.getLogger()
     root.handlers[:] = [handler]

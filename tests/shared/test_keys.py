@@ -47,6 +47,13 @@ def test_a_sealed_message_opens_under_its_label_only() -> None:
         Keys(single={"pool:gates": b"k" * 32}).unpack(packed)
 
 
+def test_a_refusal_quotes_little_of_what_a_stranger_wrote() -> None:
+    for keys in (KEYS, Keys()):
+        with pytest.raises((UnauthorizedError, ForbiddenError), match="'xxx") as refusal:
+            keys.unpack(b"x" * 2_000_000)
+        assert len(refusal.value.message) < 300
+
+
 @pytest.mark.parametrize("key", [b"k" * 32, b"short", b"l" * 64, b"longer than a block of SHA-256 " * 4])
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 5_000])
 def test_a_seal_is_the_hmac_sha256_that_everybody_computes(key: bytes, size: int) -> None:

@@ -82,12 +82,29 @@ async def test_a_database_without_schema_or_with_an_older_one_is_refused_with_th
         await check(empty_postgres_url)
 
 
-async def test_a_database_newer_than_the_code_is_refused_naming_both_versions(
+async def test_a_newer_database_that_works_with_this_code_is_used_and_left_as_it_is(
     postgres_url: str, database: asyncpg.Connection
 ) -> None:
     await database.execute("insert into headrace.migrations (version, name, checksum) values (99, 'later', 'x')")
+    assert await migrate(postgres_url) == []
+    assert await check(postgres_url)
+    log = await PostgresLog.open(postgres_url, CLOCK)
+    await log.close()
+    await database.execute("update headrace.migrations set checksum = 'other' where version = 2")
+    with pytest.raises(DatabaseVersionError, match="0002 projections"):
+        await check(postgres_url)
+
+
+async def test_a_database_too_new_for_the_code_is_refused_naming_the_versions(
+    postgres_url: str, database: asyncpg.Connection
+) -> None:
+    await database.execute("insert into headrace.migrations (version, name, checksum) values (99, 'later', 'x')")
+    await database.execute("update headrace.meta set works_with = $1", len(migrations()) + 1)
     for refused in (migrate(postgres_url), check(postgres_url), PostgresLog.open(postgres_url, CLOCK)):
-        with pytest.raises(DatabaseVersionError, match=rf"version 99.*up to {len(migrations())}"):
+        with pytest.raises(
+            DatabaseVersionError,
+            match=rf"version 99.*version {len(migrations()) + 1} or later.*up to {len(migrations())}",
+        ):
             await refused
 
 

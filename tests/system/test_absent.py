@@ -107,7 +107,7 @@ async def test_services_wait_for_database_and_nats_with_one_clear_line_and_go_on
     assert ends == [0] * len(services)
 
 
-async def test_a_database_that_is_newer_than_the_code_is_refused_with_one_clear_line(
+async def test_a_database_too_new_for_the_code_is_refused_with_one_clear_line(
     servers: tuple[EmbeddedPostgres, EmbeddedNats], tmp_path: Path
 ) -> None:
     postgres, nats = servers
@@ -117,8 +117,12 @@ async def test_a_database_that_is_newer_than_the_code_is_refused_with_one_clear_
     await connection.execute(
         "insert into headrace.migrations (version, name, checksum) values ($1, 'later', 'x')", ours + 1
     )
+    await connection.execute("update headrace.meta set works_with = $1", ours + 1)
     await connection.close()
-    refusal = f"the database is at version {ours + 1}, this code knows versions up to {ours}: use a newer headrace"
+    refusal = (
+        f"the database is at version {ours + 1}, which works with code of version {ours + 1} or later, "
+        f"this code knows versions up to {ours}: use a newer headrace"
+    )
     for name in sorted(OWN_DATABASE):
         service = Service(name, tmp_path, postgres.url, nats.url)
         assert await service.command.ended() == 1

@@ -49,7 +49,7 @@ def migrations() -> tuple[Migration, ...]:
 async def migrate(url: str, *, partitions: Mapping[str, int] = LOG_PARTITIONS) -> list[str]:
     """Apply what is missing and give the names of what was applied; safe to call by several at once.
 
-    `partitions` are what logs that are not there yet get. Raises DatabaseVersionError when the database is newer than
+    `partitions` are what logs that are not there yet get. Raises DatabaseVersionError when the database is too new for
     this code or another migration was applied under a known number, UnavailableError when it does not answer.
     """
     applied: list[str] = []
@@ -92,7 +92,7 @@ async def inspect(connection: asyncpg.Connection) -> str:
 
 
 async def compatible(connection: asyncpg.Connection) -> None:
-    """Check that a database's schema is this code's, copy or not; raises DatabaseVersionError."""
+    """Check that this code can work with a database's schema, copy or not; raises DatabaseVersionError."""
     if not await connection.fetchval(QUERIES["schema_exists"]):
         message = "the database has no headrace schema; run `headrace db migrate`"
         raise DatabaseVersionError(message)
@@ -106,17 +106,24 @@ async def compatible(connection: asyncpg.Connection) -> None:
 
 
 async def _known(connection: asyncpg.Connection) -> list[tuple[int, str]]:
-    """Read what was applied; raises DatabaseVersionError when that is not a beginning of what this code has."""
+    """Read what was applied; raises DatabaseVersionError when that does not begin as this code's migrations do.
+
+    What a newer version has added since is no harm as long as it says that this code works with it.
+    """
     rows = await connection.fetch(QUERIES["applied_migrations"])
     ours = {one.version: one for one in migrations()}
     newest = max(ours)
     if rows and rows[-1]["version"] > newest:
-        message = (
-            f"the database is at version {rows[-1]['version']}, this code knows versions up to {newest}: "
-            "use a newer headrace with it"
-        )
-        raise DatabaseVersionError(message)
+        works_with = await connection.fetchval(QUERIES["works_with"])
+        if newest < works_with:
+            message = (
+                f"the database is at version {rows[-1]['version']}, which works with code of version {works_with} or "
+                f"later, this code knows versions up to {newest}: use a newer headrace with it"
+            )
+            raise DatabaseVersionError(message)
     for row in rows:
+        if row["version"] > newest:
+            break
         one = ours.get(row["version"])
         if one is None or one.checksum != row["checksum"]:
             message = (

@@ -154,6 +154,9 @@ select distinct stream_id from headrace.events where log = $1 and partition = $2
 -- meta --
 select home, incarnation, headrace.here() as here from headrace.meta
 
+-- works_with --
+select works_with from headrace.meta
+
 -- adopt --
 select headrace.adopt()
 

@@ -197,6 +197,28 @@ def test_a_broken_expression_fails_the_step_by_name_not_the_engine() -> None:
     assert "steps.a.output + 1" in sim.why()
 
 
+def test_named_outputs_of_a_step_that_gave_nothing_are_null_and_keep_nobody_from_asking_how_it_ended() -> None:
+    named = {"n": "{{ output.n }}"}
+    sim = Sim(
+        plan(
+            call("failed", on_error="continue", outputs=named),
+            call("skipped", when="false", outputs=named),
+            call("done", outputs=named),
+            outputs="{{ [steps.failed.status, steps.failed.outputs, steps.skipped.outputs, steps.done.outputs.n] }}",
+        )
+    ).create()
+    sim.fail("failed", "tool_error").report("done", {"n": 7})
+    assert codec.loads(sim.run.data.outputs) == ["failed", None, None, 7]
+
+
+def test_named_outputs_that_cannot_be_made_fail_only_who_asks_for_them() -> None:
+    odd = call("odd", outputs={"n": "{{ output.nope }}"})
+    asks = step("asks", TransformStep(value="{{ steps.odd.outputs.n }}"), "odd", on_error="continue")
+    sim = Sim(plan(odd, asks, outputs="{{ [steps.odd.output.n, steps.asks.error.type] }}")).create()
+    sim.report("odd", {"n": 7})
+    assert codec.loads(sim.run.data.outputs) == [7, "expression_error"]
+
+
 def test_a_condition_that_is_no_truth_value_fails_its_step_and_outputs_that_cannot_be_made_fail_the_run() -> None:
     sim = Sim(plan(call("a"), call("b", "a", when="steps.a.output.go"))).create().report("a", {"go": "yes"})
     assert (sim.status, "b" in sim.orders) == ("failed", False)

@@ -234,3 +234,20 @@ def test_a_condition_that_cannot_be_evaluated_after_a_round_fails_the_loop_alone
     assert sim.report("after").status == "succeeded"
     other = Sim(plan(loop("top", condition, "work"), call("work", parent="top"))).create().report("work", {})
     assert (other.status, other.row()["error_type"]) == ("failed", "expression_error")
+
+
+def test_named_outputs_of_a_round_are_those_of_its_round() -> None:
+    named = {"at": "{{ iteration }}", "sum": "{{ output + iteration }}"}
+    sim = Sim(
+        plan(
+            loop("again", "iteration < 3", "one", "two"),
+            call("one", parent="again", outputs=named),
+            step(
+                "two", TransformStep(value="{{ iteration > 1 ? previous.one.outputs : null }}"), "one", parent="again"
+            ),
+            outputs="{{ [steps.one.outputs, steps.two.output] }}",
+        )
+    ).create()
+    for output in (10, 20, 30):
+        sim.report("one", output)
+    assert codec.loads(sim.run.data.outputs) == [{"at": 3, "sum": 33}, {"at": 2, "sum": 22}]

@@ -313,3 +313,19 @@ def test_an_expression_that_fails_for_want_of_a_made_up_result_names_the_option(
     assert invoke(top) == 1
     assert "give them by --stub kid/one=JSON." in capsys.readouterr().out
     assert invoke([*top, "--stub", 'kid/one={"n": 3}']) == 0
+
+
+def test_the_body_of_a_loop_without_a_round_is_skipped_as_it_would_be() -> None:
+    steps = """
+  steps:
+    - {id: again, loop: {while: iteration < 0, steps: [inner, act]}}
+    - {id: inner, loop: {while: iteration < 2, steps: [deep]}}
+    - {id: deep, transform: 1}
+    - {id: act, transform: 2}
+    - {id: after, transform: "{{ steps.act.status }}"}
+"""
+    found = told(HEAD + steps)
+    assert {each.step: each.status for each in found.steps} == {
+        "again": "succeeded", "inner": "skipped", "deep": "skipped", "act": "skipped", "after": "succeeded",
+    }  # fmt: skip
+    assert (step(found, "act").reason, step(found, "after").output) == ("the loop 'again' ended without it", "skipped")

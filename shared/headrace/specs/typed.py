@@ -277,7 +277,7 @@ class _Scope:
             fields["failed"] = list_of(FAILED_ITEM)
         if step.outputs:
             named = self.within(step, WHOLE)
-            fields["outputs"] = types.stored(_template(step.outputs, named))
+            fields["outputs"] = optional(types.stored(_template(step.outputs, named)))
         return map_of(fields, closed=True)
 
     def _result(self, step_id: str) -> Type:

@@ -4,7 +4,7 @@ Outputs are decoded when an expression asks for them, once; a body that is kept 
 raises MissingError until the host has fetched it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from headrace import codec
@@ -13,7 +13,7 @@ from headrace.errors import HeadraceError, StepError
 from headrace.events.base import ErrorInfo
 from headrace.expressions.expression import parse
 from headrace.expressions.series import Series
-from headrace.vocabulary import MAP_ITEMS_MAX, STEP_FINAL
+from headrace.vocabulary import MAP_ITEMS_MAX, StepStatus
 from headrace_planner.runs import artifacts, work
 from headrace_planner.runs.items import listed, long_list
 from headrace_planner.runs.pieces import Results
@@ -24,6 +24,7 @@ MISSING_KEY: Final = ("unknown key", "there is no")
 
 
 PREVIOUS: Final = "previous"
+OUTPUTS: Final = "outputs"
 
 
 class RunScope:
@@ -93,7 +94,7 @@ class RunScope:
                 found[step_id] = self._view(step_id, before)
         return found
 
-    def _view(self, step_id: str, known: StepState | None = None) -> dict[str, Any]:
+    def _view(self, step_id: str, known: StepState | None = None) -> Mapping[str, Any]:
         known = known or self._run.peek(step_id)
         view: dict[str, Any] = {
             "output": self._output(known),
@@ -104,10 +105,17 @@ class RunScope:
         if known.map is not None:
             view["failed"] = Results(known.map, self._library).failed
         named = self._run.graph.index[step_id].outputs
-        if named and known.status in STEP_FINAL:
-            inner = RunScope(self._run, self._library, {**self._extra, "output": view["output"]})
-            view["outputs"] = self._run.graph.template(step_id, "outputs", named).resolve(inner)
-        return view
+        if not named:
+            return view
+        if known.status != StepStatus.SUCCEEDED:
+            return {**view, "outputs": None}
+        own, loop = _own(self._run, step_id), self._run.graph.index[step_id].parent
+        if known is not self._run.peek(
+            step_id
+        ):  # it is that of the round before, and nothing is held of the one before that
+            own["iteration"], loop = own["iteration"] - 1, ""
+        inner = RunScope(self._run, self._library, {**own, "output": view["output"]}, loop)
+        return Named(view, lambda: self._run.graph.template(step_id, "outputs", named).resolve(inner))
 
     def _output(self, known: StepState) -> Any:
         if known.map is not None:
@@ -115,14 +123,45 @@ class RunScope:
         return codec.loads(self._library.body(known.blob.digest) if known.blob else known.output)
 
 
+class Named(Mapping[str, Any]):
+    """What is recorded of a step that names `outputs`: those are made when an expression asks for them, once."""
+
+    __slots__ = ("_make", "_view")
+
+    def __init__(self, view: dict[str, Any], make: Callable[[], Any]) -> None:
+        self._view = view
+        self._make = make
+
+    def __getitem__(self, name: str) -> Any:
+        """Give a part; raises StepError (expression_error) when the named outputs cannot be made."""
+        if name == OUTPUTS and name not in self._view:
+            self._view[name] = self._make()
+        return self._view[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Go over the names of the parts."""
+        return iter(dict.fromkeys((*self._view, OUTPUTS)))
+
+    def __len__(self) -> int:
+        """Count the parts."""
+        return len(self._view | {OUTPUTS: None})
+
+    def __contains__(self, name: object) -> bool:
+        """Tell whether there is a part of that name, without making it."""
+        return name == OUTPUTS or name in self._view
+
+
 def scope_for(run: Run, library: Library, step_id: str, extra: Mapping[str, Any] | None = None) -> RunScope:
     """Give the scope of a step's expressions.
 
     In a loop's body `iteration` is the round, 1 for the first, and `previous` what its steps gave in the round before.
     """
+    return RunScope(run, library, {**_own(run, step_id), **(extra or {})}, run.graph.index[step_id].parent)
+
+
+def _own(run: Run, step_id: str) -> dict[str, Any]:
     parent = run.graph.index[step_id].parent
-    own = {"iteration": run.peek(parent).loop} if parent else {}
-    return RunScope(run, library, {**own, **(extra or {})}, parent)
+    return {"iteration": run.peek(parent).loop} if parent else {}
 
 
 def undone_scope(run: Run, library: Library, step_id: str) -> RunScope:

@@ -18,7 +18,7 @@ from headrace.events.runs import (
     TimerStarted,
 )
 from headrace.events.steering import ChildStarted, LoopIterated, PermitQueued, WaitStarted
-from headrace.plans.model import CallStep, Plan, PlanStep
+from headrace.plans.model import CallStep, LoopStep, Plan, PlanStep
 from headrace.testing.prediction.stubs import Call
 from headrace.testing.prediction.told import (
     ApprovalTold,
@@ -61,6 +61,7 @@ NOT_ON_THE_WAY: Final = frozenset(
 )
 """Events about how the engine works, which tell a reader of a prediction nothing."""
 OPEN: Final = "nobody decides"
+NOT_REACHED: Final = StepTold(step="", kind="").status
 
 
 class Story:
@@ -70,6 +71,7 @@ class Story:
         self.run, self.plan = run, plan
         self.steps = {step.id: StepTold(step=step.id, kind=step.shown_kind, run=run) for step in _all(plan)}
         self.order: list[str] = []
+        self._bodies = {step.id: step.body.body for step in plan.steps if isinstance(step.body, LoopStep)}
 
     def told(self) -> list[StepTold]:
         """Give the steps in the order in which they began; those that did not come last."""
@@ -102,23 +104,34 @@ class Story:
         match event:
             case StepSkipped(reason=reason):
                 known.status, known.reason, known.began_s = "skipped", reason, None
+                self._without(known.step)
             case StepFailed(index=index, error=error):
                 known.attempts = max(known.attempts, event.attempt)
                 known.items_failed += index is not None
                 known.error = _error(error)
                 if index is None:
                     known.status, known.ended_s = event.status, at_s
+                    self._without(known.step)
             case StepSucceeded(index=index, output=output):
                 known.attempts = max(known.attempts, event.attempt)
                 known.ended_s = at_s
                 known.status = "succeeded"
                 if index is None:
                     known.output = None if output == NULL else codec.loads(output)
+                    self._without(known.step)
             case _:
-                if known.status == "not reached":
+                if known.status == NOT_REACHED:
                     known.status = (
                         "waiting" if isinstance(event, TimerStarted | WaitStarted | ApprovalRequested) else "running"
                     )
+
+    def _without(self, loop: str) -> None:
+        """Skip the body of a loop that ended before its first round."""
+        for inner in self._bodies.get(loop, ()):
+            if self.steps[inner].status == NOT_REACHED:
+                self.steps[inner].status, self.steps[inner].reason = "skipped", f"the loop {loop!r} ended without it"
+                self.order.append(inner)
+                self._without(inner)
 
 
 def _error(error: ErrorInfo) -> dict[str, str]:

@@ -89,7 +89,13 @@ class World:
     """What a test works with."""
 
     def __init__(
-        self, log: Log, clock: SystemClock, deadline_s: float = 10.0, unfinished_runs_max: int = UNFINISHED_RUNS_MAX
+        self,
+        log: Log,
+        clock: SystemClock,
+        deadline_s: float = 10.0,
+        unfinished_runs_max: int = UNFINISHED_RUNS_MAX,
+        *,
+        beating: bool = True,
     ) -> None:
         self.log, self.clock = log, clock
         self.admission = Admission(log, clock, unfinished_runs_max)
@@ -110,7 +116,7 @@ class World:
         self.go = asyncio.Event()
         self.performed: list[str] = []
         self.ordered: list[WorkOrder] = []
-        self.beating = True
+        self.beating = beating
 
     def http(self, role: str | None = "admin") -> httpx2.AsyncClient:
         headers = {"Authorization": f"Bearer {self.tokens[role]}"} if role else {}

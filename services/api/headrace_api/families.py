@@ -35,10 +35,12 @@ async def _runs(asked: Asking, found: list[str], where: Row | None = None) -> di
     """Read runs by their ids, at most PAGE_MAX."""
     if not found:
         return {}
+    statuses = (where or {}).get("status")
     wanted = {"workspace": asked.workspace, **(where or {}), "id": found}
-    rows = await asked.desk.log.rows("runs", wanted, limit=PAGE_MAX)
+    wanted.pop("status", None)
     performed = performing.Performed(asked.desk.presence)
-    return {row["id"]: performed.shown(row) for row in rows}
+    rows = [performed.shown(row) for row in await asked.desk.log.rows("runs", wanted, limit=PAGE_MAX)]
+    return {row["id"]: row for row in rows if not statuses or row["status"] in statuses}
 
 
 async def parent(asked: Asking, row: Row) -> dict[str, Any] | None:
@@ -46,9 +48,8 @@ async def parent(asked: Asking, row: Row) -> dict[str, Any] | None:
     link = await asked.desk.own_row("children", {"id": row["id"]}, asked.workspace)
     if link is None:
         return None
-    return _relative(
-        link, link["parent_id"], await asked.desk.own_row("runs", {"id": link["parent_id"]}, asked.workspace)
-    )
+    rows = await _runs(asked, [link["parent_id"]])
+    return _relative(link, link["parent_id"], rows.get(link["parent_id"]))
 
 
 async def children(asked: Asking, run_id: str) -> tuple[list[dict[str, Any]], int]:

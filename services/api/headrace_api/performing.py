@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
-from headrace.vocabulary import STEP_FINAL, RunStatus, StepStatus
+from headrace.log.port import ReadLog
+from headrace.vocabulary import PAGE_DEFAULT, STEP_FINAL, RunStatus, StepStatus
 from headrace_api.presence import Held, Presence
 
 Row = Mapping[str, Any]
@@ -42,6 +44,48 @@ class Performed:
         if row["status"] != RunStatus.QUEUED or row["id"] not in self.since:
             return row
         return {**row, "status": RunStatus.RUNNING, "started_at": row["started_at"] or self.since[row["id"]]}
+
+    async def rows(
+        self,
+        log: ReadLog,
+        where: Mapping[str, Any],
+        *,
+        descending: bool = True,
+        after: str | None = None,
+        limit: int = PAGE_DEFAULT,
+    ) -> list[dict[str, Any]]:
+        """Read runs as they are shown, in the order of their ids; fewer than `limit` are all that are left.
+
+        The `status` of `where`, any of several, is the one that is shown: a queued run that is performed is no queued one.
+        """
+        wanted = set(where.get("status") or ())
+        if (RunStatus.QUEUED in wanted) == (RunStatus.RUNNING in wanted):
+            rows = await log.rows("runs", where, descending=descending, after=after, limit=limit)
+        elif RunStatus.QUEUED in wanted:
+            return await self._but_for_performed(log, where, descending=descending, after=after, limit=limit)
+        else:
+            rows = await log.rows("runs", where, descending=descending, after=after, limit=limit)
+            if self.since:
+                queued = {**where, **self.queued}
+                rows += await log.rows("runs", queued, descending=descending, after=after, limit=limit)
+                rows = sorted(rows, key=itemgetter("id"), reverse=descending)[:limit]
+        return [self.shown(row) for row in rows]
+
+    @property
+    def queued(self) -> dict[str, Any]:
+        """Give what finds the runs that stand as queued and are performed: no column is a list of none."""
+        return {"status": RunStatus.QUEUED.value, "id": sorted(self.since)}
+
+    async def _but_for_performed(
+        self, log: ReadLog, where: Mapping[str, Any], *, descending: bool, after: str | None, limit: int
+    ) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        while True:
+            rows = await log.rows("runs", where, descending=descending, after=after, limit=limit)
+            found += [row for row in rows if row["status"] != RunStatus.QUEUED or row["id"] not in self.since]
+            if len(rows) < limit or len(found) >= limit:
+                return found[:limit]
+            after = rows[-1]["id"]
 
 
 def with_performed(steps: Sequence[Row], presence: Presence, run_id: str) -> list[Row]:

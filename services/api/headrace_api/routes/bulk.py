@@ -16,7 +16,7 @@ from headrace.messages import CancelRun
 from headrace.specs.durations import Duration
 from headrace.steering import PurgeRun
 from headrace.vocabulary import LOG_RUNS, PAGE_MAX, RUN_FINAL, RunStatus
-from headrace_api import cursors, run_shapes, shapes, starting, views
+from headrace_api import cursors, performing, run_shapes, shapes, starting, views
 from headrace_api.asking import Asking
 from headrace_api.bodies import ActionBody, Body, Labels, Name, Text
 from headrace_api.routes.run_actions import again
@@ -171,8 +171,9 @@ def _answer(body: BulkBody, what: Meant, **told: Any) -> dict[str, Any]:
 
 async def _pages(asked: Asking, what: Meant, after: str | None) -> AsyncIterator[list[dict[str, Any]]]:
     """Give the rows that are meant, the oldest first."""
+    performed = performing.Performed(asked.desk.presence)
     while True:
-        rows = await asked.desk.log.rows("runs", what.where, descending=False, after=after, limit=SCAN_PAGE)
+        rows = await performed.rows(asked.desk.log, what.where, descending=False, after=after, limit=SCAN_PAGE)
         yield [row for row in rows if row["created_at"] < what.before]
         if len(rows) < SCAN_PAGE:
             return

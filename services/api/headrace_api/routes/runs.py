@@ -11,7 +11,7 @@ from headrace.messages import CreateRun
 from headrace.plans.fusion import fused
 from headrace.plans.model import parse
 from headrace.vocabulary import LOG_RUNS, PAGE_MAX, RUN_FINAL, RUN_STATUS_ALIASES, RunStatus
-from headrace_api import families, performing, shapes, starting, views
+from headrace_api import cursors, families, performing, shapes, starting, views
 from headrace_api.answers import answer
 from headrace_api.asking import Asked, Asking, Paged, says
 from headrace_api.bodies import LABELS_MAX, RunBody
@@ -70,8 +70,10 @@ async def list_runs(
     given = {name: value for name, value in where.items() if value}
     if parent is not None:
         return await families.page(asked, paged, parent, given)
-    performed = performing.Performed(asked.desk.presence)
-    return await asked.page("runs", given, paged, lambda row: views.run(performed.shown(row)))
+    after = paged.cursor and cursors.by_id("runs", paged.cursor)
+    performed, where = performing.Performed(asked.desk.presence), {"workspace": asked.workspace, **given}
+    rows = await performed.rows(asked.desk.log, where, after=after, limit=paged.limit + 1)
+    return answer(views.page([{**views.run(row), views.AFTER: row["id"]} for row in rows], paged.limit))
 
 
 def labels(given: list[str] | None) -> dict[str, str]:
@@ -116,7 +118,8 @@ async def get_run(asked: Asked, run_id: str) -> Response:
     again = await asked.desk.log.rows("runs", {"workspace": asked.workspace, "retry_of": run_id}, limit=PAGE_MAX)
     whole["parent"] = await families.parent(asked, row)
     whole["children"], whole["children_total"] = await families.children(asked, run_id)
-    whole["retried_by"] = [views.lineage(each) for each in again]
+    performed = performing.Performed(asked.desk.presence)
+    whole["retried_by"] = [views.lineage(performed.shown(each)) for each in again]
     return answer(whole)
 
 

@@ -14,6 +14,7 @@ from headrace.wire import AskWorker, Beat, DrainWorker, RescueWorker
 from headrace_api import views
 from headrace_api.answers import answer
 from headrace_api.asking import Asked, Asking, says
+from headrace_api.performing import Performed
 from headrace_api.presence import Presence, Seen
 from headrace_api.worker_shapes import ActedOn, CleanedUp, Worker, Workers, WorkersHealth, totals
 
@@ -47,10 +48,14 @@ async def _numbers(asked: Asking, shown: list[dict[str, Any]]) -> dict[str, Any]
     own = {"workspace": asked.workspace}
     added = totals(shown)
     judged = added["done"] + added["failed"]
+    running = await asked.desk.log.count("runs", {**own, "status": RunStatus.RUNNING.value})
+    queued = await asked.desk.log.count("runs", {**own, "status": RunStatus.QUEUED.value})
+    performed = Performed(asked.desk.presence)
+    begun = await asked.desk.log.count("runs", {**own, **performed.queued}) if queued and performed.since else 0
     return {
         "workers_active": asked.desk.presence.active(),
-        "active_runs": await asked.desk.log.count("runs", {**own, "status": RunStatus.RUNNING.value}),
-        "queued_runs": await asked.desk.log.count("runs", {**own, "status": RunStatus.QUEUED.value}),
+        "active_runs": running + begun,
+        "queued_runs": max(0, queued - begun),
         "totals": added,
         "failure_rate": round(added["failed"] / judged, RATE_DIGITS) if judged else None,
     }

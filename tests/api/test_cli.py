@@ -10,7 +10,7 @@ import pytest
 
 from headrace import codec
 from headrace.cli.main import invoke
-from tests.api.kit import BIG, SIGN_OFF, World, step, workflow
+from tests.api.kit import BIG, SIGN_OFF, World, step, until, workflow
 
 UNHEARD = "no workflow declares 'push' in its triggers: only runs that wait for it hear it\n"
 Run = Callable[..., Awaitable[tuple[int, str, str]]]
@@ -221,3 +221,26 @@ async def test_items_that_failed_are_counted_where_a_run_is_shown(cli: Run, tmp_
     _, out, _ = await cli("run", written(tmp_path, some), "-o", "json")
     _, out, _ = await cli("runs", "show", json.loads(out)["id"])
     assert "3/3 (3 failed)" in out
+
+
+async def asked(world: World) -> bool:
+    return bool(world.performed)
+
+
+async def run_it(cli: Run, file: str) -> tuple[int, str, str]:
+    return await cli("run", file)
+
+
+@pytest.mark.parametrize("before", ["echo", "hold"])
+async def test_a_run_that_waits_for_a_signal_is_code_3_and_told_up_to_there(
+    cli: Run, world: World, tmp_path: Path, before: str
+) -> None:
+    word = {"id": "word", "depends_on": ["one"], "wait": {"signal": "go.on"}}
+    async with asyncio.TaskGroup() as group:
+        following = group.create_task(run_it(cli, written(tmp_path, step(before), word)))
+        await until(lambda: asked(world))
+        world.go.set()
+    code, out, err = following.result()
+    assert (code, "one succeeded" in out, "word waits" in out) == (3, True, True), out
+    assert "headrace runs signal run_" in err
+    assert "go.on --data JSON" in err.replace("[", "").replace("]", "")

@@ -8,7 +8,7 @@ from headrace.cli.exits import FAILED, WAITING
 from headrace.cli.narrating import line, sentence
 from headrace.errors import ConflictError
 from headrace.events.parts import parts_of
-from headrace.vocabulary import ApprovalStatus, RunStatus
+from headrace.vocabulary import PAGE_MAX, ApprovalStatus, RunStatus
 
 if TYPE_CHECKING:
     from headrace.client.client import Client
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 PEOPLE: Final = frozenset({"approval", "start", "input", "connection", "signal", "resume"})
 """What only somebody can end; a timer or a retry ends by itself."""
 LOOK: Final = frozenset(
-    {"run.queued", "run.paused", "outcome.lost", "approval.requested", "approval.received", "approval.resolved"}
+    {
+        *("run.queued", "run.paused", "outcome.lost", "wait.started"),
+        *("approval.requested", "approval.received", "approval.resolved"),
+    }
 )
 SETTLED: Final = ("succeeded", "failed", "cancelled", "skipped")
 MARKS: Final = {"succeeded": "✓", "failed": "✗", "skipped": "-", "cancelled": "-", "running": "•", "waiting": "…"}
@@ -28,13 +31,15 @@ async def follow(api: "Client", run_id: str, *, wait: bool, quiet: bool = False)
     from headrace.client.streams import COMPLETE
 
     screen: Screen = Live(await api.run(run_id)) if sys.stdout.isatty() and not quiet else Plain(quiet=quiet)
-    watching, opened = False, set[str | None]({None})
+    watching, opened, shown = False, set[str | None]({None}), 0
     answers: dict[str, bool] = {}
     with screen:
         async for event in api.run_events(run_id):
             if event.event == COMPLETE:
                 screen.over(event.data)
                 return 0 if event.data["status"] == RunStatus.SUCCEEDED else FAILED
+            if int(event.id or 0) <= shown:
+                continue  # it was shown with what had happened when the run seemed to wait
             screen.happened(event.data)
             if event.event == "approval.received":
                 opened.add(event.data["data"].get("approval_id"))
@@ -43,14 +48,32 @@ async def follow(api: "Client", run_id: str, *, wait: bool, quiet: bool = False)
                 continue
             run = await api.run(run_id)
             watching = bool(run.waiting) and not run.over
-            told = all(waits.get("approval_id") in opened for waits in run.waiting)
-            if run.status == RunStatus.WAITING and run.waiting_for in PEOPLE and told:
+            if _stands(run, opened):
                 await _decide(api, run, screen, answers)
                 moves = any(answers.get(str(waits.get("approval_id"))) for waits in run.waiting)
                 if not moves and not wait:
-                    screen.note(_hint(run))
-                    return WAITING
+                    shown = await _caught_up(api, run_id, int(event.id or 0), screen)
+                    if _stands(run := await api.run(run_id), None):
+                        screen.note(_hint(run))
+                        return WAITING
     return FAILED
+
+
+def _stands(run: "Run", opened: set[str | None] | None) -> bool:
+    """Tell whether only somebody can move the run, and its questions (of `opened`, unless it is None) can be answered."""
+    told = opened is None or all(waits.get("approval_id") in opened for waits in run.waiting)
+    return run.status == RunStatus.WAITING and run.waiting_for in PEOPLE and told
+
+
+async def _caught_up(api: "Client", run_id: str, after: int, screen: "Screen") -> int:
+    """Show what has happened after an event until now, which the stream would bring; give the last one's number."""
+    while True:
+        page = await api.get(f"/runs/{run_id}/events", cursor=str(after), limit=PAGE_MAX)
+        for each in page["items"]:
+            screen.happened(each)
+            after = int(each["id"])
+        if page["next_cursor"] is None:
+            return after
 
 
 async def _decide(api: "Client", run: "Run", screen: "Screen", answers: dict[str, bool]) -> None:
@@ -115,6 +138,8 @@ def _hint(run: "Run") -> str:
         if waits.get("approval_id"):
             other = f"somebody other than {run.requester.name}: " if run.requester.name else ""
             told.append(f"{other}headrace approvals approve {waits['approval_id']} --token TOKEN")
+        elif waits.get("for") == "signal":
+            told.append(f"headrace runs signal {run.id} {waits.get('name')} [--data JSON]")
         elif waits.get("for") == "start":
             told.append(f"headrace runs start {run.id}")
         elif waits.get("for") == "resume":

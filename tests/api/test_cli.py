@@ -86,6 +86,19 @@ async def test_a_run_that_waits_for_somebody_is_code_3_and_is_approved_by_anothe
     assert codec.digest(approval["shown"]) in out
 
 
+async def test_of_a_quorum_it_is_said_who_has_approved_and_how_many_must(cli: Run, tmp_path: Path) -> None:
+    two = {"id": "sign_off", "approval": {"roles": ["approver"], "quorum": 2, "prompt": "Go on?"}}
+    _, _, err = await cli("run", written(tmp_path, two))
+    approval = next(word for word in err.split() if word.startswith("apr_"))
+    said = "2 people with the role approver must approve, 1 of them so far (approver)"
+    code, out, _ = await cli("approvals", "approve", approval, role="approver")
+    assert (code, out.splitlines()[-1]) == (0, f"{approval}: pending: {said}")
+    _, out, _ = await cli("approvals", "list")
+    assert "2 people with the role approver, 1 of them so far (approver)" in out
+    _, out, _ = await cli("approvals", "show", approval)
+    assert said in out
+
+
 async def test_everything_can_be_listed_as_text_and_json(cli: Run, tmp_path: Path) -> None:
     file = written(tmp_path, step("echo"))
     assert (await cli("apply", file))[0] == 0

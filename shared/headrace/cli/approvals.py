@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace.cli.options import Out, Output, Token, Url, ago, needed, show, show_json, show_table, work
+from headrace.cli.options import Out, Output, Token, Url, ago, needed, show, show_json, show_table, so_far, work
+from headrace.vocabulary import ApprovalStatus
 
 if TYPE_CHECKING:
     from headrace.client.client import Client
@@ -38,7 +39,7 @@ def list_(
                     item["subject"],
                     item["step"],
                     item["requester"]["name"],
-                    needed(item["quorum"], item["roles"]),
+                    needed(item["quorum"], item["roles"]) + so_far(item["quorum"], item["decisions"]),
                     ago(item["created_at"]),
                 )
                 for item in items
@@ -76,7 +77,12 @@ def _decide(
             show_approval(known)
         decided = await api.decide(known, action, reason=reason, shown_digest=digest)
         body = await api.get(f"/approvals/{decided.id}")
-        show(output, body, lambda: print(f"{decided.id}: {decided.status}"))
+        more = f": {needed(body['quorum'], body['roles'])} must approve{so_far(body['quorum'], body['decisions'])}"
+        show(
+            output,
+            body,
+            lambda: print(f"{decided.id}: {decided.status}{more if decided.status == ApprovalStatus.PENDING else ''}"),
+        )
 
     work(url, token, todo)
 

@@ -114,12 +114,12 @@ def may(caller: str, roles: list[str], approval: "Approval") -> bool:
 
 def show_approval(approval: "Approval") -> None:
     """Print exactly what is decided on, and the digest computed from it."""
-    from headrace.cli.options import needed, show_json
+    from headrace.cli.options import needed, show_json, so_far
     from headrace.codec import digest
 
     print(f"approval {approval.id} is {approval.status}: asked by {approval.requester.name},", end=" ")
     print(
-        f"{needed(approval.quorum, approval.roles)} must approve"
+        f"{needed(approval.quorum, approval.roles)} must approve{so_far(approval.quorum, approval.decisions)}"
         + (f", until {approval.expires_at}" if approval.expires_at else "")
     )
     print("what is decided on:")

@@ -1,7 +1,7 @@
 """What every command shares: options, where the api and the token are, how to print, and running async work."""
 
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -174,6 +174,12 @@ def needed(quorum: int, roles: Sequence[str]) -> str:
     """Say how many of whom must approve: `1 approver`, `2 people with the role approver or legal`."""
     several = f" {'person' if quorum == 1 else 'people'} with the role" if quorum > 1 or len(roles) > 1 else ""
     return f"{quorum}{several} {' or '.join(roles)}"
+
+
+def so_far(quorum: int, decisions: Sequence[Mapping[str, Any]]) -> str:
+    """Say how many of several have approved, and who; nothing where one decides or nobody has."""
+    names = [str(decision.get("name")) for decision in decisions if decision.get("action") == "approve"]
+    return f", {len(names)} of them so far ({', '.join(names)})" if quorum > 1 and names else ""
 
 
 def ago(at: str | None) -> str:

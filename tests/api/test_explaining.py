@@ -23,6 +23,7 @@ from headrace.testing.views import Run
 from headrace.testing.virtual import in_virtual_time
 from headrace.vocabulary import LOG_RUNS, RunStatus
 from headrace.wire import Beat, Holding
+from headrace_api import flowing
 from headrace_api.explaining import explain
 from headrace_api.presence import Presence
 
@@ -181,6 +182,36 @@ async def test_a_step_that_no_worker_holds_yet_says_how_full_its_pool_is() -> No
             "step one waits in line for the pool 'test_explaining': all 4 slots of its 2 workers are taken"
         )
         assert "more workers would take it sooner" in one["remedy"]
+
+
+@in_virtual_time
+async def test_of_each_map_whose_items_wait_for_a_rate_limit_that_is_said_and_not_that_it_runs() -> None:
+    head = "apiVersion: headrace/v1\nkind: Workflow\nmetadata: {name: w}\nspec:\n  steps:\n"
+    async with Engine(tools=[rare]) as engine:
+        presence = Presence(engine.clock, engine.keys)
+        said = Beat(worker="wrk_1", service="worker", host="h", pools=("test_explaining",), slots=2)
+        presence.deliver(engine.keys.pack(f"{POOL}test_explaining", encode(said)))
+        await engine.run(f"{head}    - {{id: one, tool: rare}}\n")
+        await engine.pass_time("2s")
+        maps = "    - {id: m, map: [1, 2, 3], tool: rare}\n    - {id: n, map: [1, 2], tool: rare}\n"
+        run = await engine.run(head + maps)
+        await engine.pass_time("2s")
+        reasons = await reasons_of(engine, run, presence)
+        told = [(each["step"], each["waiting_for"], each["message"].partition(",")[0]) for each in reasons]
+        assert sorted(told) == [
+            ("m", "rate_limit", "waiting for 3 attempts: the rate limit of rare (1 in 3600 s)"),
+            ("n", "rate_limit", "waiting for 2 attempts: the rate limit of rare (1 in 3600 s)"),
+        ]
+        assert flowing.flows_of(run.row) == [run.row["detail"]["waiting"][0]["flow_id"]]
+
+
+def test_a_run_in_line_for_a_key_is_shown_the_limit_that_it_asked_with_itself() -> None:
+    kept = {"for": "concurrency", "message": "the concurrency key 'k' (one run at a time)", "limit": 1}
+    newest = {"key": "k", "limit": 5, "queued": 2, "detail": {"holders": [{"run_id": "run_9"}], "queue": []}}
+    message, _, _ = flowing.told("run_1", kept, newest)
+    assert message.startswith("waiting for the concurrency key 'k' (one run at a time), held by run run_9")
+    before, _, _ = flowing.told("run_1", {"for": "concurrency", "message": "its turn"}, newest)
+    assert "(5 runs at a time)" in before, "a run that has not asked yet has no limit on record"
 
 
 def known(words: list[str]) -> bool:

@@ -196,6 +196,13 @@ def test_a_running_map_whose_pool_nobody_serves_is_not_said_to_run() -> None:
     assert message.startswith("no worker serves the pool 'tools'")
 
 
+def test_a_map_that_runs_says_how_many_of_its_items_are_over() -> None:
+    place = Place()
+    place.beat("wrk_1")
+    place.more = [{**BLANK, "step": "m", "status": "running", "attempt": 0, "items_total": 5, "items_done": 2}]
+    assert ("step m runs: 2 of 5 items are over", "nothing to do") in place.reasons()
+
+
 def test_a_paused_run_tries_again_only_when_it_goes_on() -> None:
     place = Place()
     place.status = "waiting"

@@ -86,6 +86,7 @@ def test_row_60_a_run_in_line_is_queued_and_says_for_which_key_and_who_holds_it(
     (wait,) = row["detail"]["waiting"]
     assert (wait["for"], wait["held_by"], wait["flow_id"]) == ("concurrency", [OTHER], FLOW)
     assert wait["message"] == f"the concurrency key 'prod' (one run at a time), held by run {OTHER}"
+    assert wait["limit"] == 1
     (reason,) = sim.room.explain(sim.run)
     assert OTHER in reason.message
     assert f"headrace runs cancel {OTHER}" in reason.remedy

@@ -46,12 +46,8 @@ def explain(
     reasons.extend(_held(held, presence, waits))
     told_of = {each["step"] for each in reasons}.union(*unserved.values())
     reasons.extend(_in_line([step for step in steps if step["step"] not in told_of], plan, presence))
-    for step in steps:
-        if step["status"] == "running" and step["step"] not in told_of:
-            told = f"step {step['step']} runs, attempt {step['attempt']}" + (
-                f", at {step['worker']}" if step["worker"] else ""
-            )
-            reasons.append(_reason(step["step"], None, told, "nothing to do", None))
+    running = [step for step in steps if step["status"] == StepStatus.RUNNING and step["step"] not in told_of]
+    reasons.extend(_reason(step["step"], None, _runs(step), "nothing to do", None) for step in running)
     if not reasons:
         reasons.append(
             _reason(
@@ -82,6 +78,13 @@ def _ending(
         until = views.at((row["detail"] or {}).get("undoing_until"))
         remedy = "nothing to do: it ends by itself once all is undone" + (", or then" if until else "")
         yield _reason(undoing[0], None, told, "nothing to do but to say so" if undoing[0] in people else remedy, until)
+
+
+def _runs(step: Mapping[str, Any]) -> str:
+    """Say that a step is under way, and how far it is: a map has items instead of an attempt at a worker."""
+    if step["items_total"] is not None:
+        return f"step {step['step']} runs: {step['items_done']} of {step['items_total']} items are over"
+    return f"step {step['step']} runs, attempt {step['attempt']}" + (f", at {step['worker']}" if step["worker"] else "")
 
 
 def _kind(kind: str, status: str) -> str:

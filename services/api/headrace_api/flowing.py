@@ -79,9 +79,9 @@ async def flow_row(desk: Desk, flow_id: str, workspace: str) -> dict[str, Any] |
 
 
 def flows_of(row: Mapping[str, Any]) -> list[str]:
-    """Name the keys that a run waits for."""
+    """Name the keys that a run waits for, each once."""
     waiting = (row["detail"] or {}).get("waiting") or []
-    return [str(one["flow_id"]) for one in waiting if one.get("for") in WAITS and one.get("flow_id")]
+    return list(dict.fromkeys(str(one["flow_id"]) for one in waiting if one.get("for") in WAITS and one.get("flow_id")))
 
 
 def told(run_id: str, kept: Mapping[str, Any], known: Mapping[str, Any] | None) -> tuple[str, str, str | None]:
@@ -101,7 +101,8 @@ def told(run_id: str, kept: Mapping[str, Any], known: Mapping[str, Any] | None) 
         room = f", which has room again at {until}" if until else ""
         return message + room + where, "nothing to do: it goes on when the rate limit has room", until
     holders = [one["run_id"] for one in detail.get("holders") or []]
-    limit = "one run at a time" if known["limit"] == 1 else f"{known['limit']} runs at a time"
+    most = kept.get("limit") or known["limit"]  # its own: others may ask under the key with other limits
+    limit = "one run at a time" if most == 1 else f"{most} runs at a time"
     held = f", held by run {', '.join(holders)}" if holders else ""
     message = f"waiting for the concurrency key {known['key']!r} ({limit}){held}{where}"
     remedy = "nothing to do: it goes on when a run that holds the key is over"

@@ -6,7 +6,9 @@ because the key asks its holders now and then and a run that is over answers eve
 rate limit for some of its attempts at a time, and for the next ones when these may begin.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Final, assert_never
 
 from headrace import codec, ids
@@ -298,22 +300,23 @@ def waits(run: Run) -> Iterator[dict[str, object]]:
             "message": "its turn" if permit is None else _in_line(permit),
             "flow_id": permit.flow_id if permit else None,
             "held_by": list(permit.held_by) if permit else [],
+            "limit": permit.limit if permit else None,
         }
-    by_flow = {permit.flow_id: permit for permit in run.data.permits.values()}
+    by_flow = {permit.flow_id: permit for permit in run.data.permits.values()} if run.data.limited else {}
     for flow_id, waiting in run.data.limited.items():
-        step_id = waiting[0][0]
-        quota, known = quota_of(run, step_id), by_flow.get(flow_id)
-        if quota is not None:
-            count = "1 attempt" if len(waiting) == 1 else f"{len(waiting)} attempts"
-            many = f"{quota.limit} in {quota.period_ms / 1000:g} s"
-            yield {
-                "step": step_id,
-                "for": RATE_LIMIT,
-                "until": known.until if known else None,
-                "approval_id": None,
-                "message": f"{count}: the rate limit of {quota.key} ({many})",
-                "flow_id": flow_id,
-            }
+        for step_id, number in Counter(map(itemgetter(0), waiting)).items():
+            quota, known = quota_of(run, step_id), by_flow.get(flow_id)
+            if quota is not None:
+                count = "1 attempt" if number == 1 else f"{number} attempts"
+                many = f"{quota.limit} in {quota.period_ms / 1000:g} s"
+                yield {
+                    "step": step_id,
+                    "for": RATE_LIMIT,
+                    "until": known.until if known else None,
+                    "approval_id": None,
+                    "message": f"{count}: the rate limit of {quota.key} ({many})",
+                    "flow_id": flow_id,
+                }
 
 
 def reasons(run: Run) -> Iterator[Reason]:

@@ -3,7 +3,18 @@
 import re
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+import msgspec
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StrictBool,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from headrace import codec
 from headrace.errors import HeadraceError, ValidationError
@@ -15,11 +26,37 @@ CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 TEXT_CHARS_MAX: Final = 4_000
 NAME_CHARS_MAX: Final = 200
 LABELS_MAX: Final = 64
+INDEX_MAX: Final = 999_999_999
+"""The greatest place of a map's item that can be named."""
+
+
+def _number(given: object) -> object:
+    """Refuse what would be read as a number and is none: "5", true."""
+    if isinstance(given, str | bool):
+        kind, message = "int_type", "must be a whole number"
+        raise PydanticCustomError(kind, message)
+    return given
+
+
+def _keepable(given: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Refuse values that a message cannot carry as they are."""
+    try:
+        same = msgspec.json.encode(given) == codec.dumps(given)
+    except (ValueError, RecursionError, HeadraceError):
+        same = False
+    if not same:
+        message = "must hold finite numbers and Unicode text: NaN, infinity and half of a surrogate pair cannot be kept"
+        raise ValueError(message)
+    return given
+
 
 Name = Annotated[str, Field(min_length=1, max_length=NAME_CHARS_MAX)]
 Text = Annotated[str, Field(max_length=TEXT_CHARS_MAX)]
-Priority = Annotated[int, Field(ge=-PRIORITY_MAX, le=PRIORITY_MAX)]
-Labels = Annotated[dict[str, Text], Field(max_length=LABELS_MAX)]
+"""A text with a limit is also held to be Unicode: half of a surrogate pair, which JSON can say, is none."""
+Whole = Annotated[int, BeforeValidator(_number)]
+Switch = StrictBool
+Priority = Annotated[Whole, Field(ge=-PRIORITY_MAX, le=PRIORITY_MAX)]
+Labels = Annotated[dict[Text, Text], Field(max_length=LABELS_MAX)]
 
 
 class Body(BaseModel):
@@ -75,16 +112,16 @@ class RunBody(Body):
     }
 
     workflow: Name | None = None
-    workflow_version: Annotated[int, Field(ge=1)] | None = None
+    workflow_version: Annotated[Whole, Field(ge=1)] | None = None
     spec: dict[str, Json] | str | None = None
-    plan_digest: str | None = None
+    plan_digest: Text | None = None
     inputs: dict[str, Json] = {}
     subject: Name | None = None
     stage: Name | None = None
     labels: Labels = {}
     priority: Priority | None = Field(None, description="Higher first; if not given, the plan's own.")
     triggered_by: Name | None = Field(None, description="Kept as the label `triggered_by`.")
-    workspace: str | None = Field(None, description="If given, it must be the token's own.")
+    workspace: Text | None = Field(None, description="If given, it must be the token's own.")
 
     @classmethod
     def spelled(cls, name: str, value: Any) -> tuple[str, Any]:
@@ -120,11 +157,11 @@ class ActionBody(Body):
 
     action: Name
     reason: Text = ""
-    digest: str | None = None
+    digest: Text | None = None
     from_step: Name | None = None
     inputs: dict[str, Json] = {}
     step: Name | None = None
-    index: Annotated[int, Field(ge=0)] | None = None
+    index: Annotated[Whole, Field(ge=0, le=INDEX_MAX)] | None = None
     answer: Name | None = None
     output: Json = None
     name: Name | None = None
@@ -144,7 +181,7 @@ class AuthorizationBody(Body):
     """Who must approve a plan for every run of it, and how many of them."""
 
     roles: Annotated[list[Role], Field(min_length=1)] = [Role.APPROVER]
-    quorum: Annotated[int, Field(ge=1, le=100)] = 1
+    quorum: Annotated[Whole, Field(ge=1, le=100)] = 1
 
 
 class DecisionBody(Body):
@@ -153,7 +190,7 @@ class DecisionBody(Body):
     OLDER: ClassVar[dict[str, str]] = {"decision": "action", "comment": "reason", "plan_id": "digest"}
 
     action: Literal["approve", "reject"]
-    digest: str
+    digest: Text
     reason: Text = ""
 
 
@@ -168,8 +205,8 @@ class ConnectionBody(Body):
     """An integration's settings, and references to its secrets (`env:NAME`, `file:PATH`), never secrets themselves."""
 
     integration: Name
-    settings: dict[str, Json] = {}
-    secrets: dict[str, str] = {}
+    settings: Annotated[dict[str, Json], AfterValidator(_keepable)] = {}
+    secrets: dict[Name, Text] = {}
 
     @model_validator(mode="after")
     def _references(self) -> "ConnectionBody":

@@ -85,6 +85,8 @@ def _sentence(problem: Found, field: tuple[str, ...], where: str) -> str:
         return NO_OBJECT
     if kind == NOT_READ and not field:
         return NO_JSON
+    if kind == "string_unicode":
+        return "must be Unicode text: it holds half of a surrogate pair (U+D800 to U+DFFF)"
     if kind in WANTED:
         shown = repr(given) if where in TEXTS or kind == "int_from_float" else codec.type_of(given)
         return f"must be {WANTED[kind]}, not {shown}"

@@ -18,7 +18,7 @@ from headrace.steering import PurgeRun
 from headrace.vocabulary import LOG_RUNS, PAGE_MAX, RUN_FINAL, RunStatus
 from headrace_api import cursors, performing, run_shapes, shapes, starting, views
 from headrace_api.asking import Asking
-from headrace_api.bodies import ActionBody, Body, Labels, Name, Text
+from headrace_api.bodies import ActionBody, Body, Labels, Name, Switch, Text, Whole
 from headrace_api.routes.run_actions import again
 from headrace_api.routes.runs import statuses
 
@@ -41,7 +41,7 @@ class BulkQuery(Body):
     OLDER: ClassVar[dict[str, str]] = {"label": "labels", "card": "subject", "card_id": "subject"}
 
     workflow: Name | None = None
-    status: list[str] = []
+    status: list[Text] = []
     labels: Labels = {}
     subject: Name | None = None
     older_than: Duration | None = Field(None, description="Only runs created longer ago, such as 2d.")
@@ -52,10 +52,10 @@ class BulkBody(Body):
 
     action: Action
     query: BulkQuery
-    dry_run: bool = False
-    preview: str | None = None
-    cursor: str | None = None
-    limit: Annotated[int, Field(ge=1, le=PAGE_MAX)] = PAGE_MAX
+    dry_run: Switch = False
+    preview: Text | None = None
+    cursor: Text | None = None
+    limit: Annotated[Whole, Field(ge=1, le=PAGE_MAX)] = PAGE_MAX
     reason: Text = ""
 
 

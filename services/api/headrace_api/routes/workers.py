@@ -14,6 +14,7 @@ from headrace.wire import AskWorker, Beat, DrainWorker, RescueWorker
 from headrace_api import views
 from headrace_api.answers import answer
 from headrace_api.asking import Asked, Asking, says
+from headrace_api.bodies import Switch
 from headrace_api.performing import Performed
 from headrace_api.presence import Presence, Seen
 from headrace_api.worker_shapes import ActedOn, CleanedUp, Worker, Workers, WorkersHealth, totals
@@ -33,7 +34,7 @@ class WorkerAction(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     action: Literal["drain", "resume", "health_check", "rescue"]
-    force: bool = False
+    force: Switch = False
 
 
 class WorkersAction(BaseModel):

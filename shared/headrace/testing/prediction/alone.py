@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from headrace import codec
 from headrace.errors import HeadraceError, ToolNotFoundError, UnprocessableError
 from headrace.service import installed
 from headrace.testing.prediction.apart import (
@@ -48,7 +49,7 @@ def _limit() -> None:
 def answer(given: bytes) -> bytes:
     """Answer what was asked on the process's standard input."""
     try:
-        told = msgspec.json.encode(_predicted(msgspec.json.decode(given, type=Wanted)))
+        told = codec.dumps(msgspec.to_builtins(_predicted(msgspec.convert(codec.loads(given), Wanted))))
         if len(told) > ANSWER_BYTES_MAX:
             message = f"what the simulation tells is {len(told)} bytes long, over {ANSWER_BYTES_MAX}{TOO_MUCH}"
             raise UnprocessableError(message)

@@ -59,7 +59,7 @@ async def predict_apart(wanted: Wanted, *, seconds: float = SECONDS_MAX) -> byte
     )  # fmt: skip
     try:
         async with asyncio.timeout(seconds):
-            out, said = await process.communicate(msgspec.json.encode(wanted))
+            out, said = await process.communicate(codec.dumps(msgspec.to_builtins(wanted)))
     except TimeoutError as problem:
         message = f"the simulation takes longer than {seconds:g} s{TOO_MUCH}"
         raise UnprocessableError(message) from problem

@@ -47,8 +47,21 @@ def of_http(problem: HTTPException, path: str, method: str) -> errors.HeadraceEr
         return errors.NotFoundError(f"there is no route {method} {path}")
     if problem.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         return errors.ValidationError(f"{method} is not possible on {path}; see /api/openapi.json")
+    if problem.status_code == HTTPStatus.BAD_REQUEST and problem.__cause__ is not None:
+        return errors.ValidationError(f"the body is not JSON: {_unread(problem.__cause__)}")
     kind = KIND_BY_STATUS.get(problem.status_code, errors.HeadraceError)
     return kind(str(problem.detail))
+
+
+def _unread(problem: BaseException) -> str:
+    """Say why a body cannot be read, of which the framework says only that it cannot."""
+    match problem:
+        case UnicodeDecodeError():
+            return f"it is not UTF-8: {problem.reason} at byte {problem.start}"
+        case RecursionError():
+            return "it is nested too deeply"
+        case _:
+            return str(problem)
 
 
 def request_id(request: Request) -> str:

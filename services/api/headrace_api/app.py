@@ -1,5 +1,6 @@
 """The application: routes by noun behind one front door, and its OpenAPI document."""
 
+from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
@@ -12,7 +13,7 @@ from headrace_api.answers import envelope, of_http, request_id
 from headrace_api.desk import Desk
 from headrace_api.direct import Direct
 from headrace_api.front import Front
-from headrace_api.guarding import check
+from headrace_api.guarding import allowed, check
 from headrace_api.routes import (
     approvals,
     batches,
@@ -100,6 +101,7 @@ def make_routes(desk: Desk) -> FastAPI:
     app.add_exception_handler(HeadraceError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _framework)
+    app.add_exception_handler(Exception, _failed)
     return app
 
 
@@ -120,7 +122,15 @@ def _framework(request: Request, problem: Exception) -> Response:
     response = envelope(error, problem.status_code, request_id(request), _now(request))
     for name, value in (problem.headers or {}).items():
         response.headers[name] = value
+    if problem.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # The framework names the methods of the first route of that path alone.
+        response.headers["Allow"] = ", ".join(allowed(request.app, request.url.path))
     return response
+
+
+def _failed(_: Request, problem: Exception) -> Response:
+    """Leave what nobody expected to the front door: the framework would answer it with a text."""
+    raise problem
 
 
 def _now(request: Request) -> int:

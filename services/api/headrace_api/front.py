@@ -43,8 +43,10 @@ class Front:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         given = headers.get(b"x-request-id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else mint(self._desk.clock, REQUEST)
-        state = scope.setdefault("state", {})
+        method, state = scope["method"], scope.setdefault("state", {})
         state["request_id"] = request_id
+        if method == "HEAD":  # answered as GET is; the server sends no body, and what follows a run ends at once
+            scope, state["head"] = {**scope, "method": "GET"}, True
         door = _Door(send, request_id)
         began = self._desk.clock.monotonic()
         try:
@@ -58,11 +60,11 @@ class Front:
         except HeadraceError as error:
             await door.refuse(error, error.status, scope, receive, self._desk.clock.now_ms())
         except Exception:  # noqa: BLE001  (the service's one outer boundary: logged, and answered without its inside)
-            _log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
+            _log.exception("request %s failed: %s %s", request_id, method, scope["path"])
             problem = HeadraceError("something went wrong inside; the log of the api has it under this request id")
             await door.refuse(problem, 500, scope, receive, self._desk.clock.now_ms())
         route = getattr(scope.get("route"), "path", "none")
-        telemetry.http_answered(scope["method"], route, door.status, self._desk.clock.monotonic() - began)
+        telemetry.http_answered(method, route, door.status, self._desk.clock.monotonic() - began)
 
     async def _short(
         self, direct: Direct, scope: Scope, headers: dict[bytes, str], receive: Receive, send: Send

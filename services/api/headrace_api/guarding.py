@@ -30,6 +30,13 @@ def doors(app: FastAPI) -> list[Door]:
     return found
 
 
+def allowed(app: FastAPI, path: str) -> list[str]:
+    """Give the methods that a path takes, of all its routes; whoever may be asked with GET may be with HEAD."""
+    routes = [each for each in iter_route_contexts(app.routes) if each.path_regex.match(path)]
+    methods = {method for each in routes for method in each.methods or ()}
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
+
+
 def check(app: FastAPI) -> None:
     """Refuse to serve an application with a route that nobody guards; raises LookupError naming each with its remedy."""
     problems = [f"{door.method} {door.path} ({door.name}): {told}" for door in doors(app) if (told := _problem(door))]

@@ -59,7 +59,8 @@ def last_id(request: Request, cursor: str | None) -> str | None:
 
 def respond(asking: Asking, request: Request, frames: AsyncIterator[bytes]) -> StreamingResponse:
     """Answer with a stream, for as long as the caller's token stands and the run is there."""
-    told = _while_admitted(frames, request_id(request), asking.desk.clock)
+    asked_for_head = request.scope["state"].get("head", False)
+    told = () if asked_for_head else _while_admitted(frames, request_id(request), asking.desk.clock)
     return StreamingResponse(told, media_type=SSE, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 

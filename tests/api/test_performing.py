@@ -168,6 +168,16 @@ def test_while_a_cancelled_run_is_undone_nothing_is_said_to_be_over_within_secon
     assert not any(message.startswith("no worker serves") for message, _ in place.reasons())
 
 
+def test_what_undoes_a_step_stands_in_line_for_its_pool_like_any_other_step() -> None:
+    place = Place()
+    place.status = "succeeded"
+    place.more = [{**BLANK, "step": "nap.compensate", "status": "queued", "detail": {}}]
+    place.beat("wrk_1")
+    told = [message for message, _ in place.reasons()]
+    assert told[0] == "what its steps did is being undone, nap now"
+    assert told[1].startswith("step nap.compensate was handed to the pool 'tools' (1 worker, 0 of 2 slots taken)")
+
+
 def test_what_waits_for_a_persons_word_is_not_said_to_end_by_itself() -> None:
     place = Place()
     place.beat("wrk_1")

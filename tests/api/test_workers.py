@@ -118,6 +118,34 @@ async def test_without_a_worker_a_run_is_accepted_and_starts_when_one_joins_row_
         await finished(http, run["id"], "succeeded")
 
 
+@pytest.mark.parametrize("undone", [True, False])
+async def test_a_pool_that_a_run_waits_for_shows_in_health_though_nobody_is_missed_there(
+    world: World, http: httpx2.AsyncClient, tmp_path: Path, *, undone: bool
+) -> None:
+    async with live(world, tmp_path):
+        pass
+    assert (await http.post("/workers", json={"action": "cleanup"})).json()["pools"] == ["mine"]
+    assert (await http.get("/workers/health")).json()["status"] == "healthy"
+    steps = [{**step("echo", "did"), "compensate": {"tool": "waits"}}, {**step("broken", "bad"), "depends_on": ["did"]}]
+    made = await http.post("/runs", json={"spec": workflow("job", steps if undone else [step("waits")])})
+    run_id = made.json()["id"]
+
+    async def missed() -> Any:
+        health = (await http.get("/workers/health")).json()
+        return health if health["status"] == "degraded" else None
+
+    health = await until(missed)
+    (problem,) = health["problems"]
+    assert problem.startswith("no worker serves the pool 'mine' (none alive since 20")
+    assert f"and run {run_id} waits for it: start one: `headrace worker mine.py`" in problem
+    assert health["pools"]["mine"]["workers"] == 0
+    assert "no worker serves the pool 'mine'" in await reasons(http, run_id)
+    let_go.set()
+    async with live(world, tmp_path):
+        await finished(http, run_id, "failed" if undone else "succeeded")
+        assert (await http.get("/workers/health")).json()["status"] == "healthy"
+
+
 async def test_a_drained_worker_takes_nothing_and_lives_until_it_is_resumed(
     world: World, http: httpx2.AsyncClient, tmp_path: Path
 ) -> None:

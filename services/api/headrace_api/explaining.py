@@ -36,18 +36,19 @@ def explain(
         return [_reason(None, None, told, again, None), *_doubts(row)]
     detail = row["detail"] or {}
     reasons = [_waiting(row, each, flows, steps) for each in detail.get("waiting") or []]
-    reasons.extend(_ending(row, steps, {each["step"] for each in reasons if each["waiting_for"] == WaitingFor.INPUT}))
+    ending = [*_ending(row, steps, {each["step"] for each in reasons if each["waiting_for"] == WaitingFor.INPUT})]
     waits = {each["step"] for each in reasons if each["waiting_for"]}
-    mapped = {step["step"] for step in steps if step["items_total"] is not None}
-    unknown = {each["step"] for each in reasons if each["waiting_for"] == WaitingFor.INPUT} - mapped
-    unserved = _unserved_pools(steps, plan, presence, unknown)
-    reasons.extend(_reason(named[0], None, *_unserved(presence, pool), None) for pool, named in unserved.items())
+    unknown = _unknown(row, steps)
+    unserved = unserved_pools(row, steps, plan, presence)
+    pools = [_reason(named[0], None, *not_served(presence, pool), None) for pool, named in unserved.items()]
     held = [each for each in performing.in_hands(presence, row["id"], steps) if each.holding.step not in unknown]
-    reasons.extend(_held(held, presence, waits))
-    told_of = {each["step"] for each in reasons}.union(*unserved.values())
-    reasons.extend(_in_line([step for step in steps if step["step"] not in told_of], plan, presence))
+    pools.extend(_held(held, presence, waits))
+    told_of = waits.union((each["step"] for each in pools), *unserved.values())
+    pools.extend(_in_line([step for step in steps if step["step"] not in told_of], plan, presence))
+    told_of.update(each["step"] for each in (*reasons, *ending))
     running = [step for step in steps if step["status"] == StepStatus.RUNNING and step["step"] not in told_of]
-    reasons.extend(_reason(step["step"], None, _runs(step), "nothing to do", None) for step in running)
+    pools.extend(_reason(step["step"], None, _runs(step), "nothing to do", None) for step in running)
+    reasons += [*ending, *pools]
     if not reasons:
         reasons.append(
             _reason(
@@ -148,16 +149,23 @@ def _performed(step: str, held: Sequence[Held]) -> dict[str, Any]:
     return _reason(step, None, told + others, "nothing to do", None)
 
 
-def _unserved_pools(
-    steps: Sequence[Mapping[str, Any]], plan: Plan | None, presence: Presence, unknown: set[str | None]
+def _unknown(row: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> set[str | None]:
+    """Name the steps of which people must say what happened; of a map the other items go on."""
+    mapped = {step["step"] for step in steps if step["items_total"] is not None}
+    waits = (row["detail"] or {}).get("waiting") or []
+    return {each.get("step") for each in waits if each.get("for") == WaitingFor.INPUT} - mapped
+
+
+def unserved_pools(
+    row: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], plan: Plan | None, presence: Presence
 ) -> dict[str, list[str]]:
-    """Give the pools that nobody serves, with the steps whose work waits for them; `unknown` waits for people.
+    """Give the pools that nobody serves, with the steps of a run whose work waits for them.
 
     While steps are being undone nothing else begins.
     """
     if plan is None:
         return {}
-    pools = presence.pools()
+    pools, unknown = presence.pools(), _unknown(row, steps)
     over = {step["step"] for step in steps if _over(step)}
     begun = {step["step"] for step in steps} - over
     undo = [step for step in plan.compensations if step.id in begun]
@@ -174,7 +182,8 @@ def _in_line(steps: Sequence[Mapping[str, Any]], plan: Plan | None, presence: Pr
     """Say of steps that were handed to a served pool, and that no worker says it holds, what they wait for there."""
     if plan is None:
         return []
-    pool_of = {step.id: plan.tools[name].pool for step in plan.steps if (name := _tool(step)) in plan.tools}
+    every = (*plan.steps, *plan.compensations)
+    pool_of = {step.id: plan.tools[name].pool for step in every if (name := _tool(step)) in plan.tools}
     found = []
     for step in steps:
         pool = pool_of.get(step["step"], "")
@@ -203,7 +212,7 @@ def _handed(step: str, pool: str, taking: Sequence[Seen]) -> tuple[str, str]:
     return message, "nothing to do: a worker says so within seconds; if it stays so, `headrace doctor`"
 
 
-def _unserved(presence: Presence, pool: str) -> tuple[str, str]:
+def not_served(presence: Presence, pool: str) -> tuple[str, str]:
     """Say that nobody takes work of a pool, and what would change that."""
     draining = presence.draining(pool)
     if not draining:

@@ -15,6 +15,8 @@ from headrace_api import views
 from headrace_api.answers import answer
 from headrace_api.asking import Asked, Asking, says
 from headrace_api.bodies import Switch
+from headrace_api.explaining import not_served
+from headrace_api.lacking import lacking
 from headrace_api.performing import Performed
 from headrace_api.presence import Presence, Seen
 from headrace_api.worker_shapes import ActedOn, CleanedUp, Worker, Workers, WorkersHealth, totals
@@ -78,14 +80,18 @@ async def workers_health(asked: Asked) -> Response:
     if not numbers["workers_active"]:
         problems.append("no worker lives: runs stay queued until one joins")
     problems.extend(f"worker {each['id']} is stale" for each in shown if each["status"] == "stale")
-    known = {pool for each in shown for pool in each["pools"]}.union(presence.missed())
+    waited_for = await lacking(asked)
+    known = {pool for each in shown for pool in each["pools"]}.union(presence.missed(), waited_for)
     pools = {pool: _pool(presence, pool) for pool in sorted(known)}
+    for pool, run_id in sorted(waited_for.items()):
+        message, remedy = not_served(presence, pool)
+        problems.append(f"{message}, and run {run_id} waits for it: {remedy}")
     if numbers["workers_active"]:
         problems.extend(
             f"no worker takes work of the pool {pool!r} since {each['last_served_at']}: start one; or, if none shall come "
             "back, `headrace workers cleanup`"
             for pool, each in pools.items()
-            if not each["workers"]
+            if not each["workers"] and pool not in waited_for
         )
     status = "down" if not numbers["workers_active"] else "degraded" if problems else "healthy"
     return answer({"status": status, "pools": pools, "problems": problems, **numbers})

@@ -192,6 +192,29 @@ async def test_nobody_releases_what_another_holds(log: Log) -> None:
     assert len(await claim(log, "one")) == 8
 
 
+async def test_who_gives_back_a_partition_of_one_log_keeps_that_of_the_same_number_of_another(log: Log) -> None:
+    both = {"runs": 1, "approvals": 1}
+    held = {(one.log, one.partition): one for one in (await log.heartbeat("one", both, lease_s=LEASE_S)).tenures}
+    await log.heartbeat("two", both, lease_s=LEASE_S)
+    await log.release("one", [("runs", 0), ("runs", 1)])
+    kept = [(row["log"], row["partition"]) for row in await log.partitions() if row["owner"] == "one"]
+    assert kept == sorted(held.keys() - {("runs", 0), ("runs", 1)})
+    taken = await log.heartbeat("two", both, lease_s=LEASE_S)
+    assert {(one.log, one.partition) for one in taken.tenures} == {("runs", 0), ("runs", 1)}, "nothing else is free"
+    assert (await log.append_events([batch(held["approvals", 0], event(mint(CLOCK, "apr", 0), 1))])).stale == ()
+
+
+async def test_shares_of_each_log_come_out_by_themselves(log: Log) -> None:
+    """Who holds many of one log has its full share of another all the same."""
+    assert len((await log.heartbeat("one", {"runs": 1}, lease_s=LEASE_S)).tenures) == LOG_PARTITIONS["runs"]
+    both = await log.heartbeat("one", {"approvals": 1, "runs": 1}, lease_s=LEASE_S)
+    assert len(both.tenures) == LOG_PARTITIONS["runs"] + LOG_PARTITIONS["approvals"]
+    assert both.owners == 1
+    other = await log.heartbeat("two", {"approvals": 1}, lease_s=LEASE_S)
+    assert other.owners == 2
+    assert (await log.heartbeat("three", {"catalogue": 1}, lease_s=LEASE_S)).owners == 1, "of its own logs"
+
+
 async def test_an_owner_that_leaves_hands_all_partitions_to_the_other_at_once(log: Log) -> None:
     await log.release("one", [("runs", partition) for partition in await claim(log, "one")])
     assert len(await claim(log, "two")) == 8

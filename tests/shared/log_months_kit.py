@@ -35,8 +35,10 @@ def done(at: int, number: int, partition: int = 3) -> Sim:
 
 
 async def mixed(log: PostgresLog) -> tuple[list[Sim], list[Sim]]:
-    """Write finished runs of a month long ago, and of now, by turns into two partitions."""
+    """Write finished runs of a month long ago, and of now, by turns into two partitions; two of now begin each."""
     now = CLOCK.now_ms() - 60_000
+    first = [done(now - 1_000, 90 + number, 3 + number % 2) for number in range(4)]
+    await write(log, *first)
     old = [done(IN_IT + number, number, 3 + number % 2) for number in range(6)]
     new = [done(now + number, 100 + number, 3 + number % 2) for number in range(6)]
     for one, other in zip(old, new, strict=True):
@@ -45,7 +47,7 @@ async def mixed(log: PostgresLog) -> tuple[list[Sim], list[Sim]]:
         Line(run_id=old[0].id, attempt_id="att_1", step="one", sequence=n, at=IN_IT, text=f"line {n}", workspace="default")
         for n in range(3)
     ])  # fmt: skip
-    return old, new
+    return old, [*first, *new]
 
 
 async def everything(database: asyncpg.Connection) -> dict[str, list[Any]]:

@@ -58,6 +58,7 @@ async def test_an_adopted_copy_gives_up_what_its_original_had_permitted_and_leav
     done = await adopt(copy, CLOCK)
     assert done.given_up == {writing.id: 1}
     assert done.rebuilt.changed == 0
+    assert done.positions == sum(len(sim.history) for sim in (writing, reading, unclaimed))
     assert done.was == original.incarnation != done.incarnation
     log = await PostgresLog.open(copy, CLOCK)
     told = await history(log, writing)
@@ -82,6 +83,9 @@ async def test_what_is_no_copy_is_not_adopted_unless_it_must_be(original: Postgr
     assert done.given_up == {sim.id: 1}
     with pytest.raises(DatabaseVersionError, match="adopted"):
         await original.heartbeat("owner", {"runs": 1}, lease_s=30)
+    again = await adopt(postgres_url, CLOCK, force=True)
+    assert again.was == done.incarnation
+    assert len({done.was, done.incarnation, again.incarnation}) == 3
 
 
 async def test_an_adoption_that_stopped_half_way_goes_on_and_gives_nothing_up_twice(

@@ -13,7 +13,8 @@ from headrace import codec, ids
 from headrace.errors import ConflictError, ValidationError
 from headrace.log import moving
 from headrace.log.archive import Archive
-from headrace.log.months import Months
+from headrace.log.chain import HASH_BYTES, follow
+from headrace.log.months import Away, Months
 from headrace.log.postgres import PostgresLog
 from headrace.log.rebuild import rebuild
 from headrace.vocabulary import LOG_RUNS
@@ -93,6 +94,25 @@ async def test_an_archive_says_what_it_holds_and_proves_itself(
         await archived_again(log, postgres_url, file)
 
 
+async def test_a_month_that_was_brought_back_can_be_archived_once_more(
+    log: PostgresLog, postgres_url: str, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    old, _ = await mixed(log)
+    before_it = await everything(database)
+    for name in ("first.zip", "second.zip"):
+        await archived(postgres_url, tmp_path / name)
+        away = await log.gone(old[0].id, "default")
+        assert isinstance(away, Away)
+        assert away.fate == "away"
+        async with Months.keeping(postgres_url) as months:
+            await moving.restore(months, tmp_path / name)
+        await rebuild(log, month=LONG_AGO)
+        assert await everything(database) == before_it
+        assert await log.gone(old[0].id, "default") is None
+    with Archive(tmp_path / "first.zip") as first, Archive(tmp_path / "second.zip") as second:
+        assert first.manifest.members == second.manifest.members
+
+
 async def archived_again(log: PostgresLog, url: str, file: Path) -> None:
     async with Months.keeping(url) as months:
         await moving.restore(months, file)
@@ -136,28 +156,82 @@ async def test_an_archive_that_was_tampered_with_is_refused_and_changes_nothing(
         tmp_path / "fewer.zip",
         lambda name, body: body[: body.rindex(b"\n", 0, -1) + 1] if "runs-3" in name else body,
     )
+    short = changed(
+        file,
+        tmp_path / "short.zip",
+        lambda name, body: body[: body.rindex(b"\n", 0, -1) + 1] if name == "events/runs-3.jsonl" else body,
+    )
+    more = changed(
+        file,
+        tmp_path / "more.zip",
+        lambda name, body: body + body[body.rindex(b"\n", 0, -1) + 1 :] if name == "events/runs-3.jsonl" else body,
+    )
+    bent = changed(
+        file,
+        tmp_path / "bent.zip",
+        lambda name, body: body.replace(b'"hash":"', b'"hash":"00', 1) if name == "chain/runs-3.jsonl" else body,
+    )
+    swapped = changed(
+        file, tmp_path / "swapped.zip", lambda name, body: body + b" " if name.startswith("blobs/") else body
+    )
+    extra = tmp_path / "extra.zip"
+    extra.write_bytes(file.read_bytes())
+    with zipfile.ZipFile(extra, "a") as made:
+        made.writestr("another", b"")
+    spoilt = changed(file, tmp_path / "spoilt.zip", lambda _, body: body)
+    with zipfile.ZipFile(file) as source, zipfile.ZipFile(spoilt, "w") as made:
+        for name in source.namelist():
+            made.writestr(name, source.read(name) + (b"\n" if name == "lines.jsonl" else b""))
     async with Months.keeping(postgres_url) as months:
-        for bad, said in ((truncated, "no archive"), (forged, "chain says"), (fewer, "missing|damaged")):
+        for bad, said in (
+            (truncated, "no archive"),
+            (forged, "chain says"),
+            (fewer, "missing|damaged"),
+            (short, "is missing"),
+            (more, "more of runs/3 than the manifest says"),
+            (bent, "does not follow from the one before"),
+            (extra, "members are not those of the manifest: another"),
+            (spoilt, "lines.jsonl is not what was written"),
+            (swapped, "in the archive is another's"),
+        ):
             with pytest.raises(ValidationError, match=said):
                 await moving.restore(months, bad)
     assert await everything(database) == before_it
 
 
+@pytest.mark.parametrize(
+    ("runs", "said"), [("others", "hold the positions"), ("the same", "its chain of runs/3 differs")]
+)
 async def test_an_archive_of_another_log_is_refused(
-    log: PostgresLog, postgres_url: str, another_url: str, tmp_path: Path
+    log: PostgresLog, postgres_url: str, another_url: str, tmp_path: Path, runs: str, said: str
 ) -> None:
     await mixed(log)
     other = await PostgresLog.open(another_url, CLOCK)
-    await write(other, *[done(IN_IT + n, 50 + n, 3 + n % 2) for n in range(6)])
+    if runs == "the same":
+        await mixed(other)
+    else:
+        await write(other, *[done(IN_IT + n, 50 + n, 3 + n % 2) for n in range(6)])
     await other.close()
     await archived(postgres_url, tmp_path / "one.zip")
     await archived(another_url, tmp_path / "other.zip")
     async with Months.keeping(postgres_url) as months:
-        with pytest.raises(ConflictError, match="log"):
+        with pytest.raises(ConflictError, match=said):
             await moving.restore(months, tmp_path / "other.zip")
+        with pytest.raises(ConflictError, match="its chain of runs/3 is longer"):
+            await moving.restore(months, changed(tmp_path / "one.zip", tmp_path / "longer.zip", longer))
         await moving.restore(months, tmp_path / "one.zip")
         with pytest.raises(ConflictError, match="nothing to bring back"):
             await moving.restore(months, tmp_path / "one.zip")
+
+
+def longer(name: str, body: bytes) -> bytes:
+    """Add a link to a chain that follows from its last."""
+    if name != "chain/runs-3.jsonl":
+        return body
+    last, leaves = json.loads(body.splitlines()[-1]), bytes(HASH_BYTES)
+    told = {"first": last["last"] + 1, "last": last["last"] + 1, "leaves": leaves.hex()}
+    told["hash"] = follow(bytes.fromhex(last["hash"]), leaves).hex()
+    return body + json.dumps(told).encode() + b"\n"
 
 
 @pytest.fixture

@@ -144,6 +144,19 @@ async def test_both_functions_refuse_the_same(postgres_url: str, database: async
     assert (await outcome(database, strange, keep=False))[0] == "HR002"
 
 
+@pytest.mark.parametrize("place", [0, 1])
+async def test_both_functions_hold_positions_to_what_was_expected(
+    postgres_url: str, database: asyncpg.Connection, place: int
+) -> None:
+    incarnation, made = await begun(postgres_url), appended(0, 1, 2)
+    lone, many = append_arguments(incarnation, [made]), many_arguments(incarnation, [made])
+    for events, at in ((lone.values, 5 + place), (many.values[5], place)):
+        number, position, *others = events[at]
+        events[at] = (number, position + 2, *others)
+    for arguments in (lone, many):
+        assert (await outcome(database, arguments, keep=False))[0] == "HR004"
+
+
 async def test_what_is_more_than_a_steps_worth_goes_the_general_way() -> None:
     for more in (
         appended(0, 1, 2, 3),

@@ -45,18 +45,36 @@ async def test_only_what_purged_runs_alone_name_and_nobody_put_lately_is_collect
         await with_body(log, now, number, body, purged=True)
     await with_body(log, now, 5, shared, purged=False)
     await with_body(log, IN_IT, 6, elsewhere, purged=False)
-    digests = [codec.sha256(body) for body in (alone, shared, elsewhere, lately)]
+    stray = b"e" * 50_000
+    await log.put_blob(codec.sha256(stray), stray, "default")
+    digests = [codec.sha256(body) for body in (alone, shared, elsewhere, stray, lately)]
     assert set(await log.get_blobs(digests)) == set(digests)
     async with Months.keeping(postgres_url) as months:
         assert await months.detach(LONG_AGO) == []
         assert await months.collect_purged() == (0, 0), "all were put just now"
-        await database.execute(AGE, COLLECTED_AFTER_S * 1_000 + 1, [*digests[:3], first.digest])
+        await database.execute(AGE, COLLECTED_AFTER_S * 1_000 + 1, [*digests[:4], first.digest])
         assert await months.collect_purged() == (1, len(alone))
         assert await months.collect_purged() == (0, 0)
     assert set(await log.get_blobs(digests)) == set(digests[1:])
     assert await log.blobs_of("default", digests) == set(digests[1:])
     assert list(await log.get_blobs([first.digest])) == [first.digest], "its plan, by which its events are read"
     assert (await rebuild(log)).changed == 0
+
+
+async def test_what_a_collection_that_died_suspected_is_looked_at_anew(
+    log: PostgresLog, postgres_url: str, database: asyncpg.Connection
+) -> None:
+    wanted, purged = b"w" * 50_000, b"p" * 50_000
+    now = CLOCK.now_ms() - 60_000
+    await with_body(log, now, 1, wanted, purged=False)
+    await with_body(log, now, 2, purged, purged=True)
+    digests = [codec.sha256(wanted), codec.sha256(purged)]
+    await database.execute(AGE, 366 * COLLECTED_AFTER_S * 1_000, digests)
+    async with Months.keeping(postgres_url) as months:
+        for collect, gone in ((months.collect, 0), (months.collect_purged, 1)):
+            await database.execute("insert into headrace.blob_suspects values ($1) on conflict do nothing", digests[0])
+            assert (await collect())[0] == gone
+    assert list(await log.get_blobs(digests)) == digests[:1]
 
 
 async def test_the_command_says_what_it_collected(

@@ -201,6 +201,9 @@ async def test_one_process_at_a_time_moves_months_and_one_brought_back_stays(
     async with Months.keeping(postgres_url):
         with pytest.raises(ConflictError, match="another process"):
             await keeper.look()
+    for wait_s in (0.0, 20.0):
+        async with Months.keeping(postgres_url, wait_s=wait_s) as months:
+            assert await months.connection.fetchval("show lock_timeout") == "2s", "appends wait behind it no longer"
     assert await Keeper(postgres_url, CLOCK, 0).look() == [], "0 keeps all"
     assert await keeper.look() == [LONG_AGO]
     assert await keeper.look() == []

@@ -79,3 +79,20 @@ async def test_a_heartbeat_writes_no_row_of_a_partition_that_is_held_already(
     before = await database.fetch(rows)
     await log.heartbeat("one", RUNS, lease_s=LEASE_S)
     assert await database.fetch(rows) == before
+
+
+async def test_owners_are_forgotten_a_day_after_their_leases_ended_and_no_sooner(
+    log: PostgresLog, database: asyncpg.Connection
+) -> None:
+    day_ms = 86_400_000
+    for owner, ago_ms in (("gone", day_ms + 60_000), ("late", day_ms - 60_000), ("here", 0)):
+        await log.heartbeat(owner, RUNS, lease_s=LEASE_S)
+        await database.execute(
+            "update headrace.owners set lease_until = lease_until - $2::int where owner = $1", owner, ago_ms
+        )
+    await log.keep_house()
+    assert [row["owner"] for row in await database.fetch("select owner from headrace.owners order by 1")] == [
+        "here",
+        "late",
+    ]
+    assert [row["owner"] for row in await database.fetch(SESSIONS)] == ["here", "late"]

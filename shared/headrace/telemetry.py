@@ -179,8 +179,14 @@ def steps_runnable(pool: str, count: int) -> None:
 
 
 def partitions_held(log: str, count: int) -> None:
-    """Tell how many partitions of a log this process owns."""
+    """Tell how many partitions of a log this process owns.
+
+    From then on what may go wrong with the log is counted from 0: of a counter that comes with its first 1, Prometheus
+    sees no increase.
+    """
     _partitions.labels(log).set(count)
+    for counter in (_parked, _tenures, _conflicts):
+        counter.labels(log)
 
 
 def lease_lost(log: str) -> None:

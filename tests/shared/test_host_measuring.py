@@ -103,3 +103,19 @@ async def test_the_trace_of_a_request_reaches_what_follows_from_it_over_the_work
         found = await engine.log.stream(LOG_RUNS, run.id)
         traces = {event.type: codec.loads(event.meta).get("traceparent") for event in found}
     assert traces["run.queued"] == traces["steps.succeeded"] == traces["run.succeeded"] == given
+
+
+def test_what_may_go_wrong_with_a_log_is_counted_from_0_as_soon_as_somebody_owns_some_of_it() -> None:
+    telemetry.partitions_held("log_of_this_test", 1)
+    text, _ = telemetry.render("text/plain")
+    samples = {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+        if sample.labels.get("log") == "log_of_this_test" and sample.name.endswith("_total")
+    }
+    assert samples == {
+        "headrace_parked_events_total": 0,
+        "headrace_leases_lost_total": 0,
+        "headrace_append_conflicts_total": 0,
+    }

@@ -2,13 +2,15 @@
 
 from typing import Any
 
+import msgspec
+
 from headrace import codec
 from headrace.events.runs import StepFailed, StepSucceeded
 from headrace.messages import CancelRun, Wake
 from headrace.plans.model import ApprovalStep, CallStep, LoopStep, Plan, PlanStep, Retry, ToolPin, TransformStep
-from headrace.steering import PauseRun, ResumeRun, SettleOutcome
+from headrace.steering import DropAttempt, PauseRun, ResumeRun, SettleOutcome
 from headrace.vocabulary import COMPENSATION_TIMEOUT_S
-from tests.planner.runs_kit import Sim, call, plan, step
+from tests.planner.runs_kit import READ, WRITE, Sim, call, plan, step
 
 
 def undoing(step_id: str, tool: str = "read", *, arguments: dict[str, Any] | None = None, **more: Any) -> PlanStep:
@@ -249,3 +251,26 @@ def test_the_time_in_which_only_a_person_is_waited_for_does_not_count_against_th
     sim.later(86_400).do(SettleOutcome(step="w.compensate", answer="not_happened"))
     assert sim.room.wake_at(sim.run) == sim.now + int((COMPENSATION_TIMEOUT_S - 600) * 1000)
     assert sim.claim("w.compensate", nonce="n4").report("w.compensate").status == "failed"
+
+
+def test_what_nobody_holds_when_a_run_fails_is_undone_without_waiting() -> None:
+    sim = saga(call("a"), call("b"), call("c"), undo=(undoing("a"),))
+    sim.report("a").fail("b")
+    (stop,) = sim.stopped
+    assert (stop.interrupt.attempt_id, stop.confirm) == (sim.orders["c"].attempt_id, True)
+    order = sim.orders["c"]
+    sim.do(DropAttempt(step=order.step, attempt=order.attempt, attempt_id=order.attempt_id))
+    assert "a.compensate" in sim.orders
+    assert sim.step_status("c") == "cancelled"
+
+
+def test_a_write_that_nobody_claimed_before_its_run_failed_is_not_said_to_have_happened() -> None:
+    notes = {"write": msgspec.structs.replace(WRITE, access="auto"), "read": READ}
+    steps = (call("a"), call("b"), call("c", tool="write"), call("d", tool="write"))
+    sim = Sim(Plan(name="w", kind="Workflow", steps=steps, tools=notes, compensations=(undoing("a"),))).create()
+    sim.claim("d").report("a").fail("b").later(11)
+    sim.do(Wake())
+    said = {event.step: event.error.message for event, _ in sim.history if isinstance(event, StepFailed)}
+    assert said["c"] == "it did not stop within 10 s: no worker had claimed this attempt, so it did not act"
+    assert said["d"].startswith("it did not stop within 10 s: whether it happened is unknown")
+    assert sim.run.data.doubts == ["d"]

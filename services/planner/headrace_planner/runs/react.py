@@ -13,7 +13,7 @@ from headrace.events.runs import (
     RunFailed,
     RunSucceeded,
 )
-from headrace.events.steering import ArtifactsKept, ItemsKept, WorkKept
+from headrace.events.steering import ArtifactsKept, CompensationStarted, ItemsKept, WorkKept
 from headrace.messages import (
     Advance,
     CreateRun,
@@ -51,7 +51,9 @@ def _reactions(run: Run, event: RunEvent) -> Iterator[Effect]:
     for instance, attempt in run.stopped:
         step_id, _ = instance
         interrupt = Interrupt(attempt_id=run.attempt_id(instance, attempt), reason=f"run {run.data.id} was stopped")
-        yield Stop(interrupt, run.graph.pins[step_id].pool, confirm=isinstance(event, CancelRequested))
+        yield Stop(
+            interrupt, run.graph.pins[step_id].pool, confirm=isinstance(event, CancelRequested | CompensationStarted)
+        )
     if isinstance(event, ItemsKept | ArtifactsKept | WorkKept) and event.piece.digest in run.bodies:
         yield Keep({event.piece.digest: run.bodies.pop(event.piece.digest)})  # two pieces may be alike
     if isinstance(event, ApprovalRequested):

@@ -128,13 +128,17 @@ def overdue(run: Run, now: int, library: Library) -> Sequence[RunEvent]:
         return (_given_up(run, undo, library),)
     if undo is None or undo.going or now < undo.at + int(CANCEL_GRACE_S * 1000):
         return ()
-    message = f"it did not stop within {CANCEL_GRACE_S:g} s: whether it happened is unknown"
+    late = f"it did not stop within {CANCEL_GRACE_S:g} s: "
     found: list[RunEvent] = []
     for step_id, index in run.under_way():
         trial = run.trial((step_id, index))
         assert trial is not None, "what is under way has a try"
         if trial.unknown is not None:
             continue  # a person must speak first
+        idle = run.graph.claims(step_id) and trial.nonce is None  # nor can any claim it now
+        message = late + (
+            "no worker had claimed this attempt, so it did not act" if idle else "whether it happened is unknown"
+        )
         ended = StepFailed(
             step=step_id,
             index=index,

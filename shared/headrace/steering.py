@@ -104,10 +104,14 @@ class WatchRun(Message, frozen=True, kw_only=True, tag="watch_run"):
 
 
 class NoteWatched(Message, frozen=True, kw_only=True, tag="watched"):
-    """The run that is waited for has the wait on record, or says in `refused` why not. Again: nothing."""
+    """The run that is waited for has the wait on record, or says in `refused` why not. Again: nothing.
+
+    `refused_type` is the type of error that it is for the step that waits: `not_found` when there is no such run.
+    """
 
     watch_id: str
     refused: str = ""
+    refused_type: str = ""
     run_id: str = ""
 
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from headrace import ids
 from headrace.messages import Wake
 from headrace.plans.model import InputField, PlanStep, TransformStep, WaitStep
@@ -144,6 +146,17 @@ def test_a_run_whose_month_may_have_left_the_log_is_not_said_never_to_have_been(
     house.mail()
     month = ids.month_of(ids.make(ids.RUN, START - 100 * DAY_MS, b"aaaaaaaaaa"))
     assert f"if it was one of {month // 100}-{month % 100:02}, that month may have left the log" in waiting.why()
+
+
+@pytest.mark.parametrize(("kind", "away"), [("not_found", True), ("execution_error", False), ("", False)])
+def test_only_of_an_unknown_run_it_is_said_that_its_month_may_have_left(kind: str, *, away: bool) -> None:
+    long_ago = ids.make(ids.RUN, START - 100 * DAY_MS, b"aaaaaaaaaa", 4)
+    waiting = Sim(plan(wait("w", of_run=long_ago))).create()
+    waiting.do(NoteWatched(watch_id=f"{waiting.id}:w", refused="there is no such run", refused_type=kind))
+    assert waiting.run.data.error is not None
+    assert waiting.run.data.error.type == (kind or "not_found"), "older planners do not say"
+    assert ("may have left the log" in waiting.why()) is away
+    assert "there is no such run" in waiting.why()
 
 
 def test_a_run_of_another_workspace_is_an_unknown_one() -> None:

@@ -7,10 +7,13 @@ from headrace_planner.runs.state import Run
 
 
 def given_up(run: Run) -> Iterator[LoseAttempt]:
-    """Give the commands that give every open claim up for lost: whoever holds one answers to another database."""
+    """Give the commands that give every open claim up for lost: whoever holds one answers to another database.
+
+    Not those of which a person is asked already: they are with nobody.
+    """
     for instance in run.under_way():
         trial = run.trial(instance)
-        if trial is not None and trial.nonce is not None:
+        if trial is not None and trial.nonce is not None and trial.unknown is None:
             step, index = instance
             attempt_id = run.attempt_id(instance, trial.attempt)
             worker = trial.claimed_by or ""

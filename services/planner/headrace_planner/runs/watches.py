@@ -10,7 +10,7 @@ from typing import Any, Final, assert_never
 from headrace import codec, ids
 from headrace.codec import Raw
 from headrace.decider import Library, Tell
-from headrace.errors import StepError, ValidationError
+from headrace.errors import NotFoundError, StepError, ValidationError
 from headrace.events.base import ErrorInfo
 from headrace.events.runs import RunEvent
 from headrace.events.steering import RunWatched, WaitRegistered, WaitStarted, WatchConfirmed
@@ -25,7 +25,6 @@ WATCHES_MAX: Final = 1_000
 """Waits that one run tells of its events."""
 PENDING_MAX: Final = 1_000
 """Events that a waiting run may leave unconfirmed; with more the wait is given up."""
-UNKNOWN_RUN: Final = "there is no such run"
 LARGE: Final = ("output", "outputs", "artifacts", "evidence", "shown")
 BetweenRuns = WatchRun | NoteWatched | NoteEventReceived | DeliverEvent
 
@@ -50,7 +49,8 @@ def registered(run: Run, command: NoteWatched) -> Sequence[RunEvent]:
     step_id, wait = found
     if command.refused:
         message = f"step {step_id!r} waits for run {wait.run_id}: {command.refused}{_perhaps_away(run, wait, command)}"
-        return (failed(run, step_id, ErrorInfo(type="not_found", message=message, details={"run_id": wait.run_id})),)
+        kind = command.refused_type or NotFoundError.type
+        return (failed(run, step_id, ErrorInfo(type=kind, message=message, details={"run_id": wait.run_id})),)
     return () if wait.registered else (WaitRegistered(step=step_id, run_id=wait.run_id or ""),)
 
 
@@ -60,7 +60,7 @@ def _perhaps_away(run: Run, wait: Wait, command: NoteWatched) -> str:
         month = ids.month_of(wait.run_id or "")
     except ValidationError:
         return ""
-    if command.refused != UNKNOWN_RUN or month >= ids.month_of(run.data.id):
+    if command.refused_type != NotFoundError.type or month >= ids.month_of(run.data.id):
         return ""
     return f"; if it was one of {ids.month_text(month)}, that month may have left the log (`headrace db months`)"
 
@@ -106,12 +106,15 @@ def watch(run: Run, command: WatchRun) -> Sequence[RunEvent]:
     return (RunWatched(watch_id=command.watch_id, by_run=command.by_run, name=command.name),)
 
 
-def _refusal(run: Run, command: WatchRun) -> str | None:
+def _refusal(run: Run, command: WatchRun) -> NoteWatched | None:
+    """Give the word that a wait cannot be kept, and why."""
     if not run.exists or run.data.workspace != command.workspace:
-        return UNKNOWN_RUN
-    if command.watch_id not in run.data.watches and len(run.data.watches) >= WATCHES_MAX:
-        return f"{WATCHES_MAX} waits are on record there already"
-    return None
+        kind, why = NotFoundError.type, "there is no such run"
+    elif command.watch_id not in run.data.watches and len(run.data.watches) >= WATCHES_MAX:
+        kind, why = StepError.type, f"{WATCHES_MAX} waits are on record there already"
+    else:
+        return None
+    return NoteWatched(watch_id=command.watch_id, refused=why, refused_type=kind)
 
 
 def confirmed(run: Run, command: NoteEventReceived) -> Sequence[RunEvent]:
@@ -208,7 +211,7 @@ def _news(run: Run, watch: str, known: Watch) -> Iterator[Tell]:
     """Give what a waiting run has not confirmed: events, after them the end; or that there were too many."""
     if len(known.pending) > PENDING_MAX:
         why = f"more than {PENDING_MAX} of its events came faster than they could be told"
-        refused = NoteWatched(watch_id=watch, refused=why, run_id=run.data.id)
+        refused = NoteWatched(watch_id=watch, refused=why, refused_type=StepError.type, run_id=run.data.id)
         yield Tell(LOG_RUNS, known.by_run, refused, run.data.workspace)
         return
     for heard in known.pending:
@@ -263,7 +266,7 @@ def receipts(run: Run, command: BetweenRuns) -> Iterator[Tell]:
             if refused is None and run.final:
                 yield _tell_end(run, watch, by_run)
             else:
-                yield Tell(LOG_RUNS, by_run, NoteWatched(watch_id=watch, refused=refused or ""), workspace)
+                yield Tell(LOG_RUNS, by_run, refused or NoteWatched(watch_id=watch), workspace)
         case DeliverEvent(run_id=str(run_id), watch_id=watch, version=version):
             over = _waits_as(run, watch) is None or run.halted
             received = NoteEventReceived(watch_id=watch, version=version, over=over)

@@ -208,3 +208,34 @@ async def test_who_waits_for_a_run_is_told_to_come_again_when_its_api_ends(world
             world.desk.end()
         answered = waiting.result()
         assert (answered.status_code, answered.headers["retry-after"]) == (503, "1")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "held_max", "pages_max"),
+    [
+        ([30_000] * 600, 8 * 30_000, 80),
+        ([1_000_000] * 50, 8_000_000, 50),
+        ([300] * 20 + [30_000] * 600, 128 * 30_000, 80),
+        ([300] * 10_000, streaming.READ_MAX * 300, 24),
+        ([0] * 10_000, 0, 24),
+    ],
+)
+def test_who_follows_a_run_and_never_reads_holds_little_of_it(sizes: list[int], held_max: int, pages_max: int) -> None:
+    pages, left, held = streaming.Pages(), list(sizes), []
+    while left:
+        page, left = left[: pages.rows], left[pages.rows :]
+        held.append(sum(page))
+        pages.had(page)
+    assert max(held) <= held_max
+    assert len(held) <= pages_max
+
+
+async def test_a_long_run_of_large_events_is_followed_whole(world: World) -> None:
+    fat = {"id": "each", "map": "{{ inputs.n }}", "tool": "echo", "with": {"value": "{{ inputs.text }}{{ item }}"}}
+    spec = workflow("w", [fat], inputs={"n": {"type": "array"}, "text": {"type": "string"}})
+    async with world.client() as client:
+        run = await client.create_run(spec=spec, inputs={"n": list(range(60)), "text": "x" * 20_000}, wait_s=20)
+        followed = await collected(client.run_events(run.id))
+        stored = [item async for item in client.pages(f"/runs/{run.id}/events")]
+    assert [event.id for event in followed[:-1]] == [item["id"] for item in stored]
+    assert sum(len(str(item["data"])) for item in stored) > streaming.READ_BYTES * 4

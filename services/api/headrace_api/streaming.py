@@ -7,7 +7,7 @@ that begin with `:` are heartbeats.
 """
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
 from fastapi import Request
@@ -32,7 +32,11 @@ LINES_REPAIR_S: Final = 2.0
 """Lines are taken by one api of several, so that the others look for themselves."""
 LINES_SETTLE_S: Final = 0.5
 """How long after its end a run's lines may still arrive before its stream says that it is complete."""
+READ_FIRST: Final = 8
 READ_MAX: Final = 500
+READ_BYTES: Final = 256 * 1024
+"""How much of a run one that follows it may hold here, or a page that grew fourfold: it may be slow to read, or never do."""
+GROWTH_MAX: Final = 4
 END_OF_LINES: Final = "end"
 FIRST_CURSOR: Final = "0"
 REFUSED: Final = "refused"
@@ -103,16 +107,30 @@ def event(recorded: Recorded) -> dict[str, Any]:
     }
 
 
+class Pages:
+    """How many rows to read at a time: few of large ones and many of small ones, as the last page had them."""
+
+    def __init__(self) -> None:
+        self.rows = READ_FIRST
+
+    def had(self, sizes: Iterable[int]) -> None:
+        """Take note of the sizes in bytes of a page's rows."""
+        known = list(sizes)
+        fitting = READ_BYTES * len(known) // max(sum(known), 1)
+        self.rows = max(1, min(fitting, self.rows * GROWTH_MAX, READ_MAX))
+
+
 async def events(asking: Asking, run_id: str, after: int) -> AsyncIterator[bytes]:
     """Stream a run's events after a version, to its end."""
-    clock, log = asking.desk.clock, asking.desk.log
+    clock, log, pages = asking.desk.clock, asking.desk.log, Pages()
     yield b": headrace\n\n"
     spoke = clock.monotonic()
     with asking.desk.feed.watch(run_id, asking.caller.actor.id) as watcher:
         while True:
             await asking.check_stands()
             row = await asking.run(run_id)
-            while read := await log.stream(LOG_RUNS, run_id, after, READ_MAX):
+            while read := await log.stream(LOG_RUNS, run_id, after, pages.rows):
+                pages.had(len(recorded.data) for recorded in read)
                 for recorded in read:
                     yield frame(recorded.type, event(recorded), str(recorded.version))
                 after, spoke = read[-1].version, clock.monotonic()
@@ -187,7 +205,7 @@ async def last_line(asking: Asking, row: dict[str, Any]) -> list[dict[str, Any]]
 
 async def lines(asking: Asking, run_id: str, after: str | None) -> AsyncIterator[bytes]:
     """Stream a run's lines after a cursor, to its end."""
-    clock = asking.desk.clock
+    clock, pages = asking.desk.clock, Pages()
     yield b": headrace\n\n"
     spoke, ended = clock.monotonic(), False
     if after is None:
@@ -199,7 +217,8 @@ async def lines(asking: Asking, run_id: str, after: str | None) -> AsyncIterator
             await asking.check_stands()
             row = await asking.run(run_id)
             fresh = False
-            while cursor is not None and (read := await asking.desk.log.read_lines(run_id, cursor, READ_MAX)):
+            while cursor is not None and (read := await asking.desk.log.read_lines(run_id, cursor, pages.rows)):
+                pages.had(len(kept.line.text) for kept in read)
                 for kept in read:
                     yield frame("line", line(kept.id, kept.line), str(kept.id))
                 cursor, spoke, fresh = read[-1].id, clock.monotonic(), True

@@ -144,6 +144,16 @@ async def test_an_owner_that_held_the_partition_can_commit_nothing_after_a_rebui
     assert tenure.last_position == 6
 
 
+async def test_what_a_rebuild_holds_nobody_claims_meanwhile(log: Rebuildable) -> None:
+    first = await log.seize("rebuild", "approvals", 1, 1, lease_s=LEASE_S)
+    holdings = await log.heartbeat("owner", {"approvals": 1}, lease_s=LEASE_S)
+    assert 1 not in {tenure.partition for tenure in holdings.tenures}
+    assert await log.seize("rebuild", "approvals", 1, 1, lease_s=LEASE_S) == first, "it keeps it by asking again"
+    await log.release("rebuild", [("approvals", 1)])
+    holdings = await log.heartbeat("owner", {"approvals": 1}, lease_s=LEASE_S)
+    assert 1 in {tenure.partition for tenure in holdings.tenures}
+
+
 async def test_a_rebuild_names_a_blob_that_is_gone_and_refuses_newer_formats(log: Rebuildable) -> None:
     gone = codec.sha256(b"gone")
     await written(log, gone)

@@ -50,15 +50,16 @@ async def test_an_adopted_copy_gives_up_what_its_original_had_permitted_and_leav
 ) -> None:
     now = CLOCK.now_ms() - 5_000
     writing, reading = claimed(), run_at(now, 3, 2, READS).create().report("one", 1)
+    beside = claimed(number=4)
     unclaimed = run_at(now, 4, 3, WRITES).create(authorized=True).report("one", 1)
-    await write(original, writing, reading, unclaimed)
+    await write(original, writing, reading, unclaimed, beside)
     copy = await copied(original, postgres_url, postgres_server)
     with pytest.raises(DatabaseVersionError, match="headrace db adopt"):
         await PostgresLog.open(copy, CLOCK)
     done = await adopt(copy, CLOCK)
-    assert done.given_up == {writing.id: 1}
+    assert done.given_up == {writing.id: 1, beside.id: 1}
     assert done.rebuilt.changed == 0
-    assert done.positions == sum(len(sim.history) for sim in (writing, reading, unclaimed))
+    assert done.positions == sum(len(sim.history) for sim in (writing, reading, unclaimed, beside))
     assert done.was == original.incarnation != done.incarnation
     log = await PostgresLog.open(copy, CLOCK)
     told = await history(log, writing)

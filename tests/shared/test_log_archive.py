@@ -29,9 +29,11 @@ async def test_a_month_is_archived_and_restored_and_nothing_has_changed(
 ) -> None:
     old, new = await mixed(log)
     before_it = await everything(database)
+    await log.keep_snapshots(LOG_RUNS, "f", {sim.id: (1, b"state") for sim in (old[0], new[0])})
     file = tmp_path / "january.zip"
     await archived(postgres_url, file)
 
+    assert [row[0] for row in await database.fetch("select stream_id from headrace.snapshots")] == [new[0].id]
     assert await breaks(log) == [], "the chain holds by its leaves alone"
     ranges = await log.archived(LOG_RUNS, 3)
     events = sum(len(sim.history) for sim in old if ids.partition_of(sim.id) == 3)

@@ -69,7 +69,32 @@ async def test_a_stream_without_its_row_holds_its_month(
     await database.execute("delete from headrace.runs")
     async with Months.keeping(postgres_url) as months:
         (said,) = await months.detach(LONG_AGO)
+        assert (await months.one(LONG_AGO)).state is None, "it was closed for the last look, and is open again"
     assert "db rebuild" in str(said.status)
+    late = NewEvent(sim.id, len(sim.history) + 1, "attempt.late", 1, "default", CLOCK.now_ms(), b"{}", META)
+    assert not (await log.append_events([await batch(log, late)])).stale
+
+
+async def test_a_stream_of_which_nobody_can_tell_when_it_is_over_holds_its_month(
+    log: PostgresLog, postgres_url: str
+) -> None:
+    await write(log, done(IN_IT, 1))
+    held_by = next(one for one in (await log.heartbeat(OWNER, FORMATS, lease_s=60)).tenures if one.log == "catalogue")
+    stream_id = ids.make("wfl", IN_IT, b"0123456789", 0)
+    event = NewEvent(stream_id, 1, "workflow.applied", 1, "default", CLOCK.now_ms(), b"{}", META)
+    await log.append_events(
+        [Batch(log="catalogue", partition=0, epoch=held_by.epoch, expected_position=0, events=[event])]
+    )
+    async with Months.keeping(postgres_url) as months:
+        assert [each.stream_id for each in await months.detach(LONG_AGO)] == [stream_id]
+
+
+async def test_as_many_whole_months_are_kept_as_was_said(log: PostgresLog, postgres_url: str) -> None:
+    await write(log, done(IN_IT, 1))
+    now = datetime.fromtimestamp(CLOCK.now_ms() / 1000, UTC)
+    whole = (now.year - 2026) * 12 + now.month - 1
+    assert await Keeper(postgres_url, CLOCK, whole).look() == []
+    assert await Keeper(postgres_url, CLOCK, whole - 1).look() == [LONG_AGO]
 
 
 async def batch(log: PostgresLog, event: NewEvent) -> Batch:

@@ -8,8 +8,10 @@ import asyncpg
 import msgspec
 import pytest
 
+from headrace import ids
 from headrace.clock import mint
 from headrace.decider import Row
+from headrace.log.checks import FUTURE_MS_MAX
 from headrace.log.memory import MemoryLog
 from headrace.log.port import DataError, Log
 from headrace.log.postgres import PostgresLog
@@ -85,6 +87,8 @@ async def test_a_stale_owner_is_refused_by_name_while_the_partitions_of_others_c
     assert await log.read("runs", 0, 0, 10) == []
     assert await log.row("runs", {"id": lost}) is None
     assert [found.stream_id for found in await log.read("runs", 1, 0, 10)] == [kept]
+    turned = [batch(tenures[2], event(mint(CLOCK, "run", 2), 1)), batch(stale, event(lost, 1))]
+    assert (await log.append_events(turned)).stale == (("runs", 0),), "whatever the order"
 
 
 async def test_a_wrong_expected_position_is_stale_and_so_is_a_partition_that_does_not_exist(log: Log) -> None:
@@ -104,6 +108,23 @@ async def test_a_batch_without_events_confirms_the_epoch_and_changes_nothing(log
     assert (await log.append_events([batch(tenure)])).positions == {("runs", 0): 0}
     old = msgspec.structs.replace(tenure, epoch=99)
     assert (await log.append_events([batch(old)])).stale == (("runs", 0),)
+
+
+@pytest.mark.parametrize("rows", [[], [Row("steps", {"run_id": mint(CLOCK, "run", 1), "step": "s"})]])
+async def test_what_stands_of_one_partition_confirms_nothing_of_another(log: Log, rows: list[Row]) -> None:
+    held = await claim(log)
+    await log.append_events([batch(held[0], event(mint(CLOCK, "run", 0), 1))])
+    assert (await log.append_events([batch(held[0], after=1, rows=rows[:0])])).stale == ()
+    assert (await log.append_events([batch(held[1], after=1, rows=rows)])).stale == (("runs", 1),)
+    await log.heartbeat("one", {"approvals": 1}, lease_s=LEASE_S)
+    await log.release("one", [("approvals", 2)])
+    again = next(
+        one for one in (await log.heartbeat("two", {"approvals": 1}, lease_s=LEASE_S)).tenures if one.partition == 2
+    )
+    assert again.epoch == 2
+    assert (await log.append_events([batch(msgspec.structs.replace(held[2], epoch=2), rows=rows)])).stale == (
+        ("runs", 2),
+    )
 
 
 async def test_of_two_owners_that_race_for_the_same_position_one_wins(log: Log) -> None:
@@ -142,6 +163,30 @@ async def test_versions_of_a_stream_must_follow(log: Log) -> None:
         await log.append_events([batch(tenure, event(run, 4), after=2)])
     await log.append_events([batch(tenure, event(run, 3), after=2)])
     assert await breaks(log) == []
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+async def test_versions_are_held_to_in_every_month_that_a_batch_writes_to(log: Log, wrong: int) -> None:
+    tenure, now = (await claim(log))[0], CLOCK.now_ms()
+    streams = [ids.make("run", now - age_ms, b"0123456789", 0) for age_ms in (90 * 86_400_000, 0)]
+    events = [event(stream, 1 + (number == wrong)) for number, stream in enumerate(streams)]
+    fresh = [event(mint(CLOCK, "run", 0), 1) for _ in range(2)]
+    with pytest.raises(DataError):
+        await log.append_events([batch(tenure, *fresh, *events)])
+    good = [event(stream, 1) for stream in streams]
+    assert (await log.append_events([batch(tenure, *fresh, *good)])).positions == {("runs", 0): 4}
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("alone", [True, False])
+async def test_no_event_of_a_batch_may_lie_ahead(log: Log, place: int, alone: bool) -> None:  # noqa: FBT001  (a case)
+    held = await claim(log)
+    events = [event(mint(CLOCK, "run", 0), 1) for _ in range(3)]
+    ahead = msgspec.structs.replace(events[place], at=CLOCK.now_ms() + 2 * FUTURE_MS_MAX)
+    made = [batch(held[0], *(ahead if number == place else one for number, one in enumerate(events)))]
+    with pytest.raises(DataError, match="future"):
+        await log.append_events(made if alone else [*made, batch(held[1], event(mint(CLOCK, "run", 1), 1))])
+    assert (await log.append_events([batch(held[0], *events)])).positions == {("runs", 0): 3}
 
 
 async def test_a_reader_that_tails_while_four_writers_append_never_misses_and_never_repeats(log: Log) -> None:
@@ -284,6 +329,34 @@ async def test_older_code_does_not_claim_what_newer_code_wrote(log: Log) -> None
     await log.release("newer", [(one.log, one.partition) for one in newer.tenures])
     assert (await log.heartbeat("older", {"runs": 1}, lease_s=LEASE_S)).tenures == ()
     assert len((await log.heartbeat("newest", {"runs": 3}, lease_s=LEASE_S)).tenures) == 8
+
+
+async def test_what_is_free_goes_to_newer_code_while_there_is_some(log: Log) -> None:
+    await log.heartbeat("older", {"runs": 1}, lease_s=LEASE_S)
+    await log.heartbeat("newer", {"runs": 2}, lease_s=LEASE_S)
+    held = await log.heartbeat("older", {"runs": 1}, lease_s=LEASE_S)
+    await log.release("older", held.surplus)
+    assert len((await log.heartbeat("newer", {"runs": 2}, lease_s=LEASE_S)).tenures) == 4
+    await log.release("older", [("runs", 0), ("runs", 1)])
+    kept = await log.heartbeat("older", {"runs": 1}, lease_s=LEASE_S)
+    assert [one.partition for one in kept.tenures] == [2, 3], "it keeps what it holds, and claims nothing"
+    taken = await log.heartbeat("newer", {"runs": 2}, lease_s=LEASE_S)
+    assert [one.partition for one in taken.tenures] == [0, 1, 4, 5, 6, 7]
+
+
+async def test_older_code_alone_claims_what_newer_code_did_not_write(log: Log) -> None:
+    await log.heartbeat("older", {"runs": 1}, lease_s=LEASE_S)
+    await log.heartbeat("newer", {"runs": 2}, lease_s=LEASE_S)
+    held = await log.heartbeat("older", {"runs": 1}, lease_s=LEASE_S)
+    await log.release("older", held.surplus)
+    assert len((await log.heartbeat("newer", {"runs": 2}, lease_s=SHORT_S)).tenures) == 4
+    await log.release("older", [("runs", partition) for partition in range(4)])
+
+    async def taken() -> bool:
+        mine = (await log.heartbeat("older", {"runs": 1}, lease_s=LEASE_S)).tenures
+        return [one.partition for one in mine] == [0, 1, 2, 3]
+
+    await eventually(taken)
 
 
 async def test_partitions_name_their_owner_epoch_and_last_position(log: Log) -> None:

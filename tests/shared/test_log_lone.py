@@ -79,6 +79,12 @@ def with_key(key: str, **changes: Any) -> Callable[[Batch], Batch]:
     return lambda made: replace(made, answers=[replace(made.answers[0], key=key)], **changes)
 
 
+def with_home(made: Batch) -> Batch:
+    """Move the events of a batch to a run of partition 1."""
+    stream_id = mint(CLOCK, "run", 1)
+    return replace(made, events=[replace(event, stream_id=stream_id) for event in made.events])
+
+
 WRONG: dict[str, Callable[[Batch], Batch]] = {
     "an epoch that is over": lambda made: replace(made, epoch=0),
     "a position that is not the last": lambda made: replace(made, expected_position=1),
@@ -133,6 +139,8 @@ async def test_both_functions_leave_the_same(postgres_url: str, database: asyncp
 @pytest.mark.parametrize("before", [0, 2], ids=["at the log's beginning", "behind something"])
 async def test_both_functions_refuse_the_same(postgres_url: str, database: asyncpg.Connection, before: int) -> None:
     incarnation = await begun(postgres_url)
+    beside = [replace(with_home(appended(0, 1, 2, 3)), partition=1)]
+    assert (await outcome(database, append_arguments(incarnation, beside), keep=True))[0] == [True]
     for kept in (appended(0, key="k"), *(appended(version - 1, version) for version in range(1, before + 1))):
         assert (await outcome(database, append_arguments(incarnation, [kept]), keep=True))[0] == [True]
     for name, wrong in WRONG.items():
@@ -140,8 +148,9 @@ async def test_both_functions_refuse_the_same(postgres_url: str, database: async
         expected = await outcome(database, many_arguments(incarnation, [made]), keep=False)
         assert await outcome(database, append_arguments(incarnation, [made]), keep=False) == expected, name
         assert expected[0] != [True], name
-    strange = append_arguments("another", [appended(before)])
-    assert (await outcome(database, strange, keep=False))[0] == "HR002"
+    for arguments in (append_arguments, many_arguments):
+        for made in (appended(before), appended(before, before + 1), appended(0, 1)):
+            assert (await outcome(database, arguments("another", [made]), keep=False))[0] == "HR002"
 
 
 @pytest.mark.parametrize("place", [0, 1])
@@ -150,10 +159,11 @@ async def test_both_functions_hold_positions_to_what_was_expected(
 ) -> None:
     incarnation, made = await begun(postgres_url), appended(0, 1, 2)
     lone, many = append_arguments(incarnation, [made]), many_arguments(incarnation, [made])
-    for events, at in ((lone.values, 5 + place), (many.values[5], place)):
+    both = many_arguments(incarnation, [made, replace(with_home(appended(0, 1)), partition=1)])
+    for events, at in ((lone.values, 5 + place), (many.values[5], place), (both.values[5], place)):
         number, position, *others = events[at]
         events[at] = (number, position + 2, *others)
-    for arguments in (lone, many):
+    for arguments in (lone, many, both):
         assert (await outcome(database, arguments, keep=False))[0] == "HR004"
 
 

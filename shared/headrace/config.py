@@ -64,7 +64,7 @@ def read(env: dict[str, str]) -> Config:
         data_dir=data_dir,
         api_host=env.get("HEADRACE_API_HOST", "127.0.0.1"),
         api_port=_number(env, "HEADRACE_API_PORT", API_PORT_DEFAULT),
-        api_url=env.get("HEADRACE_API_URL") or None,
+        api_url=address(env["HEADRACE_API_URL"], "HEADRACE_API_URL") if env.get("HEADRACE_API_URL") else None,
         health_port=_number(env, "HEADRACE_HEALTH_PORT", 0),
         file_root=Path(env.get("HEADRACE_FILE_ROOT", ".")),
         workspace=env.get("HEADRACE_WORKSPACE", WORKSPACE_DEFAULT),
@@ -83,6 +83,19 @@ def read(env: dict[str, str]) -> Config:
 def variable(name: str) -> str | None:
     """Read one variable now: for references to secrets (`env:NAME`), which are never kept in a configuration."""
     return os.environ.get(name)
+
+
+def address(text: str, what: str) -> str:
+    """Read where the api is, whether or not `/api` follows; `what` is what says it. Raises ValidationError naming it."""
+    url = text.strip().rstrip("/")
+    scheme, _, rest = url.partition("://")
+    if scheme in {"http", "https"} and rest and not rest.startswith(("/", ":")):
+        host, _, path = rest.partition("/")
+        below = "" if path == "api" else path.removesuffix("/api")
+        return f"{scheme}://{host}/{below}".rstrip("/")
+    meant = f"http://{url}" if url and "://" not in url else f"http://127.0.0.1:{API_PORT_DEFAULT}"
+    message = f"{what} must be an address with http:// or https://, such as {meant}, not {text!r}"
+    raise ValidationError(message)
 
 
 def _number(env: dict[str, str], name: str, default: int) -> int:

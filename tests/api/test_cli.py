@@ -146,6 +146,10 @@ async def test_several_documents_are_applied_in_order_and_a_workflow_is_planned_
     assert (code, [line.split(":")[0] for line in out.splitlines()]) == (0, ["Workflow inner", "Workflow outer"])
     code, out, _ = await cli("plan", "outer")
     assert (code, "runs inner" in out) == (0, True)
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text(json.dumps(workflow("w", [{"id": "one", "depends_on": ["gone"], "transform": 1}])))
+    code, _, err = await cli("apply", str(first), str(wrong))
+    assert (code, f"{wrong}: " in err, "'gone'" in err) == (2, True, True)
     code, _, err = await cli("plan", "nobody")
     assert (code, "there is no workflow 'nobody'" in err) == (1, True)
     for _ in range(2):

@@ -14,6 +14,7 @@ from headrace.cli.main import invoke, told
 from headrace.cli.narrating import sentence
 from headrace.cli.options import found
 from headrace.cli.stack import beside_up
+from headrace.client.client import Client
 from headrace.client.tokens import derive, mint, parse
 from headrace.client.transport import unreachable
 from headrace.config import read
@@ -76,6 +77,40 @@ def test_a_worker_finds_the_servers_and_keys_of_a_running_up(tmp_path: Path) -> 
     assert config.keys == Keys(master=bytes.fromhex(secret))
     given = read({"HEADRACE_NATS_URL": "nats://elsewhere:4222"})
     assert beside_up(given) is given
+
+
+@pytest.mark.parametrize(
+    "given", ["http://api:8374", "http://api:8374/", "http://api:8374/api", "http://api:8374/api/"]
+)
+def test_the_address_of_the_api_may_be_given_as_up_prints_it(given: str) -> None:
+    assert read({"HEADRACE_API_URL": given}).base_url == "http://api:8374"
+    assert Client(given).transport.url == "http://api:8374"
+
+
+@pytest.mark.parametrize(
+    ("given", "read_as"),
+    [
+        ("https://api/", "https://api"),
+        ("https://api/api", "https://api"),
+        ("https://h/rapi", "https://h/rapi"),
+        ("https://h/x/api/", "https://h/x"),
+    ],
+)
+def test_only_a_last_part_that_is_the_apis_own_is_left_out(given: str, read_as: str) -> None:
+    assert read({"HEADRACE_API_URL": given}).base_url == read_as
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("api:8374", "http://api:8374"), ("ftp://api", "http://127.0.0.1:8374"), ("http://", "http://127.0.0.1:8374")],
+)
+def test_what_is_no_address_is_refused_with_one_that_is(
+    given: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ValidationError, match=f"HEADRACE_API_URL must be .* such as {meant}, not '{given}'"):
+        read({"HEADRACE_API_URL": given})
+    assert invoke(["runs", "list", "--url", given]) == 2
+    assert f"--url must be an address with http:// or https://, such as {meant}" in capsys.readouterr().err
 
 
 def test_what_talks_to_no_api_names_its_own_remedy() -> None:

@@ -109,7 +109,8 @@ def apply(
 
     Example: headrace apply hello.yaml, then headrace run hello
     """
-    from headrace.errors import MissingArgumentError
+    from headrace.cli.problems import FILE
+    from headrace.errors import HeadraceError, MissingArgumentError
 
     sources = [*(files or []), *(given or [])]
     if not sources:
@@ -118,8 +119,13 @@ def apply(
 
     async def todo(api: "Client") -> None:
         kept = []
-        for text in [read_text(each) for each in sources]:
-            body = await api.apply(text)
+        for source, text in [(each, read_text(each)) for each in sources]:
+            try:
+                body = await api.apply(text)
+            except HeadraceError as problem:
+                if len(sources) > 1:
+                    problem.details = {**problem.details, FILE: str(source)}
+                raise
             kept.append(body)
             if output is Out.TEXT:
                 print(

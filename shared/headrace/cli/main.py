@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from headrace.cli.exits import FAILED, INTERRUPTED, USAGE
+from headrace.cli.problems import FILE
 from headrace.errors import (
     ConflictError,
     ForbiddenError,
@@ -73,6 +74,8 @@ def told(error: HeadraceError, command: str = "") -> str:
     listed = problems if isinstance(problems, list) and len(problems) > 1 else []
     if listed:
         first = f"there are {len(listed)} problems"
+    if error.details.get(FILE):
+        first = f"{error.details[FILE]}: {first}"
     lines = [f"error: {error.type}: {first}" + (f" -> {remedy}" if remedy else "")]
     if listed:
         from headrace.cli.problems import line

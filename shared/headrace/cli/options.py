@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from headrace import codec
-from headrace.config import Config, from_env
+from headrace.config import Config, address, from_env
 from headrace.errors import ValidationError
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ def client(url: str | None, token: str | None) -> "Client":
     from headrace.client.client import Client
 
     config = from_env()
-    address = url or config.api_url or found("api", config) or config.base_url
-    return Client(address, token or config.token or found("token", config))
+    where = address(url, "--url") if url else config.api_url or found("api", config) or config.base_url
+    return Client(where, token or config.token or found("token", config))
 
 
 def work(url: str | None, token: str | None, todo: Callable[["Client"], Awaitable[int | None]]) -> NoReturn:

@@ -1,7 +1,10 @@
 """Problems of a document, as lines that an editor can jump to (pure)."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+FILE: Final = "document_file"
+"""The detail of an error that names which of several documents it is about."""
 
 
 def line(problem: Mapping[str, Any], name: str = "") -> str:

@@ -10,6 +10,7 @@ import httpx2
 
 from headrace import codec, errors
 from headrace.clock import Clock, SystemClock, mint
+from headrace.config import address
 from headrace.http_client import HttpClient
 from headrace.ids import REQUEST
 
@@ -42,7 +43,7 @@ class Transport:
         http: httpx2.AsyncClient | None = None,
     ) -> None:
         headers = {"Accept": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
-        self._url = url.rstrip("/")
+        self._url = address(url, "the api's url")
         self._clock = clock or SystemClock()
         self._patience_s, self._timeout_s = patience_s, timeout_s
         self._http = http or HttpClient(timeout=timeout_s, verify=_trusted(self._url))

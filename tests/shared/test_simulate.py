@@ -329,3 +329,28 @@ def test_the_body_of_a_loop_without_a_round_is_skipped_as_it_would_be() -> None:
         "again": "succeeded", "inner": "skipped", "deep": "skipped", "act": "skipped", "after": "succeeded",
     }  # fmt: skip
     assert (step(found, "act").reason, step(found, "after").output) == ("the loop 'again' ended without it", "skipped")
+
+
+def test_a_round_is_that_of_the_loop_also_when_a_step_was_skipped_in_one_before() -> None:
+    steps = """
+  steps:
+    - {id: again, loop: {while: iteration < 3, steps: [act, next]}}
+    - {id: act, tool: file_read, condition: iteration != 1, with: {path: "a{{ iteration }}"}, on_error: continue}
+    - {id: next, transform: "{{ steps.act.status }}"}
+"""
+    read = _sampled("file_read")
+    found = told(HEAD + steps, stubs={"act#3": {**read, "contents": "third"}}, failures={"act#2": "timeout"})
+    assert [(each.step, each.error) for each in found.effects] == [("act#2", "timeout"), ("act#3", None)]
+    act = step(found, "act")
+    assert (act.status, act.error, act.output["contents"], act.made_up) == ("succeeded", None, "third", False)
+
+
+def test_a_result_that_is_kept_as_a_body_of_its_own_is_told_whole() -> None:
+    steps = """
+  steps:
+    - {id: read, tool: file_read, with: {path: a}}
+    - {id: size, transform: "{{ size(steps.read.output.contents) }}"}
+"""
+    long = {**_sampled("file_read"), "contents": "x" * 100_000}
+    found = told(HEAD + steps, stubs={"read": long})
+    assert (step(found, "read").output, step(found, "size").output) == (long, 100_000)

@@ -223,6 +223,9 @@ async def _told(engine: Engine, walk: Walk, book: Book, run: Run, plans: dict[st
             plans[path] = await _plan(engine, each.event.plan_digest)
             stories[each.run_id] = story.Story(path, plans[path])
         stories[each.run_id].take(each.at_s, each.event)
+    for one in stories.values():
+        for step, digest in one.bodies.items():
+            one.steps[step].output = codec.loads((await engine.log.get_blobs([digest]))[digest])
     steps = [step for one in stories.values() for step in one.told()]
     _mark(steps, book, walk)
     row = run.row

@@ -71,6 +71,8 @@ class Story:
         self.run, self.plan = run, plan
         self.steps = {step.id: StepTold(step=step.id, kind=step.shown_kind, run=run) for step in _all(plan)}
         self.order: list[str] = []
+        self.bodies: dict[str, str] = {}
+        """The digests of outputs that are kept as bodies of their own, by step."""
         self._bodies = {step.id: step.body.body for step in plan.steps if isinstance(step.body, LoopStep)}
 
     def told(self) -> list[StepTold]:
@@ -91,6 +93,7 @@ class Story:
             known.began_s = at_s
         if isinstance(event, LoopIterated):
             known.rounds = event.count
+            self._anew(name)
         elif isinstance(event, MapStarted):
             known.items = event.count
         elif isinstance(event, ChildStarted):
@@ -112,12 +115,15 @@ class Story:
                 if index is None:
                     known.status, known.ended_s = event.status, at_s
                     self._without(known.step)
-            case StepSucceeded(index=index, output=output):
+            case StepSucceeded(index=index, output=output, blob=blob):
                 known.attempts = max(known.attempts, event.attempt)
                 known.ended_s = at_s
                 known.status = "succeeded"
                 if index is None:
                     known.output = None if output == NULL else codec.loads(output)
+                    self.bodies.pop(known.step, None)
+                    if blob is not None:
+                        self.bodies[known.step] = blob.digest
                     self._without(known.step)
             case _:
                 if known.status == NOT_REACHED:
@@ -125,12 +131,19 @@ class Story:
                         "waiting" if isinstance(event, TimerStarted | WaitStarted | ApprovalRequested) else "running"
                     )
 
+    def _anew(self, loop: str) -> None:
+        """Begin the body of a loop anew: what is told of its steps is what becomes of them in the last round."""
+        for inner in self._bodies.get(loop, ()):
+            self.steps[inner] = StepTold(step=inner, kind=self.steps[inner].kind, run=self.run)
+            self.bodies.pop(inner, None)
+            self._anew(inner)
+
     def _without(self, loop: str) -> None:
         """Skip the body of a loop that ended before its first round."""
         for inner in self._bodies.get(loop, ()):
             if self.steps[inner].status == NOT_REACHED:
                 self.steps[inner].status, self.steps[inner].reason = "skipped", f"the loop {loop!r} ended without it"
-                self.order.append(inner)
+                self.order += [inner] if inner not in self.order else []
                 self._without(inner)
 
 

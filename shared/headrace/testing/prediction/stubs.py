@@ -4,6 +4,7 @@ The performer of a tool is left behind when its stub is made: a stub holds its n
 the exception: they are pure functions of what is recorded, so the real one judges, unless a verdict is supposed.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
@@ -30,6 +31,8 @@ GATE: Final = "gate"
 COMPUTED: Final = frozenset({"gate.expression", "gate.custom"})
 """Gates that read results alone; the others read what tools keep, which stubs do not."""
 SOURCE: Final = "simulation"
+ROUND: Final = re.compile(r":[^:#]*#(\d+)(?:\[\d+\])?$")
+"""Where the idempotency key of a call says which round of a loop it is made in."""
 
 
 class Call(msgspec.Struct, kw_only=True):
@@ -50,14 +53,10 @@ class Call(msgspec.Struct, kw_only=True):
 
 
 class Runs(Protocol):
-    """The runs whose steps call: where each hangs, and which of its steps have rounds."""
+    """The runs whose steps call: where each hangs."""
 
     def path_of(self, run_id: str) -> str:
         """Give the way to a run."""
-        ...
-
-    def repeats(self, run_id: str, step: str) -> bool:
-        """Tell whether a step belongs to a loop's body."""
         ...
 
 
@@ -66,18 +65,16 @@ class Book:
 
     def __init__(self, scenario: Scenario, runs: Callable[[], Runs]) -> None:
         self._scenario, self._runs = scenario, runs
-        self._rounds: dict[tuple[str, str, int | None], int] = {}
         self.calls: list[Call] = []
 
     def call(self, stub: "Stub", context: Any, given: BaseModel) -> Call:
-        """Note a call; a first attempt of what has been called before is the next round of a loop."""
-        key = (context.run_id, context.step, context.index)
-        self._rounds[key] = self._rounds.get(key, 0) + (context.attempt == 1)
+        """Note a call; its key names the round of a loop that it belongs to."""
+        round_ = ROUND.search(context.idempotency_key)
         call = Call(
             run_id=context.run_id,
             step=context.step,
             index=context.index,
-            iteration=self._rounds[key] if self._runs().repeats(context.run_id, context.step) else 0,
+            iteration=int(round_[1]) if round_ else 0,
             attempt=context.attempt,
             attempt_id=context.attempt_id,
             tool=stub.name,

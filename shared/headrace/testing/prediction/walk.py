@@ -13,7 +13,6 @@ from headrace.events.steering import PermitQueued, WaitStarted
 from headrace.keys import OWNERS
 from headrace.log.port import Recorded
 from headrace.messages import DecideApproval, StartRun, Told
-from headrace.plans import model
 from headrace.steering import DeliverEvent, SignalRun
 from headrace.testing.engine import SETTLE_S, Engine
 from headrace.testing.prediction.scenario import WHOLE_RUN, Scenario
@@ -56,7 +55,6 @@ class Walk:
         self._hours = Hours(engine.clock.now_ms())
         self._versions: dict[str, int] = {}
         self._parents: dict[str, tuple[str, str]] = {}
-        self._looping: dict[str, frozenset[str]] = {}
         self._sent: dict[str, int] = {}
         self.happened: list[Happening] = []
         self.decided: dict[str, str] = {}
@@ -76,15 +74,6 @@ class Walk:
                 return ""
         parent_id, step = self._parents[run_id]
         return f"{self.path_of(parent_id)}{step}/"
-
-    def repeats(self, run_id: str, step: str) -> bool:
-        """Tell whether a step of a run belongs to a loop's body, and so has rounds."""
-        if run_id not in self._looping:
-            queued = registry.read(at_once(self._engine.log.stream(LOG_RUNS, run_id, limit=1))[0])
-            assert isinstance(queued, RunQueued), "so every run begins"
-            body = at_once(self._engine.log.get_blobs([queued.plan_digest]))[queued.plan_digest]
-            self._looping[run_id] = frozenset(one.id for one in model.parse(body).steps if one.parent)
-        return step in self._looping[run_id]
 
     async def to_the_end(self) -> None:
         """Go on until every run is over, or nothing more would happen without somebody."""

@@ -93,7 +93,7 @@ def address(text: str, what: str) -> str:
         host, _, path = rest.partition("/")
         below = "" if path == "api" else path.removesuffix("/api")
         return f"{scheme}://{host}/{below}".rstrip("/")
-    meant = f"http://{url}" if url and "://" not in url else f"http://127.0.0.1:{API_PORT_DEFAULT}"
+    meant = f"http://{url}" if url and "://" not in text else f"http://127.0.0.1:{API_PORT_DEFAULT}"
     message = f"{what} must be an address with http:// or https://, such as {meant}, not {text!r}"
     raise ValidationError(message)
 

@@ -69,6 +69,8 @@ def test_the_effect_of_a_run_that_ended_while_it_acted_is_unknown() -> None:
     assert listed(failed, RunCancelled(by=SYSTEM, reason="")) == ["failed"]
     slow = ErrorInfo(type="timeout", message="attempt timeout")
     assert listed(StepFailed(step="w", error=slow, attempt=1, attempt_id="att_1", status="timed_out")) == ["unknown"]
+    cut = StepFailed(step="w", error=error, attempt=1, attempt_id="att_1", status="timed_out")
+    assert listed(cut) == ["unknown"], "whatever its worker says of why"
 
 
 def test_each_attempt_of_a_write_says_what_became_of_it_alone() -> None:

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from headrace import codec
+from headrace.events.steering import OutcomeLost
 from headrace.messages import CancelRun, ReportAttempt, Wake
-from headrace.plans.model import Plan, Retry, ToolPin
+from headrace.plans.model import LoopStep, Plan, Retry, ToolPin
 from headrace.steering import DropAttempt, PauseRun, SettleOutcome
-from tests.planner.runs_kit import READ, Sim, call
+from tests.planner.runs_kit import READ, Sim, call, step
 
 KEYED = ToolPin(version="1", digest="sha256:i", effect="write", access="auto", pool="runner", idempotent=True)
 TWICE = Retry(max_attempts=2, initial_s=0)
@@ -284,3 +285,13 @@ def test_a_tool_that_had_no_answer_in_time_knows_no_more_than_one_that_was_stopp
     assert (keyed.status, doubts(keyed)) == ("failed", ["w"])
     last = acting(retry=Retry(max_attempts=1)).claim("w").fail("w", "not answered within 30 s", "timeout")
     assert (last.status, last.why(), doubts(last)) == ("failed", "step 'w' failed: not answered within 30 s", ["w"])
+
+
+def test_of_a_round_of_a_loop_the_question_names_the_round() -> None:
+    turns = step("again", LoopStep(condition="iteration < 2", body=("w",)))
+    later = Retry(max_attempts=2, initial_s=3600)
+    steps = (turns, call("w", tool="w", parent="again", retry=later))
+    plan = Plan(name="d", kind="Workflow", steps=steps, tools={"w": KEYED, "read": READ}, compensations=(UNDO,))
+    sim = cut(Sim(plan).create().claim("w").report("w", {}), nonce="n2").do(CancelRun())
+    (lost,) = [event for event, _ in sim.history if isinstance(event, OutcomeLost)]
+    assert (lost.iteration, lost.attempt) == (2, 1)

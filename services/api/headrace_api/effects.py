@@ -18,7 +18,7 @@ from headrace.events.runs import (
 )
 from headrace.events.steering import OutcomeLost, OutcomeSettled
 from headrace.plans.model import CallStep, Plan
-from headrace.vocabulary import Effect
+from headrace.vocabulary import AttemptStatus, Effect
 from headrace_api import views
 
 UNDER_WAY: Final = "under_way"
@@ -85,7 +85,7 @@ class Effects:
         if isinstance(event, OutcomeLost) and event.failure is not None:
             newest = self._entries.get(event.failure.attempt_id or "")
             if newest is not None and newest is not entry:
-                _failed(newest, at, event.failure.error)
+                _failed(newest, at, event.failure.error, event.failure.status)
 
     def _left(self, at: int) -> None:
         """Take note that the run is over: of what was under way nobody knows what became of it."""
@@ -127,24 +127,25 @@ def _ended(entry: dict[str, Any], at: int, event: Ended) -> None:
             entry["settled"] = {"answer": answer, "by": person, "reason": reason, "at": views.at(at)}
         case StepSucceeded():
             entry["outcome"] = DONE
-        case StepFailed(error=error) | AttemptFailed(error=error):
-            _failed(entry, at, error)
+        case StepFailed(error=error, status=status) | AttemptFailed(error=error, status=status):
+            _failed(entry, at, error, status)
         case _:
             assert_never(event)
     entry["ended_at"] = views.at(at)
 
 
-def _failed(entry: dict[str, Any], at: int, error: ErrorInfo) -> None:
+def _failed(entry: dict[str, Any], at: int, error: ErrorInfo, status: str) -> None:
     if entry["settled"] is None:
-        entry["outcome"] = _outcome_of(error, entry["attempt"])
+        entry["outcome"] = _outcome_of(error, status, entry["attempt"])
     entry["error"] = {"type": error.type, "message": error.message}
     entry["ended_at"] = views.at(at)
 
 
-def _outcome_of(error: ErrorInfo, attempt: int) -> str:
+def _outcome_of(error: ErrorInfo, status: str, attempt: int) -> str:
     """Tell what a failure says of the act: a worker that was lost, or was cut off in the middle, leaves it unknown.
 
     What an error says of an earlier attempt is said of that one alone.
     """
     said = error.details.get("outcome") == UNKNOWN and error.details.get("attempt", attempt) == attempt
-    return UNKNOWN if said or error.type in {"worker_lost", "cancelled", "timeout"} else FAILED
+    cut_off = status != AttemptStatus.FAILED or error.type in {"worker_lost", "cancelled", "timeout"}
+    return UNKNOWN if said or cut_off else FAILED

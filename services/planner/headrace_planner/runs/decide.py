@@ -94,7 +94,7 @@ def decide(run: Run, command: RunCommand, context: Context, library: Library, gr
         decision = _decide(run, command, context, library, graph)
         if not decision or not run.exists or run.graph.straight:
             return decision
-        return undo.first(run, rounds_named(run, maps_ended(run, decision)))
+        return rounds_named(run, undo.first(run, maps_ended(run, decision)))
     except (ForbiddenError, ValidationError) as problem:
         return Rejection(problem)
 

@@ -73,6 +73,8 @@ def _route(answer: Callable[[Scope], Reply]) -> ASGIApp:
         else:
             status, body, content_type = HTTPStatus.METHOD_NOT_ALLOWED, b"", "text/plain"
         headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
+        if status is HTTPStatus.METHOD_NOT_ALLOWED:
+            headers.append((b"allow", b"GET, HEAD"))
         await send({"type": "http.response.start", "status": int(status), "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 

@@ -147,7 +147,8 @@ class _Shell:
         connection = Connection(config.nats_url, self._clock, name=f"headrace-{self._name}")
         front = http_side.front(http_side.application(self._name, self._health, connection), self._asgi)
         leaving = asyncio.Event()
-        server = http_side.server(front, leaving, self._clock, lifespan=self._asgi is not None)
+        patience = http_side.Patience() if self._asgi is not None else None
+        server = http_side.server(front, leaving, self._clock, lifespan=self._asgi is not None, patience=patience)
         with self._handling_signals(), contextlib.closing(listener):
             async with asyncio.TaskGroup() as group:
                 http = group.create_task(server.serve(sockets=[listener]), name="http")

@@ -18,6 +18,7 @@ from headrace.log.months import Away, Months
 from headrace.log.postgres import PostgresLog
 from headrace.log.rebuild import rebuild
 from headrace.vocabulary import LOG_RUNS
+from headrace.wire import Line
 from tests.shared.log_months_kit import CLOCK, IN_IT, LONG_AGO, archived, breaks, done, everything, mixed
 from tests.shared.log_runs_kit import write
 
@@ -70,9 +71,61 @@ async def test_a_month_that_was_only_detached_is_put_back_without_a_file(
         assert await months.detach(LONG_AGO) == []
         assert await breaks(log) == []
         await months.reattach(LONG_AGO)
+        await months.reattach(LONG_AGO)  # as who follows somebody that died before the rows were made
+        await rebuild(log, month=LONG_AGO)
         with pytest.raises(ConflictError, match="is in the log: there is nothing to bring back"):
             await months.reattach(LONG_AGO)
-    await rebuild(log, month=LONG_AGO)
+    assert await everything(database) == before_it
+
+
+async def test_an_archiving_that_was_cut_off_before_the_table_was_dropped_is_done_again_over_its_file(
+    log: PostgresLog, postgres_url: str, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    await mixed(log)
+    file = tmp_path / "january.zip"
+    async with Months.keeping(postgres_url) as months:
+        assert await months.detach(LONG_AGO) == []
+        async with database.transaction():
+            await database.execute("lock table headrace.events_202601 in access share mode")
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                await moving.archive(months, LONG_AGO, file)
+        assert file.exists(), "the file is whole, and the table still stands"
+        await moving.archive(months, LONG_AGO, file)
+    assert await database.fetchval("select to_regclass('headrace.events_202601')") is None
+    assert not list(tmp_path.glob("*.part"))
+
+
+async def test_what_archived_runs_printed_goes_also_when_who_dropped_their_table_died(
+    log: PostgresLog, postgres_url: str, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    old, new = await mixed(log)
+    await archived(postgres_url, tmp_path / "january.zip")
+    left = [line(sim.id) for sim in (old[0], new[0])]
+    assert await log.put_lines(left) == len(left)
+    async with Months.keeping(postgres_url) as months:
+        await months.forget_archived()
+    assert [row["run_id"] for row in await database.fetch("select run_id from headrace.lines")] == [new[0].id]
+
+
+def line(run_id: str) -> Line:
+    return Line(
+        run_id=run_id, attempt_id=f"att_{run_id}", step="one", sequence=9, at=5, text="said", workspace="default"
+    )
+
+
+async def test_a_month_that_came_back_without_its_rows_is_brought_back_again(
+    log: PostgresLog, postgres_url: str, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    await mixed(log)
+    before_it, file = await everything(database), tmp_path / "january.zip"
+    await archived(postgres_url, file)
+    async with Months.keeping(postgres_url) as months:
+        await moving.restore(months, file)
+        assert await months.stragglers(LONG_AGO) == []
+        assert (await moving.restore(months, file)).month == "2026-01"
+        await rebuild(log, month=LONG_AGO)
+        with pytest.raises(ConflictError, match="is in the log: there is nothing to bring back"):
+            await moving.restore(months, file)
     assert await everything(database) == before_it
 
 
@@ -222,6 +275,7 @@ async def test_an_archive_of_another_log_is_refused(
         with pytest.raises(ConflictError, match="its chain of runs/3 is longer"):
             await moving.restore(months, changed(tmp_path / "one.zip", tmp_path / "longer.zip", longer))
         await moving.restore(months, tmp_path / "one.zip")
+        await rebuild(log, month=LONG_AGO)
         with pytest.raises(ConflictError, match="nothing to bring back"):
             await moving.restore(months, tmp_path / "one.zip")
 

@@ -126,6 +126,7 @@ async def _archive(
         if last > before(now, 0):
             message = f"the month {month_text(before(now, 0))} is not over yet"
             raise ValidationError(message)
+        await kept.forget_archived()
         wanted = [one for one in await kept.all() if one.stands and TIMELESS != one.month < last]
         if limit is None:
             wanted = [one for one in wanted if one.state != "restored"]

@@ -124,14 +124,15 @@ def digests_in(data: bytes) -> set[str]:
 class Writer:
     """Writes an archive beside its final name, which it gets when it is whole."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, over: bool = False) -> None:
+        """Prepare to write a file; one that is there is replaced with `over`, once the new one is whole, else refused."""
+        self._path, self._over = path, over
         self._part = path.with_name(f"{path.name}.part")
         self._zip: zipfile.ZipFile
         self.members: dict[str, Member] = {}
 
     def __enter__(self) -> Self:
-        if self._path.exists():
+        if self._path.exists() and not self._over:
             message = f"{self._path} is there already; archives are not written over"
             raise ValidationError(message)
         try:
@@ -157,13 +158,20 @@ class Writer:
         return MemberWriter(self, name, self._zip.open(name, "w", force_zip64=True))
 
     def finish(self, manifest: Manifest) -> str:
-        """Write the manifest, put the file in its place, and give the manifest's digest."""
+        """Write the manifest, read the file back, put it in its place to stay there, and give the manifest's digest."""
         body = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
         self._zip.writestr(MANIFEST, body)
         self._zip.close()
         with self._part.open("rb+") as file:
             os.fsync(file.fileno())
+        with Archive(self._part) as written:
+            written.check()
         self._part.rename(self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # else a table may be gone for good before its file has a name
+        finally:
+            os.close(folder)
         return "sha256:" + hashlib.sha256(body).hexdigest()
 
 

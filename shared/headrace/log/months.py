@@ -201,10 +201,16 @@ class Months:
     async def reattach(self, month: int) -> None:
         """Put a detached month's table back into the log; its rows are to be rebuilt. Raises ConflictError."""
         known = await self.one(month)
+        if await self.lacks_rows(known):
+            return  # who put it back died before its rows were made
         if known.state != "detached" or not known.stands or known.attached:
             raise ConflictError(not_so(known))
         async with self.connection.transaction():
             await self.connection.execute(QUERIES["reattach_month"], month)
+
+    async def lacks_rows(self, known: Month) -> bool:
+        """Tell whether a month was brought back, but not the rows of its streams."""
+        return known.state == "restored" and bool(await self._without_rows(known.month))
 
     async def _close(self, known: Month) -> list[Straggler]:
         """Close a month if nothing holds it; looked at again once nothing can get in any more, then its places noted."""
@@ -248,6 +254,12 @@ class Months:
         elif known.attached:
             await self.connection.execute(QUERIES["detach_month"].format(month=known.month))
         await self.set_lock_timeout(LOCK_MS_MAX)
+
+    async def forget_archived(self) -> None:
+        """Drop what the runs of archived months printed: who dropped a month's table may have died before that."""
+        for known in await self.all():
+            if known.state == "dropped":
+                await self.forget_lines(known.month)
 
     async def forget_lines(self, month: int) -> None:
         """Drop what the runs of a month printed: an archive has it."""

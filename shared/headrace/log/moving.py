@@ -26,7 +26,7 @@ from headrace.log.archive import (
     place_of,
 )
 from headrace.log.chain import GENESIS, Link
-from headrace.log.months import OVER, ROWS_A_STEP, Months, between, not_so, parse
+from headrace.log.months import OVER, ROWS_A_STEP, Month, Months, between, not_so, parse
 from headrace.log.queries import QUERIES
 from headrace.vocabulary import LOG_RUNS
 
@@ -42,14 +42,14 @@ SCHEMA: Final = "headrace"
 async def archive(months: Months, month: int, path: Path) -> Manifest:
     """Write a month that is detached to a new file, read it back, and drop its table.
 
-    Raises ConflictError when the month is not detached, ValidationError when the file cannot be written.
+    Who died before the table was dropped has left a file that counts for nothing: it is written anew. Raises ConflictError when the month is not detached, ValidationError when the file cannot be written.
     """
     known = await months.one(month)
     if known.state != "detached" or not known.stands:
         message = f"the month {month_text(month)} is {known.state or 'open'}, not detached"
         raise ConflictError(message)
-    with Writer(path) as writer:
-        positions = await _positions(months, month)
+    positions = await _positions(months, month)
+    with Writer(path, over=_cut_off(months, known, positions, path)) as writer:
         digests: set[str] = set()
         for place in sorted(map(place_of, positions)):
             digests |= await _write_events(months, month, place, writer)
@@ -68,8 +68,6 @@ async def archive(months: Months, month: int, path: Path) -> Manifest:
             members=writer.members,
         )
         digest = writer.finish(manifest)
-    with Archive(path) as written:
-        written.check()
     async with months.connection.transaction():
         await months.connection.execute(QUERIES["note_departed"], month)
         await months.connection.execute(QUERIES["drop_month"].format(month=month))
@@ -87,6 +85,8 @@ async def restore(months: Months, path: Path) -> Manifest:
     with Archive(path) as given:
         month = parse(given.manifest.month)
         known = await months.one(month)
+        if await months.lacks_rows(known):  # who brought it back died before its rows were made
+            return given.manifest
         if known.state != "dropped":
             raise ConflictError(not_so(known))
         given.check()
@@ -99,11 +99,21 @@ async def restore(months: Months, path: Path) -> Manifest:
         async with months.connection.transaction():
             await _put_back(months, month, given)
             await months.connection.execute(QUERIES["reattach_month"], month)
-        await months.connection.execute(QUERIES["unbound_month"].format(month=month))
+            await months.connection.execute(QUERIES["unbound_month"].format(month=month))
         return given.manifest
 
 
 # writing
+
+
+def _cut_off(months: Months, known: Month, positions: dict[str, list[tuple[int, int]]], path: Path) -> bool:
+    """Tell whether a file is what an archiving of this very month left that died before the table was dropped."""
+    try:
+        with Archive(path) as there:
+            made = there.manifest.month, there.manifest.incarnation, there.manifest.positions
+            return made == (month_text(known.month), months.incarnation, positions) and there.digest != known.archive
+    except ValidationError:
+        return False
 
 
 async def _positions(months: Months, month: int) -> dict[str, list[tuple[int, int]]]:

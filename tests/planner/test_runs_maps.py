@@ -131,14 +131,16 @@ def test_failures_and_bodies_of_their_own_are_read_from_the_pieces_too() -> None
     )
     body = codec.dumps({"large": True})
     sim.shelf.bodies[codec.sha256(body)] = body
-    sim.report("m[1]", None, blob=BlobRef(digest=codec.sha256(body), size_bytes=len(body)))
-    del sim.orders["m[1]"]
+    for name in ("m[0]", "m[1]"):
+        sim.report(name, None, blob=BlobRef(digest=codec.sha256(body), size_bytes=len(body), preview='{"large":'))
+        del sim.orders[name]
     sim.fail("m[2]", "no", retryable=False)
     del sim.orders["m[2]"]
     sim.perform()
     assert (sim.status, state(sim).failures) == ("succeeded", 1)
     assert sim.output("failed") == [{"index": 2, "error": {"type": "tool_error", "message": "no"}}]
     assert sim.output("body") == {"large": True}
+    assert sim.row("steps", step="m")["output"]["preview"] == '[{"large":, …]'
     assert sim.row("steps", step="m")["detail"]["failed_items"] == {"2": "no"}
     sim.compare()
 

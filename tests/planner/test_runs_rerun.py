@@ -40,6 +40,7 @@ def again(sim: Sim, from_step: str, **more: Any) -> Sim:
                 attempt_id=known.attempt_id,
                 artifacts=tuple(kept for _, _, _, kept in known.artifacts),
                 reason=known.reason,
+                error=known.error,
             )
         )
     new = Sim(sim.run.graph.plan)
@@ -212,3 +213,18 @@ def test_a_rerun_waits_for_its_start_where_the_plan_says_so_and_may_be_cancelled
     assert again(sim, "b").do(CancelRun()).status == "cancelled"
     assert list(new.do(StartRun(), by=ANN).orders) == ["b"]
     assert new.report("b").status == "succeeded"
+
+
+def test_a_step_of_a_loop_that_failed_and_let_the_run_go_on_stands_with_its_error() -> None:
+    sim = Sim(
+        plan(
+            step("again", LoopStep(condition="iteration < 1", body=("inner",))),
+            call("inner", parent="again", on_error="continue"),
+            call("said", "again", arguments={"why": "{{ steps.inner.error.type }}"}),
+            call("last", "said"),
+        )
+    ).create()
+    sim.fail("inner", "no", type="odd").report("said").fail("last")
+    new = again(sim, "said")
+    assert codec.loads(new.orders["said"].arguments) == {"why": "odd"}
+    assert new.row("steps", step="inner")["error_type"] == "odd"

@@ -186,6 +186,7 @@ class StepReused(Event, frozen=True, kw_only=True, tag="step.reused"):
     reason: str = ""
     items: ReusedItems | None = None
     artifact_pieces: tuple[ArtifactsPiece, ...] = ()  # those before `artifacts`
+    error: ErrorInfo | None = None  # of a step in a loop's body that failed, and let the run go on
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -10,8 +10,8 @@ from headrace.expressions.scope import Values
 from headrace.ports.gate import Verdict
 from headrace_gatekeeper.gates.recorded import GateConfig, error, failed, passed
 
-ROOTS: Final = ("trigger", "variables", "inputs", "run")
-"""What an expression may speak of, beside `steps`."""
+ROOTS: Final = ("trigger", "variables", "inputs", "run", "iteration", "previous")
+"""What an expression may speak of, beside `steps`; the last two in a loop's body."""
 
 
 class ExpressionConfig(GateConfig):
@@ -36,7 +36,7 @@ class Expression:
 
     def evaluate(self, evidence: dict[str, Any], config: ExpressionConfig) -> Verdict:
         """Judge; pure."""
-        roots = {name: evidence.get(name) for name in ROOTS}
+        roots: dict[str, Any] = {name: evidence[name] for name in ROOTS if name in evidence}
         try:
             value = parse(config.expression).holds(Values(roots, evidence.get("steps") or {}))
         except HeadraceError as problem:

@@ -201,4 +201,5 @@ def _reused(run: Run, step_id: str, output: Raw, blob: BlobRef | None, items: Re
         evidence=known.evidence,
         reason=why,
         items=items,
+        error=known.error,
     )

@@ -1,5 +1,6 @@
 """Work orders: what a worker is asked to perform for an instance, with its arguments resolved (pure)."""
 
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, assert_never
 
 from headrace import codec
@@ -7,6 +8,8 @@ from headrace.codec import NULL, Raw
 from headrace.decider import Library
 from headrace.errors import StepError
 from headrace.expressions.expression import parse
+from headrace.expressions.references import Path
+from headrace.expressions.scope import STEPS
 from headrace.expressions.series import whole
 from headrace.plans.model import (
     ApprovalStep,
@@ -22,10 +25,11 @@ from headrace.plans.model import (
 from headrace.wire import WorkOrder
 from headrace_planner.runs import artifacts
 from headrace_planner.runs.graph import tool_name
-from headrace_planner.runs.scope import RunScope, items_of, scope_for, undone_scope
+from headrace_planner.runs.scope import PREVIOUS, RunScope, items_of, scope_for, undone_scope
 from headrace_planner.runs.state import Instance, Run
 
 EXPRESSION_GATE: Final = "expression"
+ITERATION: Final = "iteration"
 LAST: Final = "last"
 """Where a run's orders keep the digest that was asked for last."""
 
@@ -150,20 +154,31 @@ def _evidence(run: Run, library: Library, step: PlanStep, scope: RunScope) -> di
                     **({"blob": kept.blob.digest} if kept.blob else {}),
                 }
             )
-    wanted = _named_steps(step)
-    return {
+    paths = sorted(_named(step), key=repr)
+    evidence = {
         "artifacts": shown,
-        "steps": {name: {key: whole(value) for key, value in scope.step(name).items()} for name in wanted},
-        "trigger": scope.root("trigger"),
-        "variables": scope.root("variables"),
-        "inputs": scope.root("inputs"),
-        "run": scope.root("run"),
+        "steps": _parts(scope.step, [path[1:3] for path in paths if path[0] == STEPS]),
+        **{root: scope.root(root) for root in ("trigger", "variables", "inputs", "run")},
     }
+    if step.parent:
+        before = scope.root(PREVIOUS)
+        named = [path[1:3] or (name,) for path in paths if path[0] == PREVIOUS for name in before]
+        evidence |= {ITERATION: scope.root(ITERATION), PREVIOUS: _parts(before.get, named)}
+    return evidence
 
 
-def _named_steps(step: PlanStep) -> list[str]:
+def _parts(view_of: Callable[[str], Mapping[str, Any] | None], named: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """Give what is recorded of steps: the parts that are named, or of a step as such all of it."""
+    found: dict[str, dict[str, Any]] = {}
+    for step_id, *part in named:
+        view = view_of(str(step_id))
+        if view is not None:
+            of_step = found.setdefault(str(step_id), {})
+            of_step |= {str(key): whole(view[str(key)]) for key in (part or view) if key in view}
+    return found
+
+
+def _named(step: PlanStep) -> tuple[Path, ...]:
     assert isinstance(step.body, GateStep), "only a gate gathers evidence"
     text = step.body.config.get("expression")
-    if not isinstance(text, str):
-        return []
-    return sorted({name for root, name in parse(text).references if root == "steps" and name is not None})
+    return parse(text).paths if isinstance(text, str) else ()

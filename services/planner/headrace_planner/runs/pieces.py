@@ -113,6 +113,8 @@ def _weight(item: Settled) -> int:
 
 
 def _preview(item: Settled) -> str:
+    if item.blob is not None:
+        return item.blob.preview
     return bytes(item.output)[:PREVIEW_CHARS].decode("utf-8", "replace")
 
 

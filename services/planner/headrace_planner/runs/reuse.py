@@ -206,6 +206,7 @@ def reused(run: Run, event: StepReused, at: int) -> bool:
     known = run.step(event.step)
     known.reused_from, known.reason = event.run_id, event.reason
     known.output, known.blob, known.evidence = event.output, event.blob, event.evidence
+    known.error = event.error
     if event.items is not None:
         known.map = whole_map(event.items)
     known.attempt_id = event.attempt_id

@@ -1,0 +1,35 @@
+"""What a gate's expression may speak of: the real planner gathers it, the real gatekeeper judges by it."""
+
+from typing import Any
+
+from headrace.testing.engine import Engine
+from headrace.testing.virtual import in_virtual_time
+from tests.tour.kit import workflow
+
+
+@in_virtual_time
+async def test_a_gate_in_a_loop_judges_by_its_round_and_by_what_the_one_before_gave() -> None:
+    grows = "iteration == 1 || (previous.count.output == (iteration - 1) * 10 && previous.grows.status == 'succeeded')"
+    steps: list[dict[str, Any]] = [
+        {"id": "again", "loop": {"while": "iteration < 3", "steps": ["count", "grows"]}},
+        {"id": "count", "transform": "{{ iteration * 10 }}"},
+        {
+            "id": "grows",
+            "gate": {"type": "expression", "expression": f"steps.count.output == iteration * 10 && ({grows})"},
+        },
+    ]
+    async with Engine() as engine:
+        run = await engine.run(workflow("w", *steps, outputs="{{ steps.again.output.iterations }}"))
+        assert await run.result() == 3
+
+
+@in_virtual_time
+async def test_a_gate_is_given_what_it_names_so_that_nothing_else_can_fail_it() -> None:
+    steps: list[dict[str, Any]] = [
+        {"id": "count", "transform": {"n": 1}, "outputs": {"odd": "{{ run.labels.nope }}"}},
+        {"id": "ended", "gate": {"type": "expression", "expression": "steps.count.status == 'succeeded'"}},
+        {"id": "some", "gate": {"type": "expression", "expression": "steps.count.output.n > 0"}},
+    ]
+    async with Engine() as engine:
+        run = await engine.run(workflow("w", *steps, outputs="{{ steps.some.output.outcome }}"))
+        assert await run.result() == "passed"

@@ -255,8 +255,10 @@ async def test_shares_of_each_log_come_out_by_themselves(log: Log) -> None:
     both = await log.heartbeat("one", {"approvals": 1, "runs": 1}, lease_s=LEASE_S)
     assert len(both.tenures) == LOG_PARTITIONS["runs"] + LOG_PARTITIONS["approvals"]
     assert both.owners == 1
+    assert abs(both.database_now - CLOCK.now_ms()) < FUTURE_MS_MAX
     other = await log.heartbeat("two", {"approvals": 1}, lease_s=LEASE_S)
     assert other.owners == 2
+    assert abs(other.database_now - CLOCK.now_ms()) < FUTURE_MS_MAX
     assert (await log.heartbeat("three", {"catalogue": 1}, lease_s=LEASE_S)).owners == 1, "of its own logs"
 
 
@@ -272,7 +274,9 @@ async def test_a_lapsed_lease_lets_the_next_owner_claim_with_the_next_epoch(log:
         return len(await claim(log, "two")) == 8
 
     await eventually(taken)
-    assert {tenure.epoch for tenure in (await claim(log, "two")).values()} == {2}
+    again = await log.heartbeat("two", {"runs": 1}, lease_s=LEASE_S)
+    assert {tenure.epoch for tenure in again.tenures} == {2}
+    assert again.owners == 1, "who is gone counts no more"
     assert await claim(log, "one") == {}
 
 
@@ -340,6 +344,7 @@ async def test_what_is_free_goes_to_newer_code_while_there_is_some(log: Log) -> 
     await log.release("older", [("runs", 0), ("runs", 1)])
     kept = await log.heartbeat("older", {"runs": 1}, lease_s=LEASE_S)
     assert [one.partition for one in kept.tenures] == [2, 3], "it keeps what it holds, and claims nothing"
+    assert kept.surplus == ()
     taken = await log.heartbeat("newer", {"runs": 2}, lease_s=LEASE_S)
     assert [one.partition for one in taken.tenures] == [0, 1, 4, 5, 6, 7]
 

@@ -80,8 +80,12 @@ async def test_what_is_no_copy_is_not_adopted_unless_it_must_be(original: Postgr
     with pytest.raises(ConflictError, match="no copy"):
         await adopt(postgres_url, CLOCK)
     assert len(await history(original, sim)) == len(sim.history)
+    before = {(row["log"], row["partition"]): row["epoch"] for row in await original.partitions()}
     done = await adopt(postgres_url, CLOCK, force=True)
     assert done.given_up == {sim.id: 1}
+    for row in await original.partitions():
+        assert (row["owner"], row["lease_until"]) == (None, 0)
+        assert row["epoch"] > before[row["log"], row["partition"]]
     with pytest.raises(DatabaseVersionError, match="adopted"):
         await original.heartbeat("owner", {"runs": 1}, lease_s=30)
     again = await adopt(postgres_url, CLOCK, force=True)

@@ -28,11 +28,16 @@ async def ended(database: asyncpg.Connection, pid: int) -> None:
 async def test_of_a_pooler_s_sessions_and_of_older_processes_nothing_is_known_so_their_leases_run_out(
     log: PostgresLog, database: asyncpg.Connection, postgres_url: str, beat: str
 ) -> None:
+    before = await PostgresLog.open(postgres_url, SystemClock())
+    await before.heartbeat("one", RUNS, lease_s=LEASE_S)
+    noted = await database.fetchval("select pid from headrace.sessions")
     other = await asyncpg.connect(postgres_url)
     pid = other.get_server_pid()
     assert len(await other.fetch(beat, *([pid + 1] if beat == POOLED else []))) == 1 + 8
     await ended(database, pid)
-    assert (await log.heartbeat("two", RUNS, lease_s=LEASE_S)).tenures == ()
+    await ended(database, noted)
+    assert (await log.heartbeat("two", RUNS, lease_s=LEASE_S)).tenures == (), "nor of the session that it had before"
+    await before.close()
     assert [row["owner"] for row in await database.fetch(SESSIONS)] == ["two"]
 
 

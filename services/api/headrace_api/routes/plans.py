@@ -29,6 +29,16 @@ async def plan_row(asked: Asking, digest: str) -> dict[str, Any]:
     return await asked.row("plans", {"id": stream}, f"plan {digest!r}")
 
 
+async def _keep(asked: Asked, digest: str) -> None:
+    """Have the plan of a workflow that was applied just now on record; one that no workflow here has is left alone.
+
+    Whoever knows the digest of a plan of another workspace must not get it into their own by asking.
+    """
+    where = {"workspace": asked.workspace, "plan_digest": digest}
+    if await asked.desk.log.rows("workflows", where, limit=1):
+        await starting.keep_plan(asked, digest)
+
+
 @router.post("/plans", name="record_plan", responses=says(shapes.WholePlan))
 async def record_plan(asked: Asked, body: SpecBody) -> Response:
     """Compile a document and keep the plan. Again: the same digest. Every problem of the document is named."""
@@ -60,7 +70,7 @@ async def get_plan(asked: Asked, digest: str) -> Response:
 async def request_authorization(asked: Asked, digest: str, body: AuthorizationBody | None = None) -> Response:
     """Ask that a plan be authorised for every run of it. Again while pending or approved: the same."""
     wanted = body or AuthorizationBody()
-    await starting.keep_plan(asked, full_digest(digest))
+    await _keep(asked, full_digest(digest))
     row = await plan_row(asked, digest)
     command = RequestAuthorization(roles=tuple(role.value for role in wanted.roles), quorum=wanted.quorum)
     await asked.send(LOG_CATALOGUE, command, stream_id=row["id"])

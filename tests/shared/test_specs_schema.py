@@ -1,6 +1,7 @@
 """The published schema of documents: it accepts what people write, and refuses what reading refuses."""
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,30 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
+from headrace.expressions.functions import FUNCTIONS
+from headrace.expressions.scope import ROOTS
+from headrace.plans.durations import duration
+from headrace.specs import names
 from headrace.specs.check import validate
 from headrace.specs.documents import from_value, read_one
+from headrace.specs.forms import fields_of
+from headrace.specs.gates import CHECKS
+from headrace.specs.models import (
+    Approval,
+    Call,
+    Choice,
+    Http,
+    InputField,
+    Loop,
+    Metadata,
+    Step,
+    ToolPlanSpec,
+    Trigger,
+    Wait,
+    WorkflowSpec,
+)
 from headrace.specs.schema import schema
+from headrace.vocabulary import RUN_TIMEOUT_S, STEPS_MAX, TOOL_TIMEOUT_S
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 
@@ -91,3 +113,29 @@ def test_the_published_schema_refuses_what_is_unknown() -> None:
     value = read_one(EXAMPLES[0].read_text()).value
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**value, "spec": {**value["spec"], "stepz": []}}, schema()[value["kind"]])
+
+
+SPEC_PAGE = (Path(__file__).parents[2] / "docs" / "spec.md").read_text()
+TOLD = frozenset(word for code in re.findall(r"`([^`\n]+)`", SPEC_PAGE) for word in re.findall(r"[A-Za-z0-9_.]+", code))
+PARTS = (Metadata, WorkflowSpec, ToolPlanSpec, Step, InputField, Trigger, Http, Call, Choice, Loop, Wait, Approval)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(pytest.param(fields_of(part), id=part.__name__) for part in PARTS),
+        pytest.param(names.STEP_KINDS, id="kinds"),
+        pytest.param(names.GATES, id="gates"),
+        pytest.param({key for fields, _ in CHECKS.values() for key in fields}, id="keys of gates"),
+        pytest.param(ROOTS, id="roots"),
+        pytest.param({name for name in FUNCTIONS if not name.startswith(("math.", "each_"))}, id="functions"),
+    ],
+)
+def test_the_page_of_specs_tells_every_key(words: Collection[str]) -> None:
+    assert set(words) <= TOLD
+
+
+def test_the_page_of_specs_tells_the_defaults_that_plans_get() -> None:
+    assert f"| {duration(RUN_TIMEOUT_S)} |" in SPEC_PAGE
+    assert f"| {duration(TOOL_TIMEOUT_S)} for tools" in SPEC_PAGE
+    assert f"at most {STEPS_MAX:,};" in SPEC_PAGE

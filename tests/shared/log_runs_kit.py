@@ -24,16 +24,21 @@ def run_at(at_ms: int, partition: int, number: int, the_plan: Any = READS) -> Si
     return sim
 
 
+def events_of(sim: Sim) -> list[NewEvent]:
+    """Give a whole history as it is appended."""
+    return [
+        NewEvent(sim.id, version, event.type_name(), event.SCHEMA, sim.workspace, at, codec.encode(event), META)
+        for version, (event, at) in enumerate(sim.history, 1)
+    ]
+
+
 async def write(log: PostgresLog, *sims: Sim) -> None:
     """Append whole histories with their rows and plans: what begins one, what ends it, and what lies between, each alone."""
     for sim in sims:
         holdings = await log.heartbeat(OWNER, FORMATS, lease_s=LEASE_S)
         partition = ids.partition_of(sim.id)
         held = next(one for one in holdings.tenures if (one.log, one.partition) == (LOG_RUNS, partition))
-        events = [
-            NewEvent(sim.id, version, event.type_name(), event.SCHEMA, sim.workspace, at, codec.encode(event), META)
-            for version, (event, at) in enumerate(sim.history, 1)
-        ]
+        events = events_of(sim)
         position = held.last_position
         for some in (events[:1], events[1:-1], events[-1:]):
             batch = Batch(log=LOG_RUNS, partition=partition, epoch=held.epoch, expected_position=position, events=some)

@@ -1,5 +1,6 @@
 """A restored copy: refused until it is adopted, and then it knows what it cannot know."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -9,14 +10,17 @@ from headrace.clock import SystemClock
 from headrace.dev.embedded import EmbeddedPostgres
 from headrace.errors import ConflictError, DatabaseVersionError
 from headrace.log.adopt import adopt
-from headrace.log.port import Break, Recorded
+from headrace.log.port import Batch, Break, Recorded
 from headrace.log.postgres import PostgresLog
+from headrace.log.queries import QUERIES
 from headrace.log.rebuild import rebuild
+from headrace.log.wire import append_arguments
 from headrace.vocabulary import LOG_RUNS
 from tests.planner.runs_kit import Sim
-from tests.shared.log_runs_kit import READS, WRITES, run_at, write
+from tests.shared.log_runs_kit import FORMATS, LEASE_S, OWNER, READS, WRITES, events_of, run_at, write
 
 CLOCK = SystemClock()
+WAITS_FOR_A_LOCK = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 
 
 @pytest.fixture
@@ -91,6 +95,36 @@ async def test_what_is_no_copy_is_not_adopted_unless_it_must_be(original: Postgr
     again = await adopt(postgres_url, CLOCK, force=True)
     assert again.was == done.incarnation
     assert len({done.was, done.incarnation, again.incarnation}) == 3
+
+
+@pytest.mark.parametrize("partition", [3, 5])
+async def test_a_write_that_an_owner_permits_while_the_adoption_begins_is_given_up_too(
+    original: PostgresLog, postgres_url: str, partition: int
+) -> None:
+    await write(original, run_at(CLOCK.now_ms() - 5_000, 3, 2, READS).create().report("one", 1))
+    sim = claimed(partition)
+    tenures = (await original.heartbeat(OWNER, FORMATS, lease_s=LEASE_S)).tenures
+    held = next(one for one in tenures if (one.log, one.partition) == (LOG_RUNS, partition))
+    appended = Batch(
+        log=LOG_RUNS,
+        partition=partition,
+        epoch=held.epoch,
+        expected_position=held.last_position,
+        events=events_of(sim),
+        rows=list(sim.room.rows(sim.run, None)),
+        blobs=dict(sim.shelf.bodies),
+    )
+    arguments = append_arguments(original.incarnation, [appended])
+    owner, looking = await asyncpg.connect(postgres_url), await asyncpg.connect(postgres_url)
+    async with owner.transaction():
+        assert await owner.fetchval(QUERIES[arguments.query], *arguments.values) == [True]
+        adopting = asyncio.create_task(adopt(postgres_url, CLOCK, force=True))
+        async with asyncio.timeout(20):
+            while not await looking.fetchval(WAITS_FOR_A_LOCK):  # noqa: ASYNC110  (the server tells when it is asked)
+                await asyncio.sleep(0.01)
+    assert (await adopting).given_up == {sim.id: 1}
+    await owner.close()
+    await looking.close()
 
 
 async def test_an_adoption_that_stopped_half_way_goes_on_and_gives_nothing_up_twice(

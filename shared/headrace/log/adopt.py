@@ -16,7 +16,7 @@ import msgspec
 from headrace import codec
 from headrace.clock import Clock
 from headrace.decider import Context, Rejection
-from headrace.errors import ConflictError, NotFoundError, StaleOwnerError
+from headrace.errors import ConflictError, NotFoundError, StaleOwnerError, UnavailableError
 from headrace.events.base import SYSTEM, Event
 from headrace.log.connections import translated
 from headrace.log.folding import NO_FINGERPRINT, AnyRoom, Folder, MakeRooms, installed_rooms
@@ -79,16 +79,18 @@ async def _prepare(log: PostgresLog, rooms: MakeRooms, now: int, done: Adoption)
         done.positions += each[2]
     folder = Folder(log)
     known = {room.log: room for room in rooms(folder)}
-    held = sorted((str(row["log"]), int(row["partition"])) for row in await log.partitions() if row["last_position"])
-    absent = sorted({name for name, _ in held} - known.keys())
+    partitions = await log.partitions()
+    absent = sorted({str(row["log"]) for row in partitions if row["last_position"]} - known.keys())
     if absent:
         message = (
             f"no installed service owns the logs {', '.join(absent)}; install it, since it knows what was permitted"
         )
         raise NotFoundError(message)
     done.rebuilt = await rebuild(log, rooms)
-    for name, partition in held:
-        await _give_up(log, known[name], partition, folder, now, done)
+    # Also where nothing stands yet: an owner's append may be under way there, which to seize a partition waits for.
+    for name, partition in sorted((str(row["log"]), int(row["partition"])) for row in partitions):
+        if name in known:
+            await _give_up(log, known[name], partition, folder, now, done)
 
 
 async def _give_up(log: PostgresLog, room: AnyRoom, partition: int, folder: Folder, now: int, done: Adoption) -> None:
@@ -96,7 +98,14 @@ async def _give_up(log: PostgresLog, room: AnyRoom, partition: int, folder: Fold
     claims = getattr(room, "claims", None)
     if claims is None:
         return
-    tenure = await log.seize(ADOPTER, room.log, partition, room.format, lease_s=LEASE_S)
+    try:
+        tenure = await log.seize(ADOPTER, room.log, partition, room.format, lease_s=LEASE_S)
+    except UnavailableError as problem:
+        message = (
+            f"{room.log}/{partition} could not be taken ({problem.message}): if services of this database still run, "
+            "stop them; then run the adoption again, it goes on"
+        )
+        raise UnavailableError(message) from problem
     for stream_id in await log.busy(room.log, partition):
         history = (await log.histories(room.log, NO_FINGERPRINT, [stream_id]))[stream_id]
         if not history.events:

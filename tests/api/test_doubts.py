@@ -71,6 +71,8 @@ def test_the_effect_of_a_run_that_ended_while_it_acted_is_unknown() -> None:
     assert listed(StepFailed(step="w", error=slow, attempt=1, attempt_id="att_1", status="timed_out")) == ["unknown"]
     cut = StepFailed(step="w", error=error, attempt=1, attempt_id="att_1", status="timed_out")
     assert listed(cut) == ["unknown"], "whatever its worker says of why"
+    useless = ErrorInfo(type="validation_error", message="a list", details={"outcome": "happened"})
+    assert listed(StepFailed(step="w", error=useless, attempt=1, attempt_id="att_1")) == ["done"]
 
 
 def test_each_attempt_of_a_write_says_what_became_of_it_alone() -> None:

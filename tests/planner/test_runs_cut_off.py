@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from headrace import codec
+from headrace.events.base import ErrorInfo
 from headrace.events.steering import OutcomeLost
 from headrace.messages import CancelRun, ReportAttempt, Wake
-from headrace.plans.model import LoopStep, Plan, Retry, ToolPin
+from headrace.plans.model import ArtifactSpec, LoopStep, Plan, Retry, ToolPin
 from headrace.steering import DropAttempt, PauseRun, SettleOutcome
 from tests.planner.runs_kit import READ, Sim, call, step
 
@@ -295,3 +296,49 @@ def test_of_a_round_of_a_loop_the_question_names_the_round() -> None:
     sim = cut(Sim(plan).create().claim("w").report("w", {}), nonce="n2").do(CancelRun())
     (lost,) = [event for event, _ in sim.history if isinstance(event, OutcomeLost)]
     assert (lost.iteration, lost.attempt) == (2, 1)
+
+
+# --- what acted, and whose result is of no use -------------------------------------------------------------------
+
+
+def test_a_write_whose_artifact_cannot_be_made_has_happened_all_the_same() -> None:
+    wanted = ArtifactSpec(type="url", label="letter", value="{{ output.link }}")
+    sim = acting(artifacts=(wanted,)).claim("w").report("w", {"id": 7})
+    assert (sim.made(), doubts(sim)) == (["step.failed", "run.failed"], [])
+    assert sim.run.data.error is not None
+    assert sim.run.data.error.details["outcome"] == "happened"
+    sim = acting(undone=True, artifacts=(wanted,)).claim("w").report("w", {"id": 7})
+    assert (sim.made(), sim.row()["waiting_for"]) == (["outcome.lost"], "input")
+    assert "acted for w, and what came of it is of no use" in sim.row()["detail"]["waiting"][0]["message"]
+    assert sim.report("w", {"id": 7}).made() == ["attempt.late"], "that is what its worker said before"
+    assert "output: with this one the step fails" in settle(sim, "happened", {"id": 7}).refused()
+    settle(sim, "happened", {"id": 7, "link": "there"})
+    assert sim.status == "succeeded"
+
+
+def test_a_write_that_is_undone_though_its_artifact_cannot_be_made() -> None:
+    wanted = ArtifactSpec(type="url", label="letter", value="{{ output.link }}")
+    sim = acting(call("r"), undone=True, artifacts=(wanted,)).claim("w").report("w", {"id": 7}).fail("r")
+    settle(sim, "happened", {"id": 7, "link": "there"})
+    assert sim.claim("w.compensate", nonce="u").report("w.compensate", {}).status == "failed"
+    given_up = settle(acting(undone=True, artifacts=(wanted,)).claim("w").report("w", {"id": 7}), "give_up")
+    assert (given_up.status, doubts(given_up)) == ("failed", ["w"])
+
+
+def broken(sim: Sim, *, retryable: bool) -> Sim:
+    order = sim.orders["w"]
+    error = ErrorInfo(type="unavailable", message="its result cannot be kept", details={"outcome": "happened"})
+    word = ReportAttempt(
+        run_id=sim.id, step="w", attempt=order.attempt, attempt_id=order.attempt_id, status="failed",
+        worker="wrk_1", error=error, retryable=retryable,
+    )  # fmt: skip
+    return sim.claim("w", nonce=f"b{order.attempt}").do(word)
+
+
+def test_a_write_whose_result_could_not_be_kept_is_tried_again_by_its_key_or_has_happened() -> None:
+    again = broken(acting(), retryable=True)
+    assert (again.made(), again.orders["w"].attempt) == (["attempt.failed"], 2)
+    over = broken(acting(), retryable=False)
+    assert over.run.data.error is not None
+    assert (over.status, over.run.data.error.details["outcome"]) == ("failed", "happened")
+    assert broken(acting(undone=True), retryable=False).row()["waiting_for"] == "input"

@@ -212,6 +212,15 @@ async def test_a_grant_that_ran_out_is_not_acted_upon(tmp_path: Path) -> None:
     assert (gives.calls, report.retryable) == (0, True)
 
 
+async def test_of_a_write_whose_result_is_of_no_use_it_is_said_that_it_acted(tmp_path: Path) -> None:
+    acted = await Bench(tmp_path, Gives([1], effect="write", access="gated")).perform("gives")
+    assert (error(acted).type, error(acted).details["outcome"]) == ("validation_error", "happened")
+    refused = Gives(StepError("no", type="upstream_error"), effect="write", access="gated")
+    assert "outcome" not in error(await Bench(tmp_path, refused).perform("gives")).details
+    read = await Bench(tmp_path, Gives([1])).perform("gives")
+    assert "outcome" not in error(read).details
+
+
 async def test_large_arguments_and_outputs_travel_as_blobs__row_51(tmp_path: Path) -> None:
     bench = Bench(tmp_path, Gives({"text": "y" * (5 * 1024 * 1024)}, input=TextInput))
     body = codec.dumps({"text": "x" * 200_000})

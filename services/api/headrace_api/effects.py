@@ -28,7 +28,8 @@ UNKNOWN: Final = "unknown"
 GIVEN_UP: Final = "given_up"
 """Nobody knows whether it happened, and a person has said that nobody will."""
 type Ended = StepSucceeded | StepFailed | AttemptFailed | OutcomeLost | OutcomeSettled
-ANSWERED: Final = {"happened": DONE, "not_happened": "not_happened", "give_up": GIVEN_UP, "failed": FAILED}
+HAPPENED: Final = "happened"
+ANSWERED: Final = {HAPPENED: DONE, "not_happened": "not_happened", "give_up": GIVEN_UP, "failed": FAILED}
 
 
 def effectful(plan: Plan) -> dict[str, tuple[str, str]]:
@@ -148,4 +149,6 @@ def _outcome_of(error: ErrorInfo, status: str, attempt: int) -> str:
     """
     said = error.details.get("outcome") == UNKNOWN and error.details.get("attempt", attempt) == attempt
     cut_off = status != AttemptStatus.FAILED or error.type in {"worker_lost", "cancelled", "timeout"}
+    if error.details.get("outcome") == HAPPENED:
+        return DONE  # what it gave was of no use, and it is tried again
     return UNKNOWN if said or cut_off else FAILED

@@ -105,7 +105,8 @@ def _took(data: Mapping[str, Any]) -> str:
 
 
 def _gone(data: Mapping[str, Any]) -> str:
-    return {"timeout": "ran out of time", "cancelled": "was stopped"}.get(str(data.get("reason")), "was lost")
+    known = {"timeout": "ran out of time", "cancelled": "was stopped", "broken": "gave no usable result"}
+    return known.get(str(data.get("reason")), "was lost")
 
 
 def _by(data: Mapping[str, Any]) -> str:

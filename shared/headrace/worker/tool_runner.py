@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import msgspec
 from pydantic import BaseModel
 
 from headrace import codec, telemetry
@@ -56,16 +57,16 @@ class Performance:
     """One attempt while it is performed: its order, and its context once the tool is about to be called.
 
     `began_s` is monotonic seconds. `checked` says that the order's arguments were compared with their digest already;
-    `after` is the step that it follows in a chain.
+    `after` is the step that it follows in a chain. `returned` says that the tool has done what it does.
     """
 
-    __slots__ = ("after", "began_s", "called", "checked", "context", "order", "started_at")
+    __slots__ = ("after", "began_s", "called", "checked", "context", "order", "returned", "started_at")
 
     def __init__(self, order: WorkOrder, started_at: int, began_s: float, *, checked: bool, after: str = "") -> None:
         self.order = order
         self.started_at, self.began_s, self.checked, self.after = started_at, began_s, checked, after
         self.context: AttemptContext | None = None
-        self.called = False
+        self.called = self.returned = False
 
     def cancel(self) -> None:
         """Let the tool know that it should stop."""
@@ -265,6 +266,7 @@ class ToolRunner:
                 given = await record.perform(context, given_input)
             else:
                 given = await self._in_thread(record, context, given_input)
+            performance.returned = True
             output = results.checked_output(record.tool.output, given, name)
             error = None
         except asyncio.CancelledError:
@@ -299,6 +301,8 @@ class ToolRunner:
     def _report(self, performance: Performance, status: AttemptStatus, problem: BaseException) -> ReportAttempt:
         order = performance.order
         error = results.error_info(problem, order.tool, performance.context)
+        if performance.returned and order.effect in ACTS and status == AttemptStatus.FAILED:  # its result is of no use
+            error = msgspec.structs.replace(error, details={**error.details, "outcome": "happened"})
         return results.report(
             self._blank,
             order,

@@ -221,8 +221,8 @@ MUTANTS = (
         (
             Edit(
                 f"{RUNS}/attempts.py",
-                "    if settling.unsafe(run, command.step, trial):\n"
-                "        return (settling.lost(run, (command.step, command.index), trial),)\n",
+                "    if doubts.unsafe(run, command.step, trial):\n"
+                "        return (doubts.lost(run, (command.step, command.index), trial),)\n",
                 "",
             ),
         ),

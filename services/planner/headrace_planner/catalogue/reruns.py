@@ -22,13 +22,13 @@ from headrace_planner.catalogue.reading import Plans, Store
 from headrace_planner.catalogue.state import stream_of
 from headrace_planner.compile.arguments import value_problems
 from headrace_planner.runs import artifacts
+from headrace_planner.runs.doubts import HAPPENED
 from headrace_planner.runs.evolve import evolve
 from headrace_planner.runs.graph import Graph
 from headrace_planner.runs.inputs import accept
 from headrace_planner.runs.kept import MapState, Settled
 from headrace_planner.runs.pieces import made, read, reused_items
 from headrace_planner.runs.reuse import check_inputs, reused_steps
-from headrace_planner.runs.settling import HAPPENED
 from headrace_planner.runs.state import Run, RunData, StepState
 
 EVENTS_READ: Final = 250

@@ -8,7 +8,7 @@ import msgspec
 from headrace.decider import Context, Library, Rejection
 from headrace.errors import ConflictError
 from headrace.events.base import ErrorInfo
-from headrace.events.runs import LateResultKept, RunEvent, WriteClaimed
+from headrace.events.runs import LateResultKept, RunEvent, StepFailed, WriteClaimed
 from headrace.messages import ClaimWrite, LoseAttempt, ReportAttempt
 from headrace.steering import DropAttempt, OverdueAttempt
 from headrace.vocabulary import (
@@ -18,7 +18,7 @@ from headrace.vocabulary import (
     NEVER_AGAIN,
     AttemptStatus,
 )
-from headrace_planner.runs import fusion, limits, results, settling
+from headrace_planner.runs import doubts, fusion, limits, results, settling
 from headrace_planner.runs.fusion import Standing
 from headrace_planner.runs.kept import Try
 from headrace_planner.runs.orders import order_for
@@ -54,10 +54,20 @@ def report(run: Run, command: ReportAttempt, context: Context, library: Library)
     if command.status == AttemptStatus.SUCCEEDED:
         if run.graph.claims(command.step) and trial.nonce is None:
             return Rejection(ConflictError(f"{run.label(instance)} acts on the world and was never claimed"))
-        return results.succeeded(run, command, library)
+        return _succeeded(run, command, trial, library)
     if command.status == AttemptStatus.CANCELLED:
         return _handed_back(run, command, trial, context)
     return _failed(run, command, trial, context)
+
+
+def _succeeded(run: Run, command: ReportAttempt, trial: Try, library: Library) -> Sequence[RunEvent]:
+    """Take a success; of a write whose step fails all the same, since what it gave is of no use, it is said that it acted."""
+    done = results.succeeded(run, command, library)
+    if trial.nonce is None:
+        return done
+    return tuple(
+        doubts.last(run, trial, each, doubts.BROKEN) if isinstance(each, StepFailed) else each for each in done
+    )
 
 
 def _chained(
@@ -136,16 +146,16 @@ def _handed_back(run: Run, command: ReportAttempt, trial: Try, context: Context)
     if not run.stands(command.step):
         error = command.error or ErrorInfo(type="cancelled", message="cancelled")
         ended = results.ended(run, command, error, status=AttemptStatus.CANCELLED)
-        return (settling.last(run, trial, ended, settling.CANCELLED),)
-    if settling.unsafe(run, command.step, trial):
-        return (settling.lost(run, instance, trial, settling.CANCELLED),)
+        return (doubts.last(run, trial, ended, doubts.CANCELLED),)
+    if doubts.unsafe(run, command.step, trial):
+        return (doubts.lost(run, instance, trial, doubts.CANCELLED),)
     times = trial.returned + 1
     message = f"worker {command.worker} left and handed {run.label(instance)} back"
     error = command.error or ErrorInfo(type="worker_lost", message=message)
     if times >= HANDED_BACK_MAX:
         message = f"{run.label(instance)} was handed back {times} times: no worker stayed until it was done"
         error = ErrorInfo(type="worker_lost", message=message, details={"handed_back": times, "worker": command.worker})
-        return (settling.last(run, trial, results.ended(run, command, error), settling.CANCELLED),)
+        return (doubts.last(run, trial, results.ended(run, command, error), doubts.CANCELLED),)
     error = msgspec.structs.replace(error, details={**error.details, "handed_back": times})
     return (
         results.tried(
@@ -166,10 +176,11 @@ def _failed(run: Run, command: ReportAttempt, trial: Try, context: Context) -> S
     step = run.graph.index[command.step]
     error = results.error_of(command)
     retry = step.retry
-    unsafe = settling.unsafe(run, command.step, trial)
-    over_time = settling.reason_of(command.status, error) == settling.TIMEOUT
+    unsafe = doubts.unsafe(run, command.step, trial)
+    reason = doubts.reason_of(command.status, error)
+    over_time = reason == doubts.TIMEOUT
     if over_time and unsafe and run.stands(command.step):
-        return (settling.lost(run, (command.step, command.index), trial, settling.TIMEOUT),)
+        return (doubts.lost(run, (command.step, command.index), trial, doubts.TIMEOUT),)
     allowed = command.retryable and error.type not in NEVER_AGAIN and not unsafe
     tries = command.attempt - trial.lost - trial.returned
     wanted = tries < retry.max_attempts and (not retry.on or error.type in retry.on)
@@ -177,7 +188,7 @@ def _failed(run: Run, command: ReportAttempt, trial: Try, context: Context) -> S
         timed_out = command.status == AttemptStatus.TIMED_OUT
         status = AttemptStatus.TIMED_OUT if timed_out else AttemptStatus.FAILED
         ended = results.ended(run, command, error, status=status)
-        return (settling.last(run, trial, ended, settling.TIMEOUT if over_time else None),)
+        return (doubts.last(run, trial, ended, reason),)
     delay_s = results.delay_s(run, (command.step, command.index), tries, command.retry_after_s)
     return (results.tried(command, error, command.status, context.now + int(delay_s * 1000)),)
 
@@ -197,7 +208,7 @@ def found(run: Run, command: LoseAttempt | DropAttempt | OverdueAttempt, context
 
 def _dropped(run: Run, command: DropAttempt, context: Context) -> Sequence[RunEvent]:
     ended, trial = limits.drop(run, command, context), run.trial((command.step, command.index))
-    return () if ended is None or trial is None else (settling.last(run, trial, ended),)
+    return () if ended is None or trial is None else (doubts.last(run, trial, ended),)
 
 
 def lose(run: Run, command: LoseAttempt, context: Context) -> Sequence[RunEvent]:
@@ -245,8 +256,8 @@ def _as_report(
 def _again(run: Run, command: ReportAttempt, trial: Try, context: Context) -> Sequence[RunEvent]:
     lost = trial.lost + 1
     who = run.label((command.step, command.index))
-    if settling.unsafe(run, command.step, trial):
-        return (settling.lost(run, (command.step, command.index), trial),)
+    if doubts.unsafe(run, command.step, trial):
+        return (doubts.lost(run, (command.step, command.index), trial),)
     message = (
         f"worker {command.worker} was lost while it performed {who}"
         if command.worker
@@ -255,7 +266,7 @@ def _again(run: Run, command: ReportAttempt, trial: Try, context: Context) -> Se
     error = command.error or ErrorInfo(type="worker_lost", message=message, details={"lost": lost})
     if lost >= LOST_ATTEMPTS_MAX or not run.stands(command.step):
         ended = results.ended(run, command, error, status=AttemptStatus.LOST)
-        return (settling.last(run, trial, ended, settling.LOST),)
+        return (doubts.last(run, trial, ended, doubts.LOST),)
     return (results.tried(command, error, AttemptStatus.LOST, context.now),)
 
 

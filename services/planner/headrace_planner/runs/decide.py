@@ -64,6 +64,7 @@ from headrace_planner.runs import (
     chains,
     children,
     creating,
+    doubts,
     holding,
     limits,
     parents,
@@ -229,7 +230,7 @@ def _cancel(run: Run, command: CancelRun, context: Context) -> Decision:
 def _end(run: Run, by: Actor, reason: str) -> Decision:
     if run.data.active == 0 and not run.data.children:
         return (RunCancelled(by=by, reason=reason),)
-    return (*settling.waiting(run), CancelRequested(by=by, reason=reason))
+    return (*doubts.waiting(run), CancelRequested(by=by, reason=reason))
 
 
 def _wake(run: Run, command: Wake, context: Context, library: Library) -> Decision:

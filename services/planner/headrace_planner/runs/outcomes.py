@@ -5,7 +5,7 @@ from typing import assert_never
 
 from headrace.events.runs import AttemptFailed, StepFailed, StepRetried, StepsSucceeded, StepSucceeded, WriteClaimed
 from headrace.vocabulary import AttemptStatus, StepStatus
-from headrace_planner.runs import artifacts, pieces, settling, waits, work
+from headrace_planner.runs import artifacts, doubts, pieces, settling, waits, work
 from headrace_planner.runs.instances import close, cut, end, keep_try, make_ready, open_instance, open_next_item
 from headrace_planner.runs.kept import Try
 from headrace_planner.runs.state import Instance, Run
@@ -122,7 +122,7 @@ def _attempt_failed(run: Run, event: AttemptFailed, at: int) -> None:
         run.stopped.append((instance, event.attempt))  # its worker may not know
     trial = _next_try(old, event.attempt + 1)
     if old is not None:
-        trial.cut = settling.cut_off(event, old)
+        trial.cut = doubts.cut_off(event, old)
     trial.lost += event.status == AttemptStatus.LOST
     trial.returned += event.status == AttemptStatus.CANCELLED
     trial.retry_at = event.retry_at

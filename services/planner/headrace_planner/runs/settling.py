@@ -4,7 +4,7 @@ Its worker was lost while it acted, or ran out of time, or was cancelled midway.
 What is unknown when the run is over stays so, and is kept by name (`doubt`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -14,158 +14,33 @@ from headrace import codec
 from headrace.decider import Context, Library, Rejection
 from headrace.errors import ConflictError, NotFoundError, ValidationError
 from headrace.events.base import ErrorInfo
-from headrace.events.runs import AttemptFailed, RunEvent, StepFailed
+from headrace.events.runs import RunEvent, StepFailed
 from headrace.events.steering import Failure, OutcomeLost, OutcomeSettled
 from headrace.messages import ReportAttempt
 from headrace.policy import may
 from headrace.steering import SettleOutcome
 from headrace.vocabulary import INLINE_BYTES_MAX, AttemptStatus, StepStatus
 from headrace_planner.runs import limits, results
+from headrace_planner.runs.doubts import BROKEN, CANCELLED, HAPPENED, LOST, NOT_HAPPENED, TIMEOUT, last, reason_of
 from headrace_planner.runs.instances import keep_try, leave_line
-from headrace_planner.runs.kept import Cut, Try
-from headrace_planner.runs.state import Instance, Run
+from headrace_planner.runs.kept import Try
+from headrace_planner.runs.state import Run
 
-HAPPENED: Final = "happened"
-NOT_HAPPENED: Final = "not_happened"
 GIVE_UP: Final = "give_up"
 FAILED: Final = "failed"
 """What only the lost worker itself can say: it acted, and the tool gave an error."""
 ANSWERS: Final = (HAPPENED, NOT_HAPPENED, GIVE_UP)
 OWN_WORD: Final = "its worker's own late word"
-LOST: Final = "lost"
-TIMEOUT: Final = "timeout"
-CANCELLED: Final = "cancelled"
 STORIES: Final = MappingProxyType(
-    {LOST: "was lost while", TIMEOUT: "ran out of time while", CANCELLED: "was stopped while"}
+    {
+        LOST: "was lost while",
+        TIMEOUT: "ran out of time while",
+        CANCELLED: "was stopped while",
+        BROKEN: "gave no usable result when",
+    }
 )
-REASONS: Final[Mapping[str, str]] = MappingProxyType(
-    {AttemptStatus.LOST: LOST, AttemptStatus.TIMED_OUT: TIMEOUT, AttemptStatus.CANCELLED: CANCELLED}
-)
-"""Why the outcome of a claimed act is unknown, by how its attempt ended; any other end is the word of who knows."""
 ERRORS: Final = MappingProxyType({TIMEOUT: "timeout", CANCELLED: "cancelled"})
 """The type of the error of a step that is given up, or tried again, by why its outcome was unknown; else worker_lost."""
-
-
-def unsafe(run: Run, step_id: str, trial: Try) -> bool:
-    """Tell whether a worker may have acted in a way that must not be done twice."""
-    return trial.nonce is not None and not run.graph.pins[step_id].idempotent
-
-
-def lost(run: Run, instance: Instance, trial: Try, reason: str = LOST) -> OutcomeLost:
-    """Give what says that nobody knows whether a write happened: a person must say."""
-    assert trial.nonce is not None, "only what was claimed can have happened"
-    return OutcomeLost(
-        step=instance[0],
-        index=instance[1],
-        attempt=trial.attempt,
-        attempt_id=run.attempt_id(instance, trial.attempt),
-        nonce=trial.nonce,
-        worker=trial.claimed_by,
-        claimed_at=trial.claimed_at,
-        arguments_digest=trial.claimed_digest,
-        reason=reason,
-    )
-
-
-def earlier(cut: Cut, ended: StepFailed) -> OutcomeLost:
-    """Give what says that nobody knows whether an earlier attempt acted of an instance that fails now as `ended` says."""
-    return OutcomeLost(
-        step=ended.step,
-        index=ended.index,
-        attempt=cut.attempt,
-        attempt_id=cut.attempt_id,
-        nonce=cut.nonce,
-        worker=cut.worker,
-        claimed_at=cut.claimed_at,
-        arguments_digest=cut.digest,
-        reason=cut.reason,
-        failure=Failure(
-            error=ended.error,
-            attempt=ended.attempt,
-            attempt_id=ended.attempt_id,
-            status=ended.status,
-            continued=ended.continued,
-            artifacts=ended.artifacts,
-            worker=ended.worker,
-            started_at=ended.started_at,
-            finished_at=ended.finished_at,
-        ),
-    )
-
-
-def waiting(run: Run) -> Iterator[OutcomeLost]:
-    """Give the questions about what waits to be tried again and will not be, where an earlier attempt may be undone."""
-    for instance in run.under_way() if run.graph.undo else ():
-        trial, (step_id, index) = run.trial(instance), instance
-        if trial is None or trial.cut is None or not trial.idle or trial.unknown or step_id not in run.graph.undo:
-            continue
-        error = ErrorInfo(type="cancelled", message="it was not tried again")
-        yield earlier(
-            trial.cut,
-            StepFailed(
-                step=step_id,
-                index=index,
-                error=error,
-                attempt=trial.cut.attempt,
-                attempt_id=trial.cut.attempt_id,
-                status=AttemptStatus.CANCELLED,
-                worker=trial.cut.worker,
-            ),
-        )
-
-
-def over_time(run: Run, instance: Instance, ended: StepFailed) -> OutcomeLost | None:
-    """Give the question about a write that acts, or may have, while its step's time is over: where somebody needs to know.
-
-    A map fails at once (`ended` says how), so of its items only those are asked about that would have to be undone.
-    """
-    trial = run.trial(instance)
-    if trial is None or not trial.doubtful or trial.unknown is not None:
-        return None
-    step_id, index = instance
-    undone = step_id in run.graph.undo and (index is None or not run.goes_on((step_id, None)))
-    if not undone and (index is not None or not unsafe(run, step_id, trial)):
-        return None
-    if trial.cut is None or trial.nonce is not None:
-        return lost(run, instance, trial, TIMEOUT)
-    if index is None:
-        return earlier(trial.cut, ended)
-    attempt_id = run.attempt_id(instance, trial.attempt)
-    return earlier(trial.cut, msgspec.structs.replace(ended, index=index, attempt=trial.attempt, attempt_id=attempt_id))
-
-
-def doubtful(error: ErrorInfo, cut: Cut | None = None) -> ErrorInfo:
-    """Say in an error that what it ends may have happened: in the attempt that ends so, or in one that was `cut` before."""
-    details = {**error.details, "outcome": "unknown"}
-    if cut is None:
-        return msgspec.structs.replace(error, details=details)
-    message = f"{error.message} (attempt {cut.attempt} was cut off while it acted: whether it happened is unknown)"
-    return msgspec.structs.replace(error, message=message, details={**details, "attempt": cut.attempt})
-
-
-def reason_of(status: str, error: ErrorInfo) -> str | None:
-    """Give why nobody knows what a claimed attempt did that ended so; None for the word of who knows.
-
-    A tool that gave up waiting for the outside (an error of the type `timeout`) knows no more than one that was stopped.
-    """
-    return REASONS.get(status) or (TIMEOUT if error.type == "timeout" else None)
-
-
-def last(run: Run, trial: Try, ended: StepFailed, reason: str | None = None) -> StepFailed | OutcomeLost:
-    """Give the end of an instance that is not tried again: an attempt that was cut off after its claim may have acted.
-
-    Cut off was the last one, if there is a `reason`, or an earlier one of an act that is idempotent by key. Its error
-    says so; where the act may have to be undone, a person is asked before.
-    """
-    cut = trial.nonce is not None and reason is not None
-    if not cut and trial.cut is None:
-        return ended
-    if ended.step not in run.graph.undo:
-        return msgspec.structs.replace(ended, error=doubtful(ended.error, None if cut else trial.cut))
-    if cut:
-        return lost(run, (ended.step, ended.index), trial, reason or LOST)
-    assert trial.cut is not None, "that was just asked"
-    return earlier(trial.cut, ended)
 
 
 def asked_about(run: Run, command: ReportAttempt, trial: Try) -> bool:
@@ -198,7 +73,11 @@ def settle(run: Run, command: SettleOutcome, context: Context, library: Library)
         finished_at=context.now,
     )
     if command.answer == HAPPENED:
-        return (settled, *results.succeeded(run, word, library))
+        done = results.succeeded(run, word, library)
+        failed = next((event.error.message for event in done if isinstance(event, StepFailed)), None)
+        if failed is not None:
+            return Rejection(ValidationError(f"output: with this one the step fails: {failed}"))
+        return (settled, *done)
     said = "did not happen" if command.answer == NOT_HAPPENED else "is given up"
     why = f": {command.reason}" if command.reason else ""
     message = f"{_story(run, trial.unknown)}; {context.actor.name} says that it {said}{why}"
@@ -218,7 +97,9 @@ def own_word(run: Run, command: ReportAttempt, trial: Try, library: Library) -> 
     """Take the lost worker's late word: what it says of its own act is known. Nothing when it does not know either."""
     assert trial.unknown is not None, "its outcome is unknown"
     if command.status == AttemptStatus.SUCCEEDED:
-        return (_settled(trial.unknown, HAPPENED, OWN_WORD), *results.succeeded(run, command, library))
+        done = results.succeeded(run, command, library)
+        broken = any(isinstance(event, StepFailed) for event in done)
+        return () if broken else (_settled(trial.unknown, HAPPENED, OWN_WORD), *done)
     if command.status != AttemptStatus.FAILED or reason_of(command.status, results.error_of(command)):
         return ()
     since, settled = trial.unknown.failure, _settled(trial.unknown, FAILED, OWN_WORD)
@@ -287,9 +168,11 @@ def _settled(unknown: OutcomeLost, answer: str, reason: str, context: Context | 
 
 def _story(run: Run, unknown: OutcomeLost) -> str:
     who = run.label((unknown.step, unknown.index))
+    since = unknown.failure
+    if unknown.reason == BROKEN and since is not None and since.attempt == unknown.attempt:
+        return f"worker {unknown.worker} acted for {who}, and what came of it is of no use: {since.error.message}"
     how = STORIES.get(unknown.reason, STORIES[LOST])
     story = f"worker {unknown.worker} {how} {who} acted, and whether it happened is unknown"
-    since = unknown.failure
     if since is None or since.attempt == unknown.attempt:
         return story
     return f"{story} (attempt {unknown.attempt}; attempt {since.attempt} failed)"
@@ -342,28 +225,6 @@ def left(run: Run) -> None:
         trial = run.trial(instance)
         if trial is not None and trial.doubtful:
             run.data.doubts.append(run.label(instance))
-
-
-def cut_off(event: AttemptFailed, trial: Try) -> Cut | None:
-    """Keep of an attempt that another follows what a person would look for, if it may have acted.
-
-    Not so where it is known by now: what a person says holds for the earlier ones too, which had the same key.
-    """
-    if event.error.details.get("outcome") == NOT_HAPPENED:
-        return None
-    reason = reason_of(event.status, event.error)
-    if trial.nonce is None or reason is None:
-        return trial.cut
-    return Cut(
-        attempt=event.attempt,
-        attempt_id=event.attempt_id,
-        nonce=trial.nonce,
-        reason=reason,
-        worker=trial.claimed_by,
-        claimed_at=trial.claimed_at,
-        digest=trial.claimed_digest,
-        before=0 if trial.cut is None else trial.cut.before + 1,
-    )
 
 
 def _outcome_lost(run: Run, event: OutcomeLost) -> None:

@@ -9,7 +9,7 @@ from headrace.events.runs import RunEvent, StepFailed, StepRetried, StepSucceede
 from headrace.events.steering import OutcomeLost
 from headrace.messages import Wake
 from headrace.vocabulary import BATCH_EVENTS_MAX, CANCEL_GRACE_S, TELL_REPEAT_S, StepStatus
-from headrace_planner.runs import children, holding, limits, parents, permits, settling, undo, waits, watches
+from headrace_planner.runs import children, doubts, holding, limits, parents, permits, undo, waits, watches
 from headrace_planner.runs.asks import unheard
 from headrace_planner.runs.state import Instance, Run
 
@@ -36,7 +36,7 @@ def looks(run: Run, command: Wake, now: int) -> bool:
 
 def due(run: Run, now: int) -> list[RunEvent]:
     """Give everything whose time has come: steps over their time, waits that end, tries that begin."""
-    over = list(limits.steps_over(run, now, settling.over_time))
+    over = list(limits.steps_over(run, now, doubts.over_time))
     ended = {event.step for event in over if isinstance(event, StepFailed | OutcomeLost)}
     again = [event for event in retries_due(run, now) if event.step not in ended]
     return [*over, *timers_over(run, now), *waits.expired(run, now), *again]

@@ -15,7 +15,7 @@ from headrace.events.base import ErrorInfo
 from headrace.events.runs import RunCancelled, RunEvent, RunFailed, StepFailed, StepSucceeded
 from headrace.events.steering import CompensationStarted
 from headrace.vocabulary import CANCEL_GRACE_S, AttemptStatus, StepStatus
-from headrace_planner.runs import pauses, settling, shelving, work
+from headrace_planner.runs import doubts, pauses, shelving, work
 from headrace_planner.runs.instances import open_instance, stop_all
 from headrace_planner.runs.kept import MapState, Try, Undo
 from headrace_planner.runs.pieces import Results
@@ -39,7 +39,7 @@ def first(run: Run, decision: Sequence[RunEvent] | Rejection) -> Sequence[RunEve
     doing = any(step_id in run.graph.undo for step_id, _ in run.under_way())
     if not run.data.done and not run.data.work and not doing:
         return decision
-    return (*before, *settling.waiting(run), _started(last))
+    return (*before, *doubts.waiting(run), _started(last))
 
 
 def _started(last: RunFailed | RunCancelled) -> CompensationStarted:
@@ -148,7 +148,7 @@ def overdue(run: Run, now: int, library: Library) -> Sequence[RunEvent]:
             status=AttemptStatus.CANCELLED,
             worker=trial.claimed_by,
         )
-        found.append(settling.last(run, trial, ended, settling.CANCELLED))
+        found.append(doubts.last(run, trial, ended, doubts.CANCELLED))
     return found
 
 

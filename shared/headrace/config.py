@@ -12,6 +12,8 @@ from headrace.vocabulary import UNFINISHED_RUNS_MAX, WORKSPACE_DEFAULT
 
 API_PORT_DEFAULT: Final = 8374
 SECRET_BYTES_MIN: Final = 32
+NATS_REPLICAS: Final = (1, 3, 5)
+"""What a cluster of NATS can keep of a stream: two or four copies survive no more than one or three."""
 RETENTION_MONTHS_DEFAULT: Final = 12
 """How many whole months before this one stay attached to the log; 0 keeps all."""
 
@@ -21,6 +23,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     database_url: str | None = None
     nats_url: str | None = None
+    nats_replicas: int = 0
+    """How many servers of a NATS cluster keep each stream; 0: three in a cluster, one elsewhere."""
     data_dir: Path = Path(".headrace")
     api_host: str = "127.0.0.1"
     api_port: int = API_PORT_DEFAULT
@@ -61,6 +65,7 @@ def read(env: dict[str, str]) -> Config:
     return Config(
         database_url=env.get("HEADRACE_DATABASE_URL") or None,
         nats_url=env.get("HEADRACE_NATS_URL") or None,
+        nats_replicas=_replicas(env),
         data_dir=data_dir,
         api_host=env.get("HEADRACE_API_HOST", "127.0.0.1"),
         api_port=_number(env, "HEADRACE_API_PORT", API_PORT_DEFAULT),
@@ -106,6 +111,14 @@ def _number(env: dict[str, str], name: str, default: int) -> int:
         message = f"{name} must be a whole number, not {text!r}"
         raise ValidationError(message)
     return int(text)
+
+
+def _replicas(env: dict[str, str]) -> int:
+    replicas = _number(env, "HEADRACE_NATS_REPLICAS", 0)
+    if replicas not in {0, *NATS_REPLICAS}:
+        message = f"HEADRACE_NATS_REPLICAS must be one of {', '.join(map(str, NATS_REPLICAS))}, not {replicas}"
+        raise ValidationError(message)
+    return replicas
 
 
 def _keys(env: dict[str, str], data_dir: Path) -> Keys:

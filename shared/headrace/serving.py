@@ -144,7 +144,9 @@ class _Shell:
             raise ValidationError(message)
         listener = http_side.bind(config, api=self._asgi is not None)
         self._port = listener.getsockname()[1]
-        connection = Connection(config.nats_url, self._clock, name=f"headrace-{self._name}")
+        connection = Connection(
+            config.nats_url, self._clock, name=f"headrace-{self._name}", replicas=config.nats_replicas
+        )
         front = http_side.front(http_side.application(self._name, self._health, connection), self._asgi)
         leaving = asyncio.Event()
         patience = http_side.Patience() if self._asgi is not None else None

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from headrace.bus.connection import ApiError, answer_of, raise_refusal
+from headrace.bus.answers import ApiError, answer_of, raise_refusal
 from headrace.bus.opening import until_open
 from headrace.errors import UnavailableError
 from headrace.testing.virtual import VirtualClock

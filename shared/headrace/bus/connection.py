@@ -16,12 +16,14 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from headrace import telemetry
+from headrace.bus.answers import NobodyError, answer_of, raise_refusal
 from headrace.bus.background import Background
 from headrace.bus.limits import FLUSH_TIMEOUT_S, REQUEST_TIMEOUT_S, UNSENT_BYTES_MAX
 from headrace.bus.listening import Listening
 from headrace.bus.quick import QuickClient, connect
+from headrace.bus.topology import REPLICAS_IN_A_CLUSTER
 from headrace.clock import Clock
-from headrace.errors import HeadraceError, UnavailableError, ValidationError
+from headrace.errors import UnavailableError, ValidationError
 from headrace.vocabulary import MESSAGE_BYTES_MAX
 
 logger = logging.getLogger(__name__)
@@ -35,32 +37,23 @@ SAY_AGAIN_S: Final = 30.0
 """How often the same trouble is said again."""
 NO_RESPONDERS: Final = "503"
 STATUS: Final = "Status"
-SERVER_ERRORS_FROM: Final = 500
-
-_loads = msgspec.json.Decoder().decode
-
-
-class ApiError(HeadraceError):
-    """JetStream refused a request; `code` is the `err_code` of its answer."""
-
-    type = "upstream_error"
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class NobodyError(UnavailableError):
-    """Nobody listens on a subject: no owner, no consumer, or no stream."""
 
 
 class Connection:
     """A connection; `on_connect` is called after each connect and reconnect."""
 
     def __init__(
-        self, url: str, clock: Clock, *, name: str = "headrace", dial: Dial | None = None, main: bool = True
+        self,
+        url: str,
+        clock: Clock,
+        *,
+        name: str = "headrace",
+        replicas: int = 0,
+        dial: Dial | None = None,
+        main: bool = True,
     ) -> None:
         self.url = url
+        self._replicas = replicas
         self._main = main
         """Whether this is the connection of which a process's metric and log speak."""
         self.on_connect: list[Callable[[], None]] = []
@@ -87,7 +80,7 @@ class Connection:
 
     def sibling(self, purpose: str) -> "Connection":
         """Make a second connection to the same server, of which neither metric nor log of the process speaks."""
-        return Connection(self.url, self._clock, name=f"{self._name}-{purpose}", main=False)
+        return Connection(self.url, self._clock, name=f"{self._name}-{purpose}", replicas=self._replicas, main=False)
 
     @property
     def clock(self) -> Clock:
@@ -111,6 +104,12 @@ class Connection:
         return (
             (0, 0) if client is None else (client.connected_server_version.major, client.connected_server_version.minor)
         )
+
+    @property
+    def replicas(self) -> int:
+        """Give how many servers shall keep each stream: as many as was said, else three in a cluster and one elsewhere."""
+        clustered = self._client is not None and self._client.clustered
+        return self._replicas or (REPLICAS_IN_A_CLUSTER if clustered else 1)
 
     async def open(self) -> None:
         """Begin to connect; `wait` tells when it is done."""
@@ -356,32 +355,6 @@ class Connection:
             logger.log(level, "NATS at %s does not answer (%s); trying again until it does", self.url, text)
         else:
             logger.error("NATS: %s", text)
-
-
-def answer_of(reply: Msg, subject: str, *needs: str) -> dict[str, Any]:
-    """Read what JetStream answers; raises UnavailableError where somebody else did: on users' subjects anybody may."""
-    try:
-        answer = _loads(reply.data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        answer = None
-    if not isinstance(answer, dict) or not ("error" in answer or answer.keys() >= set(needs)):
-        message = f"somebody answers on {subject} who is not JetStream: whether it has the message is not known"
-        raise UnavailableError(message)
-    return answer
-
-
-def raise_refusal(answer: dict[str, Any], subject: str) -> None:
-    """Raise what an answer of JetStream refuses with: ApiError for what was asked wrongly, else UnavailableError.
-
-    What the server itself is short of may go away: a full disk (500), a store that is still starting (503).
-    """
-    error = answer.get("error")
-    if error is None:
-        return
-    message = f"JetStream refused {subject}: {error.get('description')}"
-    if int(error.get("code", 0)) >= SERVER_ERRORS_FROM:
-        raise UnavailableError(message)
-    raise ApiError(message, int(error.get("err_code", 0)))
 
 
 async def _dial(options: dict[str, Any]) -> QuickClient:

@@ -8,15 +8,16 @@ What stands and takes no writes is found by `writes`, and made anew here.
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final, Protocol
 
 from nats.aio.msg import Msg
 
 from headrace import telemetry
 from headrace.bus import subjects, topology
+from headrace.bus.answers import ApiError
 from headrace.bus.background import Background
-from headrace.bus.connection import ApiError, Connection
+from headrace.bus.connection import Connection
 from headrace.bus.opening import until_open
 from headrace.bus.writes import Writes
 from headrace.clock import Clock, until_tick, within
@@ -132,17 +133,18 @@ class Guardian:
 
     async def _ensure(self, reported: set[str], *, everything: bool) -> None:
         there = await self._stream_names()
-        made = set()
-        for name in [name for name in self._streams if everything or name not in there]:
-            if await self._declare_stream(name, there=name in there):
-                made.add(name)
-        for kept in list(self._kept):
-            if everything or kept.stream in made or kept.stream in reported:
-                await kept.declare()
-                self.declared += 1
+        names = [name for name in self._streams if everything or name not in there]
+        answers = await _each(self._declare_stream(name, there=name in there) for name in names)
+        made = {name for name, answer in zip(names, answers, strict=True) if answer is True}
+        wanted = [kept for kept in self._kept if everything or kept.stream in made or kept.stream in reported]
+        declared = await _each(kept.declare() for kept in wanted)
+        self.declared += sum(not isinstance(each, HeadraceError) for each in declared)
         for name in made:
             for tell in self.on_made:
                 tell(name)
+        for answer in (*answers, *declared):
+            if isinstance(answer, HeadraceError):
+                raise answer
 
     async def _remake(self, name: str) -> None:
         """Delete a stream and have it made anew; nothing that is only in it is lost but telemetry."""
@@ -203,14 +205,15 @@ class Guardian:
 
     async def _declare_stream(self, name: str, *, there: bool) -> bool:
         """Make a stream stand; True when it was not `there`. NATS itself says of a standing one that it made it."""
-        body = topology.fit(self._streams[name], self._connection.version)
+        body = topology.fit(self._streams[name], self._connection.version, self._connection.replicas)
         try:
             await self._connection.api(subjects.api("STREAM.CREATE", name), body)
         except ApiError as problem:
             if problem.code != topology.STREAM_NAME_IN_USE:
                 raise
-            await self._change_stream(name, body)
-            return False
+            if not await self._change_stream(name, body):
+                return False
+            there = False
         if there:
             return False
         self.declared += 1
@@ -218,8 +221,30 @@ class Guardian:
         logger.info("stream %s was made", name)
         return True
 
-    async def _change_stream(self, name: str, body: topology.Body) -> None:
+    async def _change_stream(self, name: str, body: topology.Body) -> bool:
+        """Bring a standing stream to what it shall be; True when that took making it anew."""
+        stands = (await self._connection.api(subjects.api("STREAM.INFO", name))).get("config", {})
+        if topology.must_be_remade(stands, body):
+            logger.info("stream %s is made anew: it has %s replicas", name, body["num_replicas"])
+            await self._connection.api(subjects.api("STREAM.DELETE", name))
+            await self._connection.api(subjects.api("STREAM.CREATE", name), body)
+            return True
         try:
             await self._connection.api(subjects.api("STREAM.UPDATE", name), body)
         except ApiError as problem:
             logger.warning("stream %s stays as it is: %s", name, problem)
+        return False
+
+
+async def _each(works: Iterable[Coroutine[Any, Any, object]]) -> list[object]:
+    """Do all at once: a stream of a cluster whose server has just died keeps no other waiting. Refusals are results."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_told(work)) for work in works]
+    return [task.result() for task in tasks]
+
+
+async def _told(work: Coroutine[Any, Any, object]) -> object:
+    try:
+        return await work
+    except HeadraceError as problem:
+        return problem

@@ -13,7 +13,8 @@ from typing import Any, Final
 from nats.aio.msg import Msg
 
 from headrace.bus import subjects, topology
-from headrace.bus.connection import ApiError, Connection
+from headrace.bus.answers import ApiError
+from headrace.bus.connection import Connection
 from headrace.bus.guardian import Guardian
 from headrace.bus.limits import INBOX_BYTES_MAX, INBOX_UNSETTLED_MAX
 from headrace.bus.port import Delivery

@@ -9,9 +9,10 @@ from typing import Any, Final
 from nats.aio.msg import Msg
 
 from headrace.bus import limits, subjects, topology
+from headrace.bus.answers import ApiError, NobodyError, answer_of, raise_refusal
 from headrace.bus.background import Background
 from headrace.bus.beside import JetStreamBeside
-from headrace.bus.connection import ApiError, Connection, NobodyError, answer_of, raise_refusal
+from headrace.bus.connection import Connection
 from headrace.bus.guardian import Guardian
 from headrace.bus.hello import Hello, learn_incarnation
 from headrace.bus.inbox import JetStreamInbox

@@ -83,6 +83,11 @@ class QuickClient(Client):
         """Count what came from the server: messages, and answers to pings."""
         return int(self.stats["in_msgs"]) + self._pongs_received
 
+    @property
+    def clustered(self) -> bool:
+        """Tell whether the server that was connected to is one of a cluster."""
+        return bool(self._server_info.get("cluster"))
+
     def post(self, subject: str, payload: bytes, reply: str = "", *, at_once: bool = False) -> None:
         """Publish at the end of this turn of the loop, or `at_once`; the caller has seen that there is a connection.
 

@@ -8,8 +8,9 @@ from typing import Final
 from nats.aio.msg import Msg
 
 from headrace.bus import subjects, topology
+from headrace.bus.answers import ApiError
 from headrace.bus.background import Background
-from headrace.bus.connection import ApiError, Connection
+from headrace.bus.connection import Connection
 from headrace.bus.guardian import Guardian
 from headrace.bus.handling import handle
 from headrace.bus.limits import HANDLED_AT_ONCE_MAX, REDELIVER_AFTER_S

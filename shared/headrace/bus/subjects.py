@@ -36,6 +36,9 @@ API: Final = "$JS.API."
 STREAM_DELETED: Final = "$JS.EVENT.ADVISORY.STREAM.DELETED."
 """How the subject begins on which JetStream says that somebody deleted a stream; the stream's name ends it."""
 STREAMS_DELETED: Final = f"{STREAM_DELETED}*"
+LEADER_ELECTED: Final = "$JS.EVENT.ADVISORY.CONSUMER.LEADER_ELECTED."
+"""How the subject begins on which a cluster says that a consumer has another leader; its stream and name end it."""
+LEADERS_ELECTED: Final = f"{LEADER_ELECTED}>"
 
 
 def token(incarnation: str) -> str:

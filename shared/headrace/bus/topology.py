@@ -1,8 +1,9 @@
 """Which streams and consumers stand on NATS, as the bodies of JetStream's own API (pure).
 
 Retention is by limits everywhere: work-queue retention has old defects (nats-server #5638, #7680, #5526). Triggers
-alone are promised to users, so they alone are synced to disk before the ack (`sync_interval: always` of the server);
-every other stream may lose its tail and says so by `persist_mode: async` (nats-server 2.12 and later, one replica).
+alone are promised to users, so on one server they alone are synced to disk before the ack (`sync_interval: always` of the
+server); every other stream may lose its tail and says so by `persist_mode: async` (nats-server 2.12 and later, for one copy).
+In a cluster every stream has several copies, of which most hold a message before it is acknowledged.
 """
 
 from typing import Any, Final
@@ -11,6 +12,8 @@ from headrace.bus import limits, subjects
 from headrace.vocabulary import LOG_PARTITIONS
 
 ASYNC_SINCE: Final = (2, 12)
+REPLICAS_IN_A_CLUSTER: Final = 3
+"""The fewest of which one may be away, and what JetStream's clusters are made of at least."""
 NANOSECONDS: Final = 1_000_000_000
 WAITING_MAX: Final = 8_192
 """Pull requests that may wait at one consumer: each worker of a pool has a few."""
@@ -50,9 +53,11 @@ def stream(
     return body
 
 
-def fit(body: Body, version: tuple[int, int]) -> Body:
-    """Leave out what a server of this version does not know."""
-    return body if version >= ASYNC_SINCE else {key: value for key, value in body.items() if key != "persist_mode"}
+def fit(body: Body, version: tuple[int, int], replicas: int = 1) -> Body:
+    """Say how many copies of a stream there are; leave out what a server of this version, or a stream with copies, does not know."""
+    if version >= ASYNC_SINCE and replicas == 1:
+        return body
+    return {**{key: value for key, value in body.items() if key != "persist_mode"}, "num_replicas": replicas}
 
 
 def work_stream(names: subjects.Names, pool: str) -> Body:
@@ -92,6 +97,18 @@ def standing_streams(names: subjects.Names) -> list[Body]:
 def may_be_remade(body: Body) -> bool:
     """Tell whether a stream may be thrown away with what is in it: all but the triggers, which are nowhere else."""
     return bool(body["name"] != subjects.TRIGGER_STREAM)
+
+
+def must_be_remade(stands: Body, wanted: Body) -> bool:
+    """Tell whether a stream cannot become what is wanted of it but by being made anew, and may be.
+
+    One that is kept once says when it is synced, which one with replicas must not, and no server lets that be changed.
+    """
+    changes = stands.get("num_replicas") != wanted["num_replicas"] and 1 in {
+        stands.get("num_replicas"),
+        wanted["num_replicas"],
+    }
+    return changes and may_be_remade(wanted)
 
 
 def probe(body: Body) -> tuple[str, bytes]:

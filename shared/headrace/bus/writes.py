@@ -19,7 +19,8 @@ import msgspec
 
 from headrace import telemetry
 from headrace.bus import subjects, topology
-from headrace.bus.connection import ApiError, Connection, answer_of
+from headrace.bus.answers import ApiError, answer_of
+from headrace.bus.connection import Connection
 from headrace.clock import Clock, until_tick
 from headrace.errors import UnavailableError
 

@@ -64,6 +64,7 @@ def _inherited(name: str, inherited: dict[str, str]) -> dict[str, str]:
 def _common(config: Config, place: Place) -> dict[str, str]:
     return {
         "HEADRACE_NATS_URL": place.nats_url,
+        "HEADRACE_NATS_REPLICAS": str(config.nats_replicas or ""),
         "HEADRACE_DATA_DIR": str(config.data_dir.absolute()),
         "HEADRACE_API_HOST": config.api_host,
         "HEADRACE_API_PORT": str(config.api_port),

@@ -261,7 +261,7 @@ class EmbeddedNats(_Server):
         )
         with self.log_file.open("ab") as output:
             said_before = output.tell()
-            command: list[str | Path] = [_nats_binary(), "-c", settings]
+            command: list[str | Path] = [nats_binary(), "-c", settings]
             leash = Leash(command, env=ENVIRONMENT, output=output, cwd="/", slack_ns=NATS_TIMER_SLACK_NS)
         if not _await(leash, lambda: _greets(port)):
             leash.kill()
@@ -370,7 +370,8 @@ def _postgres_binaries() -> Path:
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 
-def _nats_binary() -> str:
+def nats_binary() -> str:
+    """Give the nats-server of this installation; raises UnavailableError."""
     beside = Path(sys.executable).parent / "nats-server"
     found = str(beside) if beside.is_file() else shutil.which("nats-server")
     if found is None:

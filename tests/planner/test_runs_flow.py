@@ -384,3 +384,11 @@ def test_the_first_failed_item_ends_a_map_unless_it_says_else() -> None:
     sim.report("m[0]").fail("m[1]", "no")
     assert (sim.status, "m[2]" in sim.orders) == ("failed", False)
     assert (sim.row("steps", step="m")["status"], sim.row("steps", step="m")["error_message"]) == ("failed", "no")
+
+
+def test_a_map_that_failed_gave_nothing_whichever_of_its_items_came_first() -> None:
+    mapped = call("m", items=[1, 2, 3], on_error="continue")
+    sim = Sim(plan(mapped, outputs="{{ [steps.m.output, steps.m.status, size(steps.m.failed)] }}")).create()
+    sim.report("m[2]", "done").fail("m[0]", retryable=False)
+    assert codec.loads(sim.run.data.outputs) == [None, "failed", 1]
+    assert sim.row("steps", step="m")["output"] is None

@@ -118,8 +118,8 @@ class RunScope:
         return Named(view, lambda: self._run.graph.template(step_id, "outputs", named).resolve(inner))
 
     def _output(self, known: StepState) -> Any:
-        if known.map is not None:
-            return Results(known.map, self._library).series
+        if known.map is not None:  # what came first of one that failed is chance
+            return Results(known.map, self._library).series if known.status == StepStatus.SUCCEEDED else None
         return codec.loads(self._library.body(known.blob.digest) if known.blob else known.output)
 
 

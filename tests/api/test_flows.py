@@ -173,3 +173,4 @@ async def test_a_tool_shows_its_rate_limit_and_an_attempt_that_waits_for_it_says
     assert "number 1 of 1 in line" in reason["message"]
     (known,) = (await got(http, "/flows?kind=rate_limit"))["items"]
     assert (known["key"], known["held"], known["opens_at"]) == ("slow", 1, reason["until"])
+    assert known["period_s"] == 3_600

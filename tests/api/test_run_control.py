@@ -205,6 +205,34 @@ async def test_every_attempt_of_a_write_has_the_same_key_and_its_own_line_among_
     assert "it has: one" in missing.json()["error"]["message"]
 
 
+async def test_a_run_that_waits_for_several_approvals_names_them_and_one_alone_is_decided_by_its_digest(
+    world: World, http: httpx2.AsyncClient
+) -> None:
+    run = await run_of(http, SIGN_OFF, {**SIGN_OFF, "id": "second"}, wait=0)
+
+    async def asked() -> Any:
+        return len(await pending(http, run)) == 2
+
+    await until(asked)
+    both = await pending(http, run)
+    told = await act(http, run, "approve", 400, digest=both[0]["digest"])
+    assert told["error"]["type"] == "missing_argument"
+    assert set(told["error"]["details"]["approvals"]) == {each["id"] for each in both}
+    async with world.http("approver") as approver:
+        given = {"action": "approve", "digest": both[0]["digest"]}
+        assert (await approver.post(f"/approvals/{both[0]['id']}", json=given)).status_code == 200
+        told = await act(approver, run, "approve", 400)
+        assert told["error"]["details"]["approvals"] == [both[1]["id"]]
+        await act(approver, run, "approve", digest=both[1]["digest"])
+    assert (await over(http, run))["status"] == "succeeded"
+    assert await pending(http, run) == []
+    assert "not waiting for an approval" in await refusal(http, run, "approve", 409, digest=both[0]["digest"])
+
+
+async def pending(http: httpx2.AsyncClient, run: Body) -> list[Body]:
+    return list((await get(http, f"/approvals?status=pending&subject={run['id']}"))["items"])
+
+
 async def test_a_run_that_only_reads_has_no_effects(http: httpx2.AsyncClient) -> None:
     run = await run_of(http, step("echo"))
     assert (await get(http, f"/runs/{run['id']}/effects"))["items"] == []

@@ -7,6 +7,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from headrace import codec
+from headrace.keys import POOL
+from headrace.wire import Beat
 from tests.api.kit import SIGN_OFF, World, step, until, workflow
 from tests.api.live_worker import begun, fresh, let_go, live, seen_cancelled
 
@@ -95,7 +98,12 @@ async def test_a_worker_that_does_not_answer_a_health_check_is_503_and_stale(
 ) -> None:
     async with live(world, tmp_path) as one:
         one.bus.disconnect()
-        answer = await http.post(f"/workers/{one.id}", json={"action": "health_check"})
+        beat = Beat(worker=one.id, service="runner", host="here", pools=("mine",), slots=1)
+        asking = asyncio.ensure_future(http.post(f"/workers/{one.id}", json={"action": "health_check"}))
+        while not asking.done():  # it is heard of all the time, with beats that answer nothing
+            world.bus.publish_presence(world.keys.pack(POOL + "mine", codec.encode(beat)))
+            await asyncio.wait([asking], timeout=0.1)
+        answer = await asking
         assert answer.status_code == 503
         assert answer.json()["error"]["details"]["status"] == "stale"
         one.bus.reconnect()

@@ -73,7 +73,10 @@ async def metrics(request: Request) -> Response:
 
 @router.get("/doctor", name="doctor", responses=says(Doctor))
 async def doctor(asked: Asked) -> Response:
-    """Look over everything: parts that do not answer, partitions without an owner, messages that were parked."""
+    """Look over everything: a bus that does not answer, partitions without an owner, messages that were parked.
+
+    Without the database there is nothing to look at: that is 503, as for every route that reads.
+    """
     desk = asked.desk
     found = await checks(desk)
     partitions = await desk.log.partitions()
@@ -90,7 +93,7 @@ async def doctor(asked: Asked) -> Response:
         for each in await desk.log.parked()
     ]
     now = desk.clock.now_ms()
-    problems = [f"{name} does not answer" for name in ("database", "bus") if not found[name]]
+    problems = [] if found["bus"] else ["bus does not answer"]
     problems.extend(f"stream {name} takes no writes: {REMEDY}" for name in desk.bus.refusing)
     problems.extend(_unowned(partitions, now))
     if not desk.presence.active():
@@ -110,7 +113,7 @@ async def doctor(asked: Asked) -> Response:
             "parked": parked,
             "stragglers": [
                 {"month": month_text(each.month), "log": each.log, "stream_id": each.stream_id, "status": each.status}
-                for each in (await desk.stragglers() if found["database"] else ())
+                for each in await desk.stragglers()
             ],
         }
     )

@@ -160,3 +160,38 @@ async def test_what_can_be_read_can_be_asked_for_by_head(http: httpx2.AsyncClien
     async with httpx2.AsyncClient(base_url=world.url) as stranger:
         assert (await stranger.head("/api/runs")).status_code == 401
     assert (await http.head("/runs/bulk")).status_code != 200
+
+
+async def test_the_document_names_the_headers_and_contents_that_are_read_and_sent(
+    http: httpx2.AsyncClient, world: World
+) -> None:
+    document = (await http.get("/openapi.json")).json()
+    operations = {
+        each["operationId"]: (method, each) for path in document["paths"].values() for method, each in path.items()
+    }
+
+    def answers(name: str) -> Any:
+        return operations[name][1]["responses"]
+
+    def headers_read(name: str) -> set[str]:
+        return {each["name"] for each in operations[name][1].get("parameters", ()) if each["in"] == "header"}
+
+    for name, (method, operation) in operations.items():
+        assert ("Idempotency-Key" in headers_read(name)) == (method == "post"), name
+        assert ("WWW-Authenticate" in answers(name).get("401", {}).get("headers", {})) == ("security" in operation), (
+            name
+        )
+        assert all("X-Request-Id" in each["headers"] for each in answers(name).values()), name
+    assert operations["put_blob"][1]["requestBody"]["content"].keys() == {"application/octet-stream"}
+    assert operations["get_blob"][1]["security"] == operations["get_run"][1]["security"]
+    assert "Last-Event-ID" in headers_read("list_run_events")
+
+    made = await http.post("/runs", json={"spec": HELD}, headers={"Prefer": "wait=0"})
+    assert "Prefer" in headers_read("create_run")
+    assert "Location" in made.headers
+    assert "Location" in answers("create_run")["202"]["headers"]
+    followed = await http.head(f"/runs/{made.json()['id']}/events?stream=true")
+    assert followed.headers["content-type"].partition(";")[0] in answers("list_run_events")["200"]["content"]
+    actions = document["components"]["schemas"]["ActionBody"]["properties"]["action"]["enum"]
+    unknown = told(await http.post(f"/runs/{made.json()['id']}", json={"action": "dance"}), 400)
+    assert ", ".join(actions) in unknown["message"]

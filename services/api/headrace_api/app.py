@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from headrace.errors import HeadraceError
 from headrace_api.answers import envelope, of_http, request_id
+from headrace_api.describing import Described
 from headrace_api.desk import Desk
 from headrace_api.direct import Direct
 from headrace_api.front import Front
@@ -83,7 +84,7 @@ def create_app(desk: Desk) -> ASGIApp:
 
 def make_routes(desk: Desk) -> FastAPI:
     """Make the routes without the front door: what the OpenAPI document describes."""
-    app = FastAPI(
+    app = Described(
         title="headrace",
         version=VERSION,
         description=ABOUT,

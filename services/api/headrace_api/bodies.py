@@ -145,6 +145,11 @@ class RunBody(Body):
         return self
 
 
+ACTIONS: Final = (
+    "cancel", "start", "pause", "resume", "settle", "signal", "retry", "rerun", "purge", "approve", "reject",
+)  # fmt: skip
+
+
 class ActionBody(Body):
     """What to do with a run; `reason` is shown with it, `digest` is that of the approval's `shown`.
 
@@ -155,7 +160,7 @@ class ActionBody(Body):
 
     OLDER: ClassVar[dict[str, str]] = {"from": "from_step", "set": "inputs"}
 
-    action: Name
+    action: Annotated[Name, Field(json_schema_extra={"enum": [*ACTIONS]})]
     reason: Text = ""
     digest: Text | None = None
     from_step: Name | None = None

@@ -1,6 +1,6 @@
 """Bodies by digest: workers put and get them with the token of one attempt, callers download what is theirs."""
 
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
@@ -17,6 +17,8 @@ from headrace_api.routes.plans import full_digest
 router = APIRouter(tags=["blobs"])
 DIGEST_CHARS = 71
 OCTETS = "application/octet-stream"
+TOKEN: Final[list[dict[str, list[str]]]] = [{"HTTPBearer": []}, {"APIKeyHeader": []}]
+"""How these routes are asked, which check tokens themselves."""
 SAFE_TYPES = (
     "text/plain",
     "application/json",
@@ -38,7 +40,13 @@ def checked_digest(text: str) -> str:
     return digest
 
 
-@router.put("/blobs/{digest}", name="put_blob", status_code=201, responses=says(shapes.Blob, 201))
+@router.put(
+    "/blobs/{digest}",
+    name="put_blob",
+    status_code=201,
+    responses=says(shapes.Blob, 201),
+    openapi_extra={"security": TOKEN, "requestBody": {"required": True, "content": {OCTETS: {}}}},
+)
 async def put_blob(request: Request, digest: str) -> Response:
     """Keep a body of the attempt's workspace under its digest, with the attempt's token. Again: nothing changes."""
     desk = _desk(request)
@@ -54,7 +62,7 @@ async def put_blob(request: Request, digest: str) -> Response:
     return answer({"digest": wanted, "size_bytes": len(body)}, 201)
 
 
-@router.get("/blobs/{digest}", name="get_blob", responses=raw_answers(OCTETS))
+@router.get("/blobs/{digest}", name="get_blob", responses=raw_answers(OCTETS), openapi_extra={"security": TOKEN})
 async def get_blob(request: Request, digest: str) -> Response:
     """Give a body of the workspace, to an attempt's token or to a caller; to an attempt also what its order names."""
     desk, token = _desk(request), _token(request)

@@ -13,13 +13,10 @@ from headrace.vocabulary import LOG_APPROVALS, LOG_RUNS, RUN_FINAL, RunStatus
 from headrace_api import shapes, starting, views
 from headrace_api.answers import answer
 from headrace_api.asking import Asked, Asking, says
-from headrace_api.bodies import ActionBody
+from headrace_api.bodies import ACTIONS, ActionBody
 from headrace_api.routes.runs import created, queued, run_row
 
 router = APIRouter(tags=["runs"])
-ACTIONS: Final = (
-    "cancel", "start", "pause", "resume", "settle", "signal", "retry", "rerun", "purge", "approve", "reject",
-)  # fmt: skip
 INSTANCE: Final = re.compile(r"^(?P<step>[^#\[\]]+)(?:#\d+)?(?:\[(?P<index>\d{1,9})\])?$")
 
 

@@ -1,6 +1,6 @@
 """A run's events and lines: as pages, or as server-sent events."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -14,7 +14,14 @@ router = APIRouter(tags=["runs"])
 Stream = Annotated[bool | None, Query(description="As server-sent events; so does `Accept: text/event-stream`")]
 
 
-@router.get("/runs/{run_id}/events", name="list_run_events", responses=says(shapes.Page[shapes.RunEvent]))
+def followed(page: type[Any]) -> dict[int | str, dict[str, Any]]:
+    """Document a route that answers with a page, or with a stream."""
+    said = says(page)
+    said[200]["content"] = {streaming.SSE: {"schema": {"type": "string"}}}
+    return said
+
+
+@router.get("/runs/{run_id}/events", name="list_run_events", responses=followed(shapes.Page[shapes.RunEvent]))
 async def list_run_events(asked: Asked, paged: Paged, request: Request, run_id: str, stream: Stream = None) -> Response:
     """Give a run's events in order. A stream goes on after `Last-Event-ID` and ends with `complete`, or `refused`."""
     await run_row(asked, run_id)
@@ -26,7 +33,7 @@ async def list_run_events(asked: Asked, paged: Paged, request: Request, run_id: 
     return answer(views.page([{**streaming.event(each), views.AFTER: each.version} for each in read], paged.limit))
 
 
-@router.get("/runs/{run_id}/logs", name="list_run_lines", responses=says(shapes.Page[shapes.RunLine]))
+@router.get("/runs/{run_id}/logs", name="list_run_lines", responses=followed(shapes.Page[shapes.RunLine]))
 async def list_run_lines(asked: Asked, paged: Paged, request: Request, run_id: str, stream: Stream = None) -> Response:
     """Give what a run printed, in order. A stream goes on after `Last-Event-ID` and ends with `complete`, or `refused`."""
     row = await run_row(asked, run_id)

@@ -103,6 +103,7 @@ async def test_many_questions_are_decided_at_once_each_by_its_own_digest(
     async with world.http("approver") as approver:
         told = (await approver.post("/approvals/batch", json={"decisions": decisions})).json()
     assert [item["status"] for item in told["items"]] == ["recorded", "refused", "recorded", "recorded", "refused"]
+    assert (told["recorded"], told["refused"]) == (3, 2)
     assert told["items"][1]["error"]["type"] == "plan_id_mismatch"
 
     async def settled() -> bool:

@@ -97,6 +97,7 @@ async def test_a_tool_plan_needs_its_digest_authorised_row_70(http: httpx2.Async
     assert (refused.status_code, refused.json()["error"]["type"]) == (403, "not_authorized"), refused.text
     assert "echo" not in world.performed
     (plan,) = (await get(http, "/plans?kind=ToolPlan"))["items"]
+    assert (await get(http, f"/plans/{plan['digest']}/authorizations"))["items"] == []
     asked = await http.post(f"/plans/{plan['digest']}/authorizations", json={})
     assert (asked.status_code, asked.json()["status"]) == (202, "pending"), asked.text
     approval_id = asked.json()["approval_id"]

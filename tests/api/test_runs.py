@@ -121,6 +121,15 @@ async def test_a_result_gives_outputs_and_steps(http: httpx2.AsyncClient) -> Non
     assert body["steps"][0]["attempt_id"].startswith("att_")
 
 
+async def test_outputs_too_large_for_a_row_are_given_with_the_result_all_the_same(http: httpx2.AsyncClient) -> None:
+    same = "{{ steps.one.output.said.text }}"
+    spec = workflow("w", [step("echo", text="x" * 20_000)], outputs={"first": same, "second": same})
+    run = (await http.post("/runs", json={"spec": spec}, headers={"Prefer": "wait=20"})).json()
+    assert run["status"] == "succeeded"
+    body = await get(http, f"/runs/{run['id']}/result")
+    assert {name: len(text) for name, text in body["outputs"].items()} == {"first": 20_000, "second": 20_000}
+
+
 async def test_three_lines_make_four_with_run_queued_first_row_12(http: httpx2.AsyncClient) -> None:
     run = await run_of(http, step("chatty"))
 

@@ -1,5 +1,7 @@
 """Chains in a run: what an order brings, how the results of a chain are judged, and what steering does to it."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -9,8 +11,9 @@ from headrace.decider import Rejection
 from headrace.errors import ConflictError
 from headrace.events.base import BlobRef, ErrorInfo
 from headrace.messages import CancelRun, ReportAttempt, Wake
-from headrace.plans.model import ConditionStep, LoopStep, Retry
+from headrace.plans.model import ConditionStep, InputField, LoopStep, Retry
 from headrace.steering import PauseRun, ResumeRun
+from headrace.vocabulary import FUSE_BYTES_MAX, FUSE_STEPS_MAX
 from tests.planner.fusion_kit import chain, orders, results
 from tests.planner.runs_kit import Sim, call, plan, step
 
@@ -205,6 +208,45 @@ def test_a_chain_reaches_no_step_that_reads_a_body_kept_apart() -> None:
         )
     )
     assert [each.step for each in sim.orders["a"].chain] == ["b"]
+
+
+def test_what_a_chain_reads_of_steps_before_it_travels_once_with_its_order() -> None:
+    reads = {"x": "{{ steps.z.output.n }}", "skipped": "{{ steps.s.status }}"}
+    sim = Sim(
+        plan(
+            call("z", when="true"),
+            call("s", "z", when="false"),
+            call("a", "z", "s", when="true"),
+            call("b", "a", "z", "s", arguments=reads),
+            call("c", "b", "z", arguments={"x": "{{ steps.z.output.n + steps.b.output }}"}),
+        )
+    ).create()
+    sim.report("z", {"n": 5})
+    assert [each.step for each in sim.orders["a"].chain] == ["b", "c"]
+    told = codec.loads(sim.orders["a"].scope)
+    assert told["roots"] == {}
+    assert {name: (known["status"], known["output"]) for name, known in told["steps"].items()} == {
+        "z": ("succeeded", {"n": 5}),
+        "s": ("skipped", None),
+    }
+    sim.do(results(sim, sim.orders["a"], 1, 2, 3))
+    assert sim.status == "succeeded"
+
+
+def test_a_chain_reaches_no_step_before_which_something_else_stands() -> None:
+    sim = Sim(plan(call("z", when="true"), call("a", when="true"), call("b", "a"), call("c", "z", "b"))).create()
+    assert [each.step for each in sim.orders["a"].chain] == ["b"]
+
+
+@pytest.mark.parametrize("reads", ["", "{{ inputs.n }}"])
+def test_a_chain_has_as_many_steps_and_bytes_as_an_order_may(reads: str) -> None:
+    def length(count: int, **arguments: Any) -> int:
+        links = [call(f"s{n}", f"s{n - 1}", arguments={**arguments, "n": reads}) for n in range(1, count)]
+        inputs = {"n": InputField(type="integer")}
+        return len(Sim(plan(call("s0"), *links, inputs=inputs)).create({"n": 1}).orders["s0"].chain)
+
+    assert (length(FUSE_STEPS_MAX), length(FUSE_STEPS_MAX + 5)) == (FUSE_STEPS_MAX - 1, FUSE_STEPS_MAX - 1)
+    assert length(20, text="x" * 8_000) == FUSE_BYTES_MAX // 8_100 == 8
 
 
 def test_arguments_that_cannot_be_made_fail_the_step_in_the_planners_words() -> None:

@@ -85,6 +85,8 @@ def test_each_attempt_of_a_write_says_what_became_of_it_alone() -> None:
     since = Failure(error=ErrorInfo(type="tool_error", message="refused"), attempt=2, attempt_id="att_2")
     asked = OutcomeLost(step="w", attempt=1, attempt_id="att_1", nonce="n", reason="timeout", failure=since)
     assert listed(first, second, asked) == ["unknown", "failed"]
+    acted = ErrorInfo(type="tool_error", message="refused", details={"outcome": "happened", "attempt": 1})
+    assert listed(first, second, StepFailed(step="w", error=acted, attempt=2, attempt_id="att_2"))[1] == "failed"
     settled = OutcomeSettled(step="w", attempt=1, attempt_id="att_1", answer="not_happened", by=SYSTEM)
     assert listed(first, second, asked, settled, over) == ["not_happened", "failed"]
 

@@ -342,3 +342,17 @@ def test_a_write_whose_result_could_not_be_kept_is_tried_again_by_its_key_or_has
     assert over.run.data.error is not None
     assert (over.status, over.run.data.error.details["outcome"]) == ("failed", "happened")
     assert broken(acting(undone=True), retryable=False).row()["waiting_for"] == "input"
+
+
+def test_a_keyed_write_that_acted_once_is_in_no_doubt_however_its_later_attempts_end() -> None:
+    over = broken(acting(), retryable=True).claim("w", nonce="n2").fail("w", "refused")
+    assert over.run.data.error is not None
+    details = over.run.data.error.details
+    assert (over.status, details["outcome"], details["attempt"], doubts(over)) == ("failed", "happened", 1, [])
+    assert "refused (attempt 1 acted, and what came of it was of no use)" in over.why()
+    lost = cut(broken(acting(), retryable=True), nonce="n2")
+    assert (lost.status, doubts(lost)) == ("failed", [])
+    later = Retry(max_attempts=2, initial_s=3600)
+    left = broken(acting(retry=later), retryable=True).do(CancelRun())
+    assert (left.status, doubts(left)) == ("cancelled", [])
+    assert broken(acting(undone=True, retry=later), retryable=True).do(CancelRun()).row()["waiting_for"] == "input"

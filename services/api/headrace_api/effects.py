@@ -147,8 +147,8 @@ def _outcome_of(error: ErrorInfo, status: str, attempt: int) -> str:
 
     What an error says of an earlier attempt is said of that one alone.
     """
-    said = error.details.get("outcome") == UNKNOWN and error.details.get("attempt", attempt) == attempt
+    said = error.details.get("outcome") if error.details.get("attempt", attempt) == attempt else None
+    if said == HAPPENED:
+        return DONE  # though what it gave is of no use
     cut_off = status != AttemptStatus.FAILED or error.type in {"worker_lost", "cancelled", "timeout"}
-    if error.details.get("outcome") == HAPPENED:
-        return DONE  # what it gave was of no use, and it is tried again
-    return UNKNOWN if said or cut_off else FAILED
+    return UNKNOWN if said == UNKNOWN or cut_off else FAILED

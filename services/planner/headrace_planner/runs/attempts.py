@@ -20,7 +20,7 @@ from headrace.vocabulary import (
 )
 from headrace_planner.runs import doubts, fusion, limits, results, settling
 from headrace_planner.runs.fusion import Standing
-from headrace_planner.runs.kept import Try
+from headrace_planner.runs.kept import BROKEN, Try
 from headrace_planner.runs.orders import order_for
 from headrace_planner.runs.pieces import Results
 from headrace_planner.runs.state import Run
@@ -65,9 +65,7 @@ def _succeeded(run: Run, command: ReportAttempt, trial: Try, library: Library) -
     done = results.succeeded(run, command, library)
     if trial.nonce is None:
         return done
-    return tuple(
-        doubts.last(run, trial, each, doubts.BROKEN) if isinstance(each, StepFailed) else each for each in done
-    )
+    return tuple(doubts.last(run, trial, each, BROKEN) if isinstance(each, StepFailed) else each for each in done)
 
 
 def _chained(

@@ -10,7 +10,7 @@ from headrace.events.base import ErrorInfo
 from headrace.events.runs import AttemptFailed, StepFailed
 from headrace.events.steering import Failure, OutcomeLost
 from headrace.vocabulary import AttemptStatus
-from headrace_planner.runs.kept import Cut, Try
+from headrace_planner.runs.kept import BROKEN, Cut, Try
 from headrace_planner.runs.state import Instance, Run
 
 HAPPENED: Final = "happened"
@@ -18,8 +18,6 @@ NOT_HAPPENED: Final = "not_happened"
 LOST: Final = "lost"
 TIMEOUT: Final = "timeout"
 CANCELLED: Final = "cancelled"
-BROKEN: Final = "broken"
-"""It acted, and what it gave is of no use."""
 REASONS: Final[Mapping[str, str]] = MappingProxyType(
     {AttemptStatus.LOST: LOST, AttemptStatus.TIMED_OUT: TIMEOUT, AttemptStatus.CANCELLED: CANCELLED}
 )
@@ -119,9 +117,13 @@ def over_time(run: Run, instance: Instance, ended: StepFailed) -> OutcomeLost | 
     return earlier(trial.cut, msgspec.structs.replace(ended, index=index, attempt=trial.attempt, attempt_id=attempt_id))
 
 
-def happened(error: ErrorInfo) -> ErrorInfo:
-    """Say in an error that the act behind it happened."""
-    return msgspec.structs.replace(error, details={**error.details, "outcome": HAPPENED})
+def happened(error: ErrorInfo, cut: Cut | None = None) -> ErrorInfo:
+    """Say in an error that the act behind it happened: in the attempt that ends so, or in one that was `cut` before."""
+    details = {**error.details, "outcome": HAPPENED}
+    if cut is None:
+        return msgspec.structs.replace(error, details=details)
+    message = f"{error.message} (attempt {cut.attempt} acted, and what came of it was of no use)"
+    return msgspec.structs.replace(error, message=message, details={**details, "attempt": cut.attempt})
 
 
 def doubtful(error: ErrorInfo, cut: Cut | None = None) -> ErrorInfo:
@@ -154,9 +156,9 @@ def last(run: Run, trial: Try, ended: StepFailed, reason: str | None = None) -> 
     if not cut and trial.cut is None:
         return ended
     if ended.step not in run.graph.undo:
-        known = cut and reason == BROKEN
-        error = happened(ended.error) if known else doubtful(ended.error, None if cut else trial.cut)
-        return msgspec.structs.replace(ended, error=error)
+        certain = (cut and reason == BROKEN) or trial.acted
+        said = happened if certain else doubtful
+        return msgspec.structs.replace(ended, error=said(ended.error, None if cut and not trial.acted else trial.cut))
     if cut:
         since = _failure(ended) if reason == BROKEN else None
         return lost(run, (ended.step, ended.index), trial, reason or LOST, since)
@@ -172,7 +174,7 @@ def cut_off(event: AttemptFailed, trial: Try) -> Cut | None:
     if event.error.details.get("outcome") == NOT_HAPPENED:
         return None
     reason = reason_of(event.status, event.error)
-    if trial.nonce is None or reason is None:
+    if trial.nonce is None or reason is None or trial.acted:
         return trial.cut
     return Cut(
         attempt=event.attempt,

@@ -192,7 +192,7 @@ def stop_all(run: Run) -> None:
         if not trial.idle:
             run.stopped.append((instance, trial.attempt))
         elif trial.child is None and (trial.unknown is None or instance[0] not in run.graph.undo):
-            if trial.doubtful:
+            if trial.uncertain:
                 run.data.doubts.append(run.label(instance))
             close(run, instance)
 

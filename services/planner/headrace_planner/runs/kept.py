@@ -1,5 +1,7 @@
 """What a run keeps beside its steps: signals, children, permits, approvals, failed tries, what must be undone (pure)."""
 
+from typing import Final
+
 import msgspec
 
 from headrace.codec import NULL, Raw
@@ -8,6 +10,10 @@ from headrace.events.steering import ItemsPiece, OutcomeLost, RunPaused
 
 Left = tuple[int | None, str | None, int, ArtifactInfo]
 """An artifact that a step has left: of which item and which attempt, when it came, and what it is."""
+
+
+BROKEN: Final = "broken"
+"""Why an attempt that acted was cut off: what it gave is of no use."""
 
 
 class Settled(msgspec.Struct, omit_defaults=True):
@@ -60,6 +66,16 @@ class Try(msgspec.Struct, omit_defaults=True):
     def doubtful(self) -> bool:
         """Tell whether a worker was permitted to act, in this attempt or in an earlier one that was cut off."""
         return self.nonce is not None or self.cut is not None
+
+    @property
+    def uncertain(self) -> bool:
+        """Tell whether it is unknown if one has acted; by its key an act that happened once has happened."""
+        return not self.acted and self.doubtful
+
+    @property
+    def acted(self) -> bool:
+        """Tell whether an earlier attempt is known to have acted."""
+        return self.cut is not None and self.cut.reason == BROKEN
 
     @property
     def idle(self) -> bool:

@@ -127,7 +127,8 @@ def steps_over(run: Run, now: int, unknown: Unknown) -> Iterator[RunEvent]:
 
 def doubted(run: Run, instances: Sequence[Instance]) -> dict[str, Any]:
     """Say in an error's details which instances it cuts off that may have happened."""
-    named = [run.label(instance) for instance in instances]
+    trials = ((instance, run.trial(instance)) for instance in instances)
+    named = [run.label(instance) for instance, trial in trials if trial is not None and trial.uncertain]
     return {"outcome": "unknown", "unknown": named[:NAMED_MAX]} if named else {}
 
 

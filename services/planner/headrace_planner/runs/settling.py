@@ -21,9 +21,9 @@ from headrace.policy import may
 from headrace.steering import SettleOutcome
 from headrace.vocabulary import INLINE_BYTES_MAX, AttemptStatus, StepStatus
 from headrace_planner.runs import limits, results
-from headrace_planner.runs.doubts import BROKEN, CANCELLED, HAPPENED, LOST, NOT_HAPPENED, TIMEOUT, last, reason_of
+from headrace_planner.runs.doubts import CANCELLED, HAPPENED, LOST, NOT_HAPPENED, TIMEOUT, last, reason_of
 from headrace_planner.runs.instances import keep_try, leave_line
-from headrace_planner.runs.kept import Try
+from headrace_planner.runs.kept import BROKEN, Try
 from headrace_planner.runs.state import Run
 
 GIVE_UP: Final = "give_up"
@@ -223,7 +223,7 @@ def left(run: Run) -> None:
     """Keep by name what acts, or may have acted, while the run comes to its end."""
     for instance in run.under_way():
         trial = run.trial(instance)
-        if trial is not None and trial.doubtful:
+        if trial is not None and trial.uncertain:
             run.data.doubts.append(run.label(instance))
 
 

@@ -86,6 +86,22 @@ async def test_a_run_that_waits_for_somebody_is_code_3_and_is_approved_by_anothe
     assert codec.digest(approval["shown"]) in out
 
 
+async def test_a_parked_message_that_was_seen_to_is_dismissed_by_an_operator(cli: Run, world: World) -> None:
+    await world.bus.publish_lines(b"not json")
+
+    async def parked() -> Any:
+        return (await world.log.parked()) or None
+
+    (kept,) = await until(parked)
+    _, out, _ = await cli("doctor")
+    assert "headrace doctor --dismiss ID" in out
+    code, _, err = await cli("doctor", "--dismiss", str(kept.id), role="viewer")
+    assert (code, "forbidden" in err) == (1, True)
+    _, out, err = await cli("doctor", "--dismiss", str(kept.id), "--dismiss", "99", role="operator")
+    assert ("parked" in out, err) == (False, "no message is parked under 99\n")
+    assert await world.log.parked() == []
+
+
 async def test_of_a_quorum_it_is_said_who_has_approved_and_how_many_must(cli: Run, tmp_path: Path) -> None:
     two = {"id": "sign_off", "approval": {"roles": ["approver"], "quorum": 2, "prompt": "Go on?"}}
     _, _, err = await cli("run", written(tmp_path, two))

@@ -165,3 +165,10 @@ async def test_lines_that_are_none_are_parked_and_doctor_shows_them(http: httpx2
 
     (kept,) = await until(parked)
     assert (kept["source"], kept["body_preview"]) == ("lines", "not json")
+    told = await get(http, "/doctor")
+    assert any("headrace doctor --dismiss ID" in problem for problem in told["problems"])
+    body = {"action": "dismiss", "parked": [kept["id"], kept["id"] + 1]}
+    assert (await http.post("/doctor", json=body)).json() == {"dismissed": [kept["id"]]}
+    assert (await http.post("/doctor", json=body)).json() == {"dismissed": []}
+    assert (await get(http, "/doctor"))["parked"] == []
+    assert (await http.post("/doctor", json={"action": "dismiss", "parked": []})).status_code == 400

@@ -280,6 +280,20 @@ async def test_parked_messages_are_shown_the_newest_first(log: Log) -> None:
     assert (parked[0].source, parked[0].body) == ("trigger\u2400", b"\x00\xff")
 
 
+async def test_a_parked_message_that_was_seen_to_is_let_go_and_its_id_comes_never_again(log: Log) -> None:
+    for number in (1, 2):
+        await log.park(Parked(source="trigger", error=f"error {number}", body=b"", at=number))
+    second, first = [one.id for one in await log.parked()]
+    assert await log.dismiss_parked([second, second + 7]) == [second]
+    assert await log.dismiss_parked([second]) == []
+    await log.park(Parked(source="trigger", error="error 3", body=b"", at=3))
+    left = await log.parked()
+    assert [one.error for one in left] == ["error 3", "error 1"]
+    assert left[0].id not in {first, second}
+    assert await log.dismiss_parked([left[0].id, first]) == [first, left[0].id]
+    assert await log.parked() == []
+
+
 async def test_lines_are_unique_by_attempt_and_sequence_and_read_from_a_cursor(log: Log) -> None:
     run, other = mint(CLOCK, "run"), mint(CLOCK, "run")
 

@@ -51,6 +51,7 @@ MAY: Final[dict[str, frozenset[Role]]] = {
     "list_tokens": ADMINS,
     "revoke_token": ADMINS,
     "doctor": OPERATORS,
+    "act_on_parked": OPERATORS,
 }
 """Which roles a route needs, by its name; reading routes that are not listed are for every role, others for nobody.
 

@@ -1,6 +1,8 @@
 """`headrace doctor`: what an operator looks at first."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from headrace.cli.options import Out, Output, Token, Url, ago, show, show_table, work
 
@@ -8,10 +10,23 @@ if TYPE_CHECKING:
     from headrace.client.client import Client
 
 
-def doctor(output: Output = Out.TEXT, url: Url = None, token: Token = None) -> None:
+def doctor(
+    dismiss: Annotated[
+        list[int] | None,
+        typer.Option(metavar="ID", min=1, help="Let a parked message go that was seen to; again for more."),
+    ] = None,
+    output: Output = Out.TEXT,
+    url: Url = None,
+    token: Token = None,
+) -> None:
     """Look over everything: parts that do not answer, partitions without an owner, parked messages."""
 
     async def todo(api: "Client") -> int:
+        if dismiss:
+            gone = (await api.post("/doctor", {"action": "dismiss", "parked": dismiss}))["dismissed"]
+            missing = [str(each) for each in dismiss if each not in gone]
+            if missing:
+                typer.echo(f"no message is parked under {', '.join(missing)}", err=True)
         body = await api.get("/doctor")
         show(output, body, lambda: _text(body))
         return 0 if body["healthy"] else 1

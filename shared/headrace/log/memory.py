@@ -59,6 +59,7 @@ class MemoryLog(MemoryBodies, MemoryOwners):
         self._rows: dict[str, dict[tuple[Any, ...], projection.Values]] = {name: {} for name in TABLES}
         self._snapshots: dict[tuple[str, str], tuple[str, int, bytes]] = {}
         self._parked: list[Parked] = []
+        self._parked_total = 0
         self._lines: dict[tuple[str, int], KeptLine] = {}
         self._lines_ever = 0
         self._failing: list[bool] = []
@@ -144,7 +145,8 @@ class MemoryLog(MemoryBodies, MemoryOwners):
         """Keep a message that could not be processed."""
         self._up()
         source, error = projection.storable(parked.source), projection.storable(parked.error)
-        self._parked.append(msgspec.structs.replace(parked, id=len(self._parked) + 1, source=source, error=error))
+        self._parked_total += 1
+        self._parked.append(msgspec.structs.replace(parked, id=self._parked_total, source=source, error=error))
 
     # lines (bodies: MemoryBodies)
 
@@ -242,6 +244,13 @@ class MemoryLog(MemoryBodies, MemoryOwners):
         """Read what was parked, the newest first."""
         self._up()
         return self._parked[::-1][:limit]
+
+    async def dismiss_parked(self, parked: Sequence[int]) -> list[int]:
+        """Let parked messages go that somebody has seen to."""
+        self._up()
+        gone = [each.id for each in self._parked if each.id in set(parked)]
+        self._parked = [each for each in self._parked if each.id not in gone]
+        return gone
 
     def verify(self) -> AsyncIterator[Break | tuple[str, int, int]]:
         """Walk every chain."""

@@ -273,6 +273,10 @@ class ReadLog(Protocol):
         """Read what was parked, the newest first."""
         ...
 
+    async def dismiss_parked(self, parked: Sequence[int]) -> list[int]:
+        """Let parked messages go that somebody has seen to; give the ids of those that were there, ascending."""
+        ...
+
 
 class LineStore(Protocol):
     """What steps print: telemetry, neither chained nor an event."""

@@ -297,6 +297,11 @@ class PostgresLog:
         rows = await self._reader.fetch(QUERIES["parked"], limit)
         return [Parked(**dict(row)) for row in rows]
 
+    async def dismiss_parked(self, parked: Sequence[int]) -> list[int]:
+        """Let parked messages go that somebody has seen to."""
+        rows = await self._owner.fetch(QUERIES["dismiss_parked"], list(parked))
+        return sorted(row["id"] for row in rows)
+
     def verify(self) -> AsyncIterator[Break | tuple[str, int, int]]:
         """Walk every chain; where a month is away, its leaves in the chain stand for its events."""
         return verify(self, self.archived)

@@ -107,6 +107,9 @@ insert into headrace.parked (source, error, body, at, stream_id) values ($1, $2,
 -- parked --
 select source, error, body, at, id, stream_id from headrace.parked order by id desc limit $1
 
+-- dismiss_parked --
+delete from headrace.parked where id = any($1) returning id
+
 -- put_blob --
 with kept as (insert into headrace.blobs (digest, body, at) values ($1, $2, headrace.now_ms()) on conflict do nothing)
 insert into headrace.blob_workspaces (workspace, digest)

@@ -1,8 +1,10 @@
 """Health, readiness, metrics, and what an operator looks at first."""
 
-from typing import Any
+import logging
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from headrace import __version__, telemetry
 from headrace.bus.writes import REMEDY
@@ -13,6 +15,12 @@ from headrace_api import shapes, views
 from headrace_api.answers import answer
 from headrace_api.asking import Asked, raw_answers, says
 from headrace_api.desk import Desk
+
+_log = logging.getLogger(__name__)
+ID_MAX: Final = 2**63 - 1
+DISMISS: Final = "`headrace doctor --dismiss ID` lets one go that was seen to"
+DISMISSED_MAX: Final = 1_000
+"""Messages in one request."""
 
 
 class Doctor(shapes.Shape):
@@ -26,6 +34,21 @@ class Doctor(shapes.Shape):
     partitions: list[dict[str, Any]]
     parked: list[dict[str, Any]]
     stragglers: list[dict[str, Any]]
+
+
+class ParkedAction(BaseModel):
+    """What to do with messages that were parked."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    action: Literal["dismiss"]
+    parked: list[Annotated[int, Field(ge=1, le=ID_MAX)]] = Field(min_length=1, max_length=DISMISSED_MAX)
+
+
+class Dismissed(shapes.Shape):
+    """The parked messages that were let go: those of the asked ones that were still there."""
+
+    dismissed: list[int]
 
 
 class Health(shapes.Shape):
@@ -100,7 +123,7 @@ async def doctor(asked: Asked) -> Response:
         problems.append("no worker lives: runs stay queued until one joins")
     problems.extend(desk.presence.problems())
     if parked:
-        problems.append(f"{len(parked)} messages are parked: they could not be processed, see `parked`")
+        problems.append(f"{len(parked)} messages are parked: they could not be processed, see `parked`; {DISMISS}")
     told = [{**row, "lease_until": views.at(row.get("lease_until"))} for row in partitions]
     return answer(
         {
@@ -117,6 +140,14 @@ async def doctor(asked: Asked) -> Response:
             ],
         }
     )
+
+
+@router.post("/doctor", name="act_on_parked", responses=says(Dismissed))
+async def act_on_parked(asked: Asked, body: ParkedAction) -> Response:
+    """Let parked messages go that somebody has seen to: `dismiss`, by their ids. What is gone already changes nothing."""
+    dismissed = await asked.desk.log.dismiss_parked(body.parked)
+    _log.info("%s dismissed parked messages: %s", asked.caller.actor.name, dismissed)
+    return answer({"dismissed": dismissed})
 
 
 def _unowned(partitions: list[dict[str, Any]], now: int) -> list[str]:

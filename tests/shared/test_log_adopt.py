@@ -8,7 +8,7 @@ import pytest
 
 from headrace.clock import SystemClock
 from headrace.dev.embedded import EmbeddedPostgres
-from headrace.errors import ConflictError, DatabaseVersionError
+from headrace.errors import ConflictError, DatabaseVersionError, UnavailableError
 from headrace.log.adopt import adopt
 from headrace.log.port import Batch, Break, Recorded
 from headrace.log.postgres import PostgresLog
@@ -125,6 +125,18 @@ async def test_a_write_that_an_owner_permits_while_the_adoption_begins_is_given_
     assert (await adopting).given_up == {sim.id: 1}
     await owner.close()
     await looking.close()
+
+
+async def test_a_partition_that_an_owner_does_not_let_go_of_is_named_with_what_to_do(
+    original: PostgresLog, postgres_url: str
+) -> None:
+    owner = await asyncpg.connect(postgres_url)
+    async with owner.transaction():
+        await owner.execute("select 1 from headrace.partitions where log = 'runs' and partition = 5 for update")
+        with pytest.raises(UnavailableError, match=r"runs/5 could not be taken from its owner: .*; stop the services"):
+            await adopt(postgres_url, CLOCK, force=True)
+    assert (await adopt(postgres_url, CLOCK, force=True)).given_up == {}
+    await owner.close()
 
 
 async def test_an_adoption_that_stopped_half_way_goes_on_and_gives_nothing_up_twice(

@@ -16,7 +16,7 @@ import msgspec
 from headrace import codec
 from headrace.clock import Clock
 from headrace.decider import Context, Rejection
-from headrace.errors import ConflictError, NotFoundError, StaleOwnerError, UnavailableError
+from headrace.errors import ConflictError, NotFoundError, StaleOwnerError
 from headrace.events.base import SYSTEM, Event
 from headrace.log.connections import translated
 from headrace.log.folding import NO_FINGERPRINT, AnyRoom, Folder, MakeRooms, installed_rooms
@@ -98,14 +98,7 @@ async def _give_up(log: PostgresLog, room: AnyRoom, partition: int, folder: Fold
     claims = getattr(room, "claims", None)
     if claims is None:
         return
-    try:
-        tenure = await log.seize(ADOPTER, room.log, partition, room.format, lease_s=LEASE_S)
-    except UnavailableError as problem:
-        message = (
-            f"{room.log}/{partition} could not be taken ({problem.message}): if services of this database still run, "
-            "stop them; then run the adoption again, it goes on"
-        )
-        raise UnavailableError(message) from problem
+    tenure = await log.seize(ADOPTER, room.log, partition, room.format, lease_s=LEASE_S)
     for stream_id in await log.busy(room.log, partition):
         history = (await log.histories(room.log, NO_FINGERPRINT, [stream_id]))[stream_id]
         if not history.events:

@@ -8,7 +8,7 @@ import asyncpg
 
 from headrace import ids
 from headrace.clock import Clock
-from headrace.errors import DatabaseVersionError, ValidationError
+from headrace.errors import DatabaseVersionError, UnavailableError, ValidationError
 from headrace.log import rows as projection
 from headrace.log.chain import Link
 from headrace.log.checks import NEWER, check_digest
@@ -47,6 +47,7 @@ BODY_BYTES_PER_S_MIN: Final = 4 * 1024 * 1024
 """The slowest transfer of a large body that is waited for."""
 MAY_BE_GONE: Final = frozenset({ids.RUN, ids.APPROVAL})
 """Prefixes of streams that end, and leave the log with their month."""
+STOP_SERVICES: Final = "stop the services of this database, and run this again: it goes on"
 logger = logging.getLogger(__name__)
 
 
@@ -324,8 +325,12 @@ class PostgresLog:
         return sorted(row[0] for row in await self._reader.fetch(sql, timeout_s=STATEMENT_S * 6))
 
     async def seize(self, owner: str, log: str, partition: int, format: int, *, lease_s: float) -> Tenure:
-        """Take a partition from whoever holds it, for a rebuild."""
-        rows = await self._owner.fetch(QUERIES["seize"], owner, log, partition, format, int(lease_s * 1000))
+        """Take a partition from whoever holds it, for a rebuild; what is being written there is waited for."""
+        try:
+            rows = await self._owner.fetch(QUERIES["seize"], owner, log, partition, format, int(lease_s * 1000))
+        except UnavailableError as problem:
+            message = f"{log}/{partition} could not be taken from its owner: {problem.message}; {STOP_SERVICES}"
+            raise UnavailableError(message, details=problem.details) from problem
         if not rows:
             raise DatabaseVersionError(NEWER.format(partition=partition, log=log))
         return Tenure(log, partition, *rows[0])

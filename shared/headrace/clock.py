@@ -45,9 +45,9 @@ class SystemClock:
         """Give milliseconds since 1970, by the last steering plus the monotonic clock."""
         return int(time.monotonic() * 1000) + self._offset_ms
 
-    def steer(self, database_now_ms: int) -> None:
-        """Take over the database's time, read just now."""
-        self._offset_ms = database_now_ms - int(time.monotonic() * 1000)
+    def steer(self, database_now_ms: int, took_ms: int) -> None:
+        """Be set right by the database's time, which came with an answer that took so long; see `astray_ms`."""
+        self._offset_ms -= astray_ms(self.now_ms(), database_now_ms, took_ms)
 
     def monotonic(self) -> float:
         """Give seconds of the monotonic clock."""
@@ -60,6 +60,15 @@ class SystemClock:
     def entropy(self) -> bytes:
         """Give 16 bytes from the operating system."""
         return os.urandom(16)
+
+
+def astray_ms(now_ms: int, told_ms: int, took_ms: int) -> int:
+    """Give by how much a clock is ahead of another at least, behind it where negative; 0 where it may be right.
+
+    The other's time was read somewhen while its answer took its time. So a late answer sets no clock back that is right,
+    and no later one ahead again: who counts by this clock, as rate limits do, would count too little.
+    """
+    return max(now_ms - told_ms - took_ms, 0) + min(now_ms - told_ms, 0)
 
 
 def until_tick(now_s: float, period_s: float) -> float:

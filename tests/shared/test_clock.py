@@ -2,7 +2,7 @@
 
 import pytest
 
-from headrace.clock import until_tick
+from headrace.clock import SystemClock, astray_ms, until_tick
 
 
 @pytest.mark.parametrize(("now_s", "period_s", "wanted_s"), [(100.0, 2.0, 2.0), (101.5, 2.0, 0.5), (7.0, 5.0, 3.0)])
@@ -23,3 +23,31 @@ def test_two_that_begin_apart_meet_at_the_same_tick_and_nobody_waits_much_longer
         ticks = (now_s + pause_s) / period_s
         assert ticks == pytest.approx(round(ticks))
         assert 0.12 * period_s <= pause_s <= 1.13 * period_s
+
+
+@pytest.mark.parametrize(
+    ("now_ms", "told_ms", "took_ms", "ahead_ms"),
+    [
+        (1_000, 1_000, 5, 0),
+        (1_400, 1_000, 500, 0),  # the answer was late: the clock may be right
+        (1_501, 1_000, 500, 1),
+        (8_000, 1_000, 2, 6_998),
+        (999, 1_000, 500, -1),
+        (200, 1_000, 3, -800),
+    ],
+)
+def test_a_clock_is_set_by_what_it_is_astray_for_certain(
+    now_ms: int, told_ms: int, took_ms: int, ahead_ms: int
+) -> None:
+    assert astray_ms(now_ms, told_ms, took_ms) == ahead_ms
+
+
+def test_a_late_answer_sets_no_clock_back_and_so_none_ahead_after_it() -> None:
+    clock = SystemClock()
+    before = clock.now_ms()
+    clock.steer(before - 900, 1_000)
+    assert before <= clock.now_ms()
+    clock.steer(before + 7_200_000, 2)
+    assert before + 7_200_000 <= clock.now_ms() < before + 7_300_000, "the database's clock is the one that counts"
+    clock.steer(before, 2)
+    assert clock.now_ms() < before + 100_000

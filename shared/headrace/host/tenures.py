@@ -31,8 +31,8 @@ _logger = logging.getLogger(__name__)
 class Steered(Protocol):
     """A clock that follows the database's."""
 
-    def steer(self, database_now_ms: int) -> None:
-        """Take over the database's time, read just now."""
+    def steer(self, database_now_ms: int, took_ms: int) -> None:
+        """Be set right by the database's time, which came with an answer that took so long."""
         ...
 
 
@@ -120,7 +120,7 @@ class Tenures:
                 self._owner_id, formats, lease_s=self._cadence.lease_s, ended=self._nudged.set
             )
         if isinstance(self._clock, Steered):
-            self._clock.steer(holdings.database_now)
+            self._clock.steer(holdings.database_now, int((self._clock.monotonic() - asked_at) * 1_000) + 1)
         self.answered = True
         self._take_over(holdings, asked_at + self._cadence.lease_s)
 

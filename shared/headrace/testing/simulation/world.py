@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from headrace.clock import astray_ms
 from headrace.config import Config
 from headrace.errors import HeadraceError, UnavailableError
 from headrace.host.cadence import Cadence
@@ -57,9 +58,9 @@ class SimClock:
         """Give milliseconds since 1970."""
         return BEGINNING_MS + int(self._loop.now * 1000) + self.skew_ms
 
-    def steer(self, database_now_ms: int) -> None:
-        """Take over the database's time."""
-        self.skew_ms = database_now_ms - BEGINNING_MS - int(self._loop.now * 1000)
+    def steer(self, database_now_ms: int, took_ms: int) -> None:
+        """Be set right by the database's time."""
+        self.skew_ms -= astray_ms(self.now_ms(), database_now_ms, took_ms)
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""

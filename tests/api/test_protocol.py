@@ -195,3 +195,11 @@ async def test_the_document_names_the_headers_and_contents_that_are_read_and_sen
     actions = document["components"]["schemas"]["ActionBody"]["properties"]["action"]["enum"]
     unknown = told(await http.post(f"/runs/{made.json()['id']}", json={"action": "dance"}), 400)
     assert ", ".join(actions) in unknown["message"]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_path_with_a_slash_too_many_is_not_there_and_sends_no_token_anywhere(
+    http: httpx2.AsyncClient, method: str
+) -> None:
+    error = told(await http.request(method, "/runs/", headers={"Host": "elsewhere.example"}), 404)
+    assert "did you mean /api/runs?" in error["message"]

@@ -44,7 +44,8 @@ def envelope(error: errors.HeadraceError, status: int, request_id: str, now_ms: 
 def of_http(problem: HTTPException, path: str, method: str) -> errors.HeadraceError:
     """Say what the framework refused (no such route, no such method, a body that is too large) in our words."""
     if problem.status_code == HTTPStatus.NOT_FOUND:
-        return errors.NotFoundError(f"there is no route {method} {path}")
+        hint = f"; did you mean {path.rstrip('/')}?" if path.endswith("/") else ""
+        return errors.NotFoundError(f"there is no route {method} {path}{hint}")
     if problem.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         return errors.ValidationError(f"{method} is not possible on {path}; see /api/openapi.json")
     if problem.status_code == HTTPStatus.BAD_REQUEST and problem.__cause__ is not None:

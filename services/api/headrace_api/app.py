@@ -93,6 +93,7 @@ def make_routes(desk: Desk) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
         strict_content_type=False,
+        redirect_slashes=False,  # to where Host says, and by http behind a proxy that speaks https: with the token
     )
     app.state.desk = desk
     for router in ROUTERS:

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from headrace import ids
-from headrace.messages import Wake
+from headrace.events.steering import RunWatched
+from headrace.messages import CancelRun, Wake
 from headrace.plans.model import InputField, PlanStep, TransformStep, WaitStep
 from headrace.steering import (
     DeliverEvent,
@@ -13,6 +14,8 @@ from headrace.steering import (
     NoteWatched,
     WatchRun,
 )
+from headrace.vocabulary import INLINE_BYTES_MAX
+from headrace_planner.runs.watches import WATCHES_MAX
 from tests.planner.family_kit import House, tells
 from tests.planner.runs_kit import START, Sim, call, plan, step
 
@@ -202,6 +205,73 @@ def test_events_that_nobody_confirms_are_not_kept_without_end() -> None:
     assert waiting.status == "failed"
     assert "more than 1000 of its events" in waiting.why()
     assert not target.run.data.watches
+
+
+def test_of_two_waits_each_hears_of_its_own_run() -> None:
+    house = House()
+    targets = [other(house, call("work"), number=bytes([65 + n]) * 10).create() for n in range(2)]
+    both = plan(wait("v", of_run=targets[0].id), wait("w", of_run=targets[1].id))
+    waiting = house.move_in(Sim(both)).create()
+    house.mail()
+    targets[1].report("work", 1)
+    house.mail()
+    assert [waiting.step_status(one) for one in "vw"] == ["waiting", "succeeded"]
+    assert waiting.output("w")["run_id"] == targets[1].id
+
+
+def test_what_comes_again_or_belongs_to_no_wait_is_nothing() -> None:
+    house, waiting, _ = pair()
+    house.mail()
+    for strange in (f"{waiting.id}:w", f"{waiting.id}:other"):
+        waiting.do(NoteWatched(watch_id=strange))
+        assert waiting.made() == []
+    ended = DeliverEvent(
+        source="run", name="run.succeeded", event_id="e", at=1, watch_id=f"{waiting.id}:other", over=True
+    )
+    waiting.do(ended)
+    assert waiting.made() == []
+    waiting.do(CancelRun())
+    for late in (ended, NoteWatched(watch_id=f"{waiting.id}:w", refused="no")):
+        waiting.do(late)
+        assert waiting.made() == []
+    assert waiting.status == "cancelled"
+
+
+def test_a_run_keeps_so_many_waits_and_tells_its_end_to_everybody() -> None:
+    target = Sim(plan(call("work"))).create()
+
+    def by(number: int) -> str:
+        return ids.make(ids.RUN, START, number.to_bytes(8, "big") + b"..", 4)
+
+    def asked(number: int) -> list[Any]:
+        who = by(number)
+        target.told.clear()
+        target.do(WatchRun(watch_id=f"{who}:w", by_run=who, workspace="default"))
+        return tells(target, NoteWatched, who) + tells(target, DeliverEvent, who)
+
+    for number in range(WATCHES_MAX - 1):
+        event = RunWatched(watch_id=f"{by(number)}:w", by_run=by(number), name="")
+        target.run = target.room.evolve(target.run, event, target.now)
+        target.history.append((event, target.now))
+    assert [told.refused for told in asked(WATCHES_MAX - 1)] == [""]
+    (refused,) = asked(WATCHES_MAX)
+    assert f"{WATCHES_MAX} waits are on record" in refused.refused
+    assert [told.refused for told in asked(0)] == [""], "that one is on record"
+    target.report("work", 1)
+    (told,) = asked(WATCHES_MAX)
+    assert (told.name, told.over) == ("run.succeeded", True), "one that is over keeps nothing of whom it tells"
+
+
+@pytest.mark.parametrize("event", ["step.succeeded", None])
+def test_what_is_large_is_not_told_and_that_it_was_left_out_is_said(event: str | None) -> None:
+    large = {"text": "x" * INLINE_BYTES_MAX}
+    house, waiting, target = pair(outputs={"all": "{{ steps.work.output }}"}, body={"event": event} if event else {})
+    house.mail()
+    target.report("work", {"text": large["text"][: INLINE_BYTES_MAX - 100]})
+    house.mail()
+    told = waiting.output("w")["data"]
+    assert (told["truncated"], told["run_id"]) == (True, target.id)
+    assert not {"output", "outputs"} & told.keys()
 
 
 def test_explain_leads_to_the_other_run() -> None:

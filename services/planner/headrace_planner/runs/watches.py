@@ -110,7 +110,7 @@ def _refusal(run: Run, command: WatchRun) -> NoteWatched | None:
     """Give the word that a wait cannot be kept, and why."""
     if not run.exists or run.data.workspace != command.workspace:
         kind, why = NotFoundError.type, "there is no such run"
-    elif command.watch_id not in run.data.watches and len(run.data.watches) >= WATCHES_MAX:
+    elif not run.final and command.watch_id not in run.data.watches and len(run.data.watches) >= WATCHES_MAX:
         kind, why = StepError.type, f"{WATCHES_MAX} waits are on record there already"
     else:
         return None

@@ -37,7 +37,7 @@ def report(run: Run, command: ReportAttempt, context: Context, library: Library)
     trial = run.trial(instance)
     if command.after and (judged := _chained(run, command, context, library, trial)) is not None:
         return judged
-    if trial is not None and settling.asked_about(run, command, trial):
+    if trial is not None and trial.unknown is not None and settling.asked_about(run, command, trial.unknown):
         return settling.own_word(run, command, trial, library) or _late(run, command, library)
     if trial is None or trial.attempt != command.attempt or run.final:
         return _late(run, command, library)

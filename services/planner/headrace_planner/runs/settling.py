@@ -43,10 +43,9 @@ ERRORS: Final = MappingProxyType({TIMEOUT: "timeout", CANCELLED: "cancelled"})
 """The type of the error of a step that is given up, or tried again, by why its outcome was unknown; else worker_lost."""
 
 
-def asked_about(run: Run, command: ReportAttempt, trial: Try) -> bool:
+def asked_about(run: Run, command: ReportAttempt, unknown: OutcomeLost) -> bool:
     """Tell whether a word is that of the worker about whose act a person is asked."""
-    unknown = trial.unknown
-    if unknown is None or run.final:
+    if run.final:
         return False
     return command.attempt_id == unknown.attempt_id and command.worker == unknown.worker
 

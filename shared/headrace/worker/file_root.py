@@ -32,7 +32,7 @@ class FileRoot:
 
     def parts(self, path: str) -> tuple[str, ...]:
         """Give a path's components below the root; raises ValidationError when it leads out of it."""
-        if not path or "\x00" in path:
+        if not path or "\x00" in path or not _encodable(path):
             message = f"{path!r} is not a path"
             raise ValidationError(message, details={"path": path})
         text = path
@@ -205,6 +205,15 @@ class FileRoot:
             os.unlink(name, dir_fd=folder)
             raise _explained(problem, name) from problem
         return name
+
+
+def _encodable(path: str) -> bool:
+    """Tell whether a file can have such a name: half a character, as JSON can write it, is none."""
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_file(entry: "os.DirEntry[str]") -> bool:

@@ -40,7 +40,7 @@ async def write(log: PostgresLog, *sims: Sim) -> None:
         held = next(one for one in holdings.tenures if (one.log, one.partition) == (LOG_RUNS, partition))
         events = events_of(sim)
         position = held.last_position
-        for some in (events[:1], events[1:-1], events[-1:]):
+        for some in filter(None, (events[:1], events[1:-1], events[1:][-1:])):
             batch = Batch(log=LOG_RUNS, partition=partition, epoch=held.epoch, expected_position=position, events=some)
             if some[-1] is events[-1]:
                 batch.rows, batch.blobs = list(sim.room.rows(sim.run, None)), dict(sim.shelf.bodies)

@@ -57,4 +57,5 @@ async def test_what_is_parked_is_shown_with_its_beginning(owned: Place) -> None:
     (kept,) = told["parked"]
     assert (kept["source"], kept["stream_id"], kept["error"]) == ("inbox", "run_1", "no such thing")
     assert kept["body_bytes"] == 10_000 > len(kept["body_preview"])
-    assert told["problems"] == ["1 messages are parked: they could not be processed, see `parked`"]
+    (problem,) = told["problems"]
+    assert problem.startswith("1 messages are parked")

@@ -21,7 +21,7 @@ import pytest_asyncio
 from headrace.client.client import Client
 from headrace.client.views import Run
 from headrace.clock import SystemClock
-from headrace.dev.embedded import EmbeddedPostgres
+from headrace.dev.embedded import EmbeddedPostgres, free_port
 from headrace.errors import DatabaseVersionError
 from headrace.log.migrate import check
 from headrace.log.port import Batch
@@ -180,6 +180,7 @@ async def test_a_dump_under_load_is_refused_then_adopted_and_lives_beside_its_or
     assert "headrace db adopt" in said
     assert "Traceback" not in said
     env = {"HEADRACE_DATABASE_URL": copy.postgres.url, "HEADRACE_NATS_URL": site.nats.url}
+    env["HEADRACE_API_PORT"] = str(free_port())
     (copy.folder / "home").mkdir(mode=0o700)
     for file in ("secret", "token"):
         shutil.copy(site.up.home / file, copy.folder / "home" / file)

@@ -42,7 +42,8 @@ SCHEMA: Final = "headrace"
 async def archive(months: Months, month: int, path: Path) -> Manifest:
     """Write a month that is detached to a new file, read it back, and drop its table.
 
-    Who died before the table was dropped has left a file that counts for nothing: it is written anew. Raises ConflictError when the month is not detached, ValidationError when the file cannot be written.
+    Who died before the table was dropped has left a file that counts for nothing: it is written anew. Raises
+    ConflictError when the month is not detached, ValidationError when the file cannot be written.
     """
     known = await months.one(month)
     if known.state != "detached" or not known.stands:

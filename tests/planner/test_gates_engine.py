@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import headrace
+from headrace.ports.tool import ToolContext
 from headrace.testing.engine import Engine
 from headrace.testing.virtual import in_virtual_time
+from headrace.vocabulary import INLINE_BYTES_MAX
 from tests.tour.kit import workflow
 
 
@@ -33,3 +36,29 @@ async def test_a_gate_is_given_what_it_names_so_that_nothing_else_can_fail_it() 
     async with Engine() as engine:
         run = await engine.run(workflow("w", *steps, outputs="{{ steps.some.output.outcome }}"))
         assert await run.result() == "passed"
+
+
+@headrace.tool
+async def letter(lines: int, context: ToolContext) -> int:
+    """Write a letter of so many lines, and keep it."""
+    context.artifact("file", "letter", "letter.md", body=b"# Summary\n" + b"and so on\n" * lines)
+    return lines
+
+
+@in_virtual_time
+async def test_a_file_is_checked_whether_its_text_goes_with_the_order_or_is_kept_apart() -> None:
+    for lines in (1, INLINE_BYTES_MAX):
+        async with Engine(tools=[letter]) as engine:
+            run = await engine.run(checked(lines, "Summary"))
+            assert await run.result() == "passed"
+            run = await (await engine.run(checked(lines, "End"))).until("failed")
+            assert "letter.md has no section End" in str(run.error_message), lines
+
+
+def checked(lines: int, section: str) -> dict[str, Any]:
+    gate = {"type": "content_check", "file": "letter.md", "required_sections": [section]}
+    steps = (
+        {"id": "letter", "tool": "letter", "with": {"lines": lines}},
+        {"id": "whole", "depends_on": ["letter"], "gate": gate},
+    )
+    return workflow("w", *steps, outputs="{{ steps.whole.output.outcome }}")

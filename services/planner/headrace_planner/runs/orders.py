@@ -151,7 +151,7 @@ def _evidence(run: Run, library: Library, step: PlanStep, scope: RunScope) -> di
                     "value": codec.loads(kept.value),
                     "step": step_id,
                     **({"text": codec.loads(kept.body)} if kept.body != NULL else {}),
-                    **({"blob": kept.blob.digest} if kept.blob else {}),
+                    **({"blob": {"digest": kept.blob.digest, "size_bytes": kept.blob.size_bytes}} if kept.blob else {}),
                 }
             )
     paths = sorted(_named(step), key=repr)

@@ -84,7 +84,7 @@ class JetStreamInbox:
         floor = max(min(floor, last), self._settled - self._base, first - 1, 0)
         for epoch in consumers:
             await self._delete(epoch)
-        body = topology.epoch_consumer(self._epoch, floor + 1)
+        body = topology.epoch_consumer(self._epoch, floor + 1, self._connection.replicas)
         await self._connection.api(
             subjects.api("CONSUMER.CREATE", self.stream, body["name"]), {"stream_name": self.stream, "config": body}
         )

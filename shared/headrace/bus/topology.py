@@ -141,12 +141,13 @@ def work_consumer() -> Body:
     return _consumer(subjects.READERS, ack_policy="none", deliver_policy="new")
 
 
-def epoch_consumer(epoch: int, first: int) -> Body:
+def epoch_consumer(epoch: int, first: int, replicas: int = 1) -> Body:
     """Describe the consumer with which the owner of an epoch reads its inbox from sequence `first` on.
 
     The server keeps how far it has come in memory: in a file it would be written anew for nearly every message, which was
     a fifth of the server's CPU where one run comes at a time. After a restart of the server all comes again that is not
-    purged, as it does to an owner that lived through the restart.
+    purged, as it does to an owner that lived through the restart. In a cluster a server that came back would know nothing of
+    it, and with another one gone nobody could lead it any more: there it is kept in files.
     """
     return _consumer(
         subjects.epoch_consumer(epoch),
@@ -156,7 +157,7 @@ def epoch_consumer(epoch: int, first: int) -> Body:
         ack_wait=int(limits.ACK_WAIT_S * NANOSECONDS),
         max_deliver=-1,
         max_ack_pending=limits.INBOX_UNSETTLED_MAX,
-        mem_storage=True,
+        mem_storage=replicas == 1,
     )
 
 

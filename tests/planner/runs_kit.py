@@ -267,6 +267,20 @@ class Sim:
         return error.message
 
 
+def evidence_of(order: WorkOrder, claimed_at: int) -> dict[str, Any]:
+    """Give what a person is shown of the first claim of the step `w`, of whose outcome nobody knows."""
+    return {
+        "step": "w",
+        "attempt": 1,
+        "attempt_id": order.attempt_id,
+        "worker": "wrk_1",
+        "claimed_at": claimed_at,
+        "arguments_digest": order.arguments_digest,
+        "nonce": "n1",
+        "idempotency_key": order.idempotency_key,
+    }
+
+
 def _key(row: AnyRow) -> tuple[str, Any]:
     return row.table, row.columns["step" if row.table == "steps" else "id"]
 

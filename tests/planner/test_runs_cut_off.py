@@ -10,7 +10,7 @@ from headrace.events.steering import OutcomeLost
 from headrace.messages import CancelRun, ReportAttempt, Wake
 from headrace.plans.model import ArtifactSpec, LoopStep, Plan, Retry, ToolPin
 from headrace.steering import DropAttempt, PauseRun, SettleOutcome
-from tests.planner.runs_kit import READ, Sim, call, step
+from tests.planner.runs_kit import READ, Sim, call, evidence_of, step
 
 KEYED = ToolPin(version="1", digest="sha256:i", effect="write", access="auto", pool="runner", idempotent=True)
 TWICE = Retry(max_attempts=2, initial_s=0)
@@ -83,16 +83,7 @@ def test_a_person_is_asked_about_the_earlier_attempt_where_it_may_have_to_be_und
     assert sim.fail("w", "refused").made() == ["outcome.lost"]
     (wait,) = sim.row()["detail"]["waiting"]
     assert (sim.status, sim.row()["waiting_for"]) == ("waiting", "input")
-    assert wait["evidence"] == {
-        "step": "w",
-        "attempt": 1,
-        "attempt_id": order.attempt_id,
-        "worker": "wrk_1",
-        "claimed_at": claimed_at,
-        "arguments_digest": order.arguments_digest,
-        "nonce": "n1",
-        "idempotency_key": order.idempotency_key,
-    }
+    assert wait["evidence"] == evidence_of(order, claimed_at)
     assert "ran out of time while w acted" in wait["message"]
     assert "(attempt 1; attempt 2 failed)" in wait["message"]
     assert [(each.number, each.status) for each in sim.run.peek("w").tried] == [(1, "timed_out"), (2, "failed")]

@@ -9,7 +9,7 @@ from headrace.events.base import Actor
 from headrace.messages import CancelRun, ReportAttempt, Wake
 from headrace.plans.model import Plan, Retry, ToolPin
 from headrace.steering import PauseRun, ResumeRun, SettleOutcome
-from tests.planner.runs_kit import ANN, Sim, call
+from tests.planner.runs_kit import ANN, Sim, call, evidence_of
 
 ACTS = ToolPin(version="1", digest="sha256:a", effect="write", access="auto", pool="runner", idempotent=False)
 NOTIFIES = ToolPin(version="1", digest="sha256:n", effect="notify", access="auto", pool="runner", idempotent=False)
@@ -41,16 +41,7 @@ def test_a_lost_write_that_may_not_be_repeated_waits_for_a_person_with_the_evide
     row = sim.row()
     assert (sim.status, row["waiting_for"], sim.step_status("w")) == ("waiting", "input", "waiting")
     (wait,) = row["detail"]["waiting"]
-    assert wait["evidence"] == {
-        "step": "w",
-        "attempt": 1,
-        "attempt_id": order.attempt_id,
-        "worker": "wrk_1",
-        "claimed_at": claimed_at,
-        "arguments_digest": order.arguments_digest,
-        "nonce": "n1",
-        "idempotency_key": order.idempotency_key,
-    }
+    assert wait["evidence"] == evidence_of(order, claimed_at)
     (reason,) = sim.room.explain(sim.run)
     assert f"headrace runs settle {sim.id} w --happened" in reason.remedy
     assert sim.room.wake_at(sim.run) is None, "it waits for a person, however long that takes"

@@ -110,9 +110,7 @@ class RunScope:
         if known.status != StepStatus.SUCCEEDED:
             return {**view, "outputs": None}
         own, loop = _own(self._run, step_id), self._run.graph.index[step_id].parent
-        if known is not self._run.peek(
-            step_id
-        ):  # it is that of the round before, and nothing is held of the one before that
+        if known is not self._run.peek(step_id):  # of the round before: nothing is held of the one before that
             own["iteration"], loop = own["iteration"] - 1, ""
         inner = RunScope(self._run, self._library, {**own, "output": view["output"]}, loop)
         return Named(view, lambda: self._run.graph.template(step_id, "outputs", named).resolve(inner))

@@ -9,7 +9,7 @@ import pytest
 
 from headrace.bus.limits import INBOX_UNSETTLED_MAX
 from headrace.bus.port import Bus, Delivery
-from headrace.errors import UnavailableError, ValidationError
+from headrace.errors import UnavailableError, UnprocessableError, ValidationError
 from headrace.vocabulary import LOG_APPROVALS, LOG_RUNS, MESSAGE_BYTES_MAX
 from tests.contracts.bus_worlds import JetStreamWorld, MemoryWorld, World, until, until_async
 
@@ -237,15 +237,31 @@ async def test_trigger_events_come_until_they_are_settled_and_are_shared(world: 
 
     await planner.open_triggers(deliver)
     message_id = uuid.uuid4().hex
-    sequence = await sender.publish_trigger(name, b'{"id": 1}', message_id=message_id)
+    published = await sender.publish_trigger(name, b'{"id": 1}', message_id=message_id)
     await until(lambda: len(handled) == 1)
     assert len(tries) == 2
     assert handled[0] == tries[0]
-    assert (handled[0].data, handled[0].message_id, handled[0].sequence) == (b'{"id": 1}', message_id, sequence)
-    assert await sender.publish_trigger(name, b'{"id": 1}', message_id=message_id) == sequence
-    assert (await sender.publish_trigger(name, b"{}")) > sequence
+    assert (handled[0].data, handled[0].message_id, handled[0].sequence) == (
+        b'{"id": 1}',
+        message_id,
+        published.sequence,
+    )
+    assert await sender.publish_trigger(name, b'{"id": 1}', message_id=message_id) == published
+    assert (await sender.publish_trigger(name, b"{}")).sequence > published.sequence
     await until(lambda: len(handled) == 2)
     assert handled[1].message_id == ""
+
+
+async def test_another_trigger_event_under_a_known_message_id_is_refused(world: World) -> None:
+    one, two = await world.client(), await world.client()
+    name, message_id = f"known_{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
+    long = b'"' + b"x" * (MESSAGE_BYTES_MAX - 2) + b'"'
+    first = await one.publish_trigger(name, long, message_id=message_id)
+    assert (first.unsaid, await two.publish_trigger(name, long, message_id=message_id)) == (False, first)
+    for other, data in ((name, b'{"n": 2}'), (f"{name}.other", long)):
+        with pytest.raises(UnprocessableError, match=message_id):
+            await two.publish_trigger(other, data, message_id=message_id)
+    assert (await two.publish_trigger(name, b'{"n": 2}')).sequence == first.sequence + 1
 
 
 async def test_a_trigger_published_while_no_planner_lives_waits_for_one(world: World) -> None:

@@ -12,7 +12,7 @@ from headrace.bus import subjects
 from headrace.bus.connection import Connection
 from headrace.bus.hello import learn_incarnation
 from headrace.bus.jetstream import JetStreamBus
-from headrace.bus.port import Delivery
+from headrace.bus.port import Delivery, Published
 from headrace.bus.reader import TRIM_EVERY
 from headrace.clock import SystemClock
 from headrace.dev.embedded import EmbeddedNats
@@ -98,9 +98,16 @@ async def test_a_server_that_comes_back_empty_heals_and_traffic_flows_again(
     await until(lambda: feed == [b"[]"])
 
 
+async def test_of_a_trigger_event_that_is_trimmed_nobody_says_what_it_was(world: JetStreamWorld) -> None:
+    bus = await world.client()
+    first = await bus.publish_trigger("trimmed", b"1", message_id="one")
+    await bus.connection.api(subjects.api("STREAM.PURGE", subjects.TRIGGER_STREAM))
+    assert await bus.publish_trigger("trimmed", b"2", message_id="one") == Published(first.sequence, unsaid=True)
+
+
 async def test_acknowledged_triggers_survive_a_killed_server(server: EmbeddedNats, world: JetStreamWorld) -> None:
     bus = await world.client()
-    sequences = [await bus.publish_trigger(f"kept.{number}", b"{}") for number in range(5)]
+    sequences = [(await bus.publish_trigger(f"kept.{number}", b"{}")).sequence for number in range(5)]
     assert sequences == sorted(sequences)
 
     await asyncio.to_thread(server.kill)

@@ -1,6 +1,7 @@
 """One suite over every log: an append checks the idempotency keys of what it brings."""
 
 import asyncpg
+import msgspec
 import pytest
 
 from headrace.clock import mint
@@ -123,3 +124,35 @@ async def test_a_batch_without_events_keeps_an_answer_and_is_refused_for_one(log
         made = batch(tenure)
         made.answers = [said]
         assert (await log.append_events([made])).kept == expected
+
+
+SAID = KeptAnswer("k", "sha256:1", "push", b"{}")
+
+
+async def test_an_answer_that_no_append_brings_is_kept_once(log: Log) -> None:
+    other = msgspec.structs.replace(SAID, request_digest="sha256:2", answer=b"[]")
+    assert await log.keep_answer("triggers", 0, SAID) is None
+    for again in (SAID, other, msgspec.structs.replace(SAID, answer=b"")):
+        assert await log.keep_answer("triggers", 0, again) == SAID
+    assert await log.keep_answer("triggers", 1, other) is None, "a key is one of its place"
+    assert await log.answers([("triggers", 0, "k")]) == {("triggers", 0, "k"): SAID}
+
+
+async def test_an_answer_that_was_yet_to_come_is_kept_in_place_of_an_empty_one_of_its_request(log: Log) -> None:
+    claim = msgspec.structs.replace(SAID, answer=b"")
+    other = msgspec.structs.replace(SAID, request_digest="sha256:2")
+    assert await log.keep_answer("triggers", 0, claim) is None
+    assert await log.keep_answer("triggers", 0, claim) == claim
+    assert await log.keep_answer("triggers", 0, other) == claim
+    assert await log.keep_answer("triggers", 0, SAID) is None
+    assert await log.keep_answer("triggers", 0, claim) == SAID
+
+
+async def test_an_answer_is_kept_in_place_of_an_expired_one(log: Log, any_log_url: str | None) -> None:
+    other = msgspec.structs.replace(SAID, request_digest="sha256:2")
+    await log.keep_answer("triggers", 0, SAID)
+    await age(log, any_log_url, KEPT_MS - 60_000, "k")
+    assert await log.keep_answer("triggers", 0, other) == SAID
+    await age(log, any_log_url, 61_000, "k")
+    assert await log.keep_answer("triggers", 0, other) is None
+    assert await log.answers([("triggers", 0, "k")]) == {("triggers", 0, "k"): other}

@@ -125,7 +125,7 @@ async def test_streams_that_refuse_writes_after_a_full_disk_are_made_anew_and_th
         server.kill()
         server.start()  # the remedy
         await _within(well)
-        assert await owner.publish_trigger("order", b"{}") > 0
+        assert (await owner.publish_trigger("order", b"{}")).sequence > 0
     finally:
         await owner.close()
         await other.close()

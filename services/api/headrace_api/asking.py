@@ -33,12 +33,13 @@ _api_key = APIKeyHeader(name="X-API-Key", auto_error=False, description="The sam
 
 
 class Asking(msgspec.Struct, frozen=True):
-    """A request that was let in."""
+    """A request that was let in. `again` says that it may come again under its key, which its sender chose."""
 
     desk: Desk
     caller: Caller
     key: str
     wait_s: float
+    again: bool = False
 
     @property
     def workspace(self) -> str:
@@ -163,7 +164,7 @@ def let_in(desk: Desk, caller: Caller, given_key: str | None, prefer: str, *, re
     given = idempotency_key(given_key, IDEMPOTENCY_KEY_CHARS_MAX)
     key = given or ("" if reading else mint(desk.clock, REQUEST))
     wanted = WAIT.search(prefer) if prefer else None
-    return Asking(desk, caller, key, min(float(wanted[1]), WAIT_MAX_S) if wanted else 0.0)
+    return Asking(desk, caller, key, min(float(wanted[1]), WAIT_MAX_S) if wanted else 0.0, given is not None)
 
 
 Asked = Annotated[Asking, Depends(asking)]

@@ -1,6 +1,7 @@
 """The bus on NATS JetStream. The parts have rooms of their own: connection, guardian, pull, inbox, work, reader."""
 
 import asyncio
+import base64
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -17,12 +18,12 @@ from headrace.bus.guardian import Guardian
 from headrace.bus.hello import Hello, learn_incarnation
 from headrace.bus.inbox import JetStreamInbox
 from headrace.bus.listening import Listening
-from headrace.bus.port import Delivery, Passed
+from headrace.bus.port import OTHER_EVENT, Delivery, Passed, Published
 from headrace.bus.pull import PullHub
 from headrace.bus.reader import MESSAGE_ID, JetStreamReader
 from headrace.bus.work import JetStreamWork, WorkConsumer
 from headrace.clock import Clock
-from headrace.errors import UnavailableError, ValidationError
+from headrace.errors import UnavailableError, UnprocessableError, ValidationError
 from headrace.vocabulary import POOL_GATES, POOL_INTEGRATIONS, POOL_RUNNER
 
 logger = logging.getLogger(__name__)
@@ -218,11 +219,29 @@ class JetStreamBus:
         """Receive lines, shared among those who store them."""
         return await self._read(self.names.lines_stream, subjects.READERS, "lines", deliver)
 
-    async def publish_trigger(self, name: str, data: bytes, *, message_id: str | None = None) -> int:
-        """Publish a trigger event and wait until it is on disk; gives its sequence. Raises UnavailableError."""
+    async def publish_trigger(self, name: str, data: bytes, *, message_id: str | None = None) -> Published:
+        """Publish a trigger event and wait until it is on disk; raises UnavailableError, UnprocessableError."""
         headers = {MESSAGE_ID: message_id} if message_id else None
         subject = subjects.trigger(name)
-        return await self._publish(subject, subjects.TRIGGER_STREAM, data, limits.TRIGGER_TIMEOUT_S, headers)
+        ack = await self._publish(subject, subjects.TRIGGER_STREAM, data, limits.TRIGGER_TIMEOUT_S, headers)
+        sequence = int(ack["seq"])
+        if not ack.get("duplicate"):
+            return Published(sequence)
+        kept = await self._kept(subjects.TRIGGER_STREAM, sequence)
+        if kept is not None and kept != (subject, data):
+            raise UnprocessableError(OTHER_EVENT.format(message_id))
+        return Published(sequence, unsaid=kept is None)
+
+    async def _kept(self, stream: str, sequence: int) -> tuple[str, bytes] | None:
+        """Read a message of a stream, its subject and what it says; None when it was settled and deleted."""
+        try:
+            answer = await self.connection.api(subjects.api("STREAM.MSG.GET", stream), {"seq": sequence})
+        except ApiError as problem:
+            if problem.code == topology.MESSAGE_NOT_FOUND:
+                return None
+            raise UnavailableError(problem.message) from problem
+        message = answer["message"]
+        return message["subject"], base64.b64decode(message.get("data", ""))
 
     async def open_triggers(self, deliver: Callable[[Delivery], Awaitable[None]]) -> JetStreamReader:
         """Receive trigger events, shared among planners."""
@@ -322,8 +341,8 @@ class JetStreamBus:
 
     async def _publish(
         self, subject: str, stream: str, data: bytes, timeout_s: float, headers: dict[str, str] | None = None
-    ) -> int:
-        """Publish to a stream and wait for its ack; gives the sequence."""
+    ) -> dict[str, Any]:
+        """Publish to a stream and wait for its ack, which is given."""
         try:
             reply = await self.connection.ask(subject, data, timeout_s, headers)
             answer = answer_of(reply, subject, "seq")
@@ -337,4 +356,4 @@ class JetStreamBus:
         except UnavailableError:
             self.guardian.writes.suspect(stream)
             raise
-        return int(answer["seq"])
+        return answer

@@ -10,7 +10,7 @@ from headrace.bus.background import Background
 from headrace.bus.handling import handle
 from headrace.bus.limits import HANDLED_AT_ONCE_MAX, REDELIVER_AFTER_S, TELL_TIMEOUT_S
 from headrace.bus.memory_broker import Credit, InboxStream, Listener, MemoryBroker, SharedStream, WorkStream
-from headrace.bus.port import Delivery, Passed
+from headrace.bus.port import Delivery, Passed, Published
 from headrace.clock import Clock
 from headrace.errors import UnavailableError, ValidationError
 from headrace.vocabulary import MESSAGE_BYTES_MAX
@@ -233,7 +233,7 @@ class MemoryBus:
         """Receive lines."""
         return await self._read(self.broker.lines, deliver, "lines")
 
-    async def publish_trigger(self, name: str, data: bytes, *, message_id: str | None = None) -> int:
+    async def publish_trigger(self, name: str, data: bytes, *, message_id: str | None = None) -> Published:
         """Publish a trigger event; what is acknowledged here is kept until it is settled."""
         _check_size(data)
         self._need_broker()
@@ -243,10 +243,9 @@ class MemoryBus:
             await asyncio.sleep(TELL_TIMEOUT_S)
             message = f"trigger {name!r} was not acknowledged"
             raise UnavailableError(message)
-        sequence = 0
-        for _ in range(fate.copies):
-            sequence = self.broker.triggers.add(data, self._clock.now_ms(), subject=name, message_id=message_id or "")
-        return sequence
+        event = Delivery(data, 0, name, message_id or "", self._clock.now_ms())
+        published = [self.broker.triggers.add_once(event) for _ in range(fate.copies)]
+        return published[0]
 
     async def open_triggers(self, deliver: Callable[[Delivery], Awaitable[None]]) -> MemorySubscription:
         """Receive trigger events, shared among planners."""

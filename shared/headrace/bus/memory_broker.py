@@ -12,7 +12,8 @@ from typing import Protocol
 import msgspec
 
 from headrace.bus.limits import INBOX_UNSETTLED_MAX
-from headrace.bus.port import Delivery
+from headrace.bus.port import OTHER_EVENT, Delivery, Published
+from headrace.errors import UnprocessableError
 
 
 class Client(Protocol):
@@ -149,19 +150,35 @@ class SharedStream(msgspec.Struct, eq=False):
     waiting: deque[Delivery] = msgspec.field(default_factory=deque)
     underway: dict[int, Delivery] = {}
     last: int = 0
-    seen: dict[str, int] = {}
+    seen: dict[str, Delivery] = {}
+    trimmed: set[int] = set()
     changed: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
     def add(self, data: bytes, at: int, *, subject: str = "", message_id: str = "") -> int:
-        """Keep a message; one whose id is known already is not kept twice. Gives the sequence."""
-        if message_id and message_id in self.seen:
-            return self.seen[message_id]
+        """Keep a message. Gives the sequence."""
         self.last += 1
         self.waiting.append(Delivery(data, self.last, subject, message_id, at))
-        if message_id:
-            self.seen[message_id] = self.last
         self.changed.set()
         return self.last
+
+    def add_once(self, event: Delivery) -> Published:
+        """Keep an event unless one is known under its id; raises UnprocessableError when that was another one."""
+        known = self.seen.get(event.message_id)
+        if known is None:
+            sequence = self.add(event.data, event.at, subject=event.subject, message_id=event.message_id)
+            if event.message_id:
+                self.seen[event.message_id] = msgspec.structs.replace(event, sequence=sequence)
+            return Published(sequence)
+        if known.sequence in self.trimmed:
+            return Published(known.sequence, unsaid=True)
+        if (known.subject, known.data) != (event.subject, event.data):
+            raise UnprocessableError(OTHER_EVENT.format(event.message_id))
+        return Published(known.sequence)
+
+    def trim(self) -> None:
+        """Delete what is settled, as the real bus does now and then: of ids that were used only that is known."""
+        here = {message.sequence for message in self.waiting} | self.underway.keys()
+        self.trimmed |= {known.sequence for known in self.seen.values()} - here
 
     def give_back(self, sequence: int) -> None:
         """Let a message come again whose handling failed."""
@@ -175,6 +192,7 @@ class SharedStream(msgspec.Struct, eq=False):
         self.waiting.clear()
         self.underway.clear()
         self.seen.clear()
+        self.trimmed.clear()
 
 
 class MemoryBroker:

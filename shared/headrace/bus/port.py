@@ -7,9 +7,11 @@ and must not block: they queue.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
+
+OTHER_EVENT: Final = "the message id {!r} was used for another trigger event: send this one under an id of its own"
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -52,6 +54,16 @@ class Passed(msgspec.Struct, frozen=True):
     last: int
     delivered: int
     made: int
+
+
+class Published(msgspec.Struct, frozen=True):
+    """A trigger event that is kept, with its sequence.
+
+    `unsaid`: an event was kept under its id before, and settled since, so that nobody can tell whether it was the same.
+    """
+
+    sequence: int
+    unsaid: bool = False
 
 
 class Beside(Protocol):
@@ -199,8 +211,12 @@ class Bus(Protocol):
 
     # triggers
 
-    async def publish_trigger(self, name: str, data: bytes, *, message_id: str | None = None) -> int:
-        """Publish a trigger event and wait until JetStream has it on disk; gives its sequence."""
+    async def publish_trigger(self, name: str, data: bytes, *, message_id: str | None = None) -> Published:
+        """Publish a trigger event and wait until JetStream has it on disk.
+
+        One under a `message_id` of the last TRIGGER_DUPLICATES_S is not kept again: its sequence is that of the first.
+        Raises UnprocessableError when that was another event, UnavailableError without an ack.
+        """
         ...
 
     async def open_triggers(self, deliver: Callable[[Delivery], Awaitable[None]]) -> Subscription:

@@ -20,6 +20,7 @@ WAITING_MAX: Final = 8_192
 STREAM_NAME_IN_USE: Final = 10058
 CONSUMER_NOT_FOUND: Final = 10014
 STREAM_NOT_FOUND: Final = 10059
+MESSAGE_NOT_FOUND: Final = 10037
 PROBE: Final = b'{"headrace":"probe"}'
 """What is written to a stream to see whether it takes writes: readers drop it, and elsewhere it says nothing."""
 

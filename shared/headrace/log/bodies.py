@@ -12,7 +12,7 @@ from headrace.vocabulary import IDEMPOTENCY_KEPT_S
 
 
 class MemoryBodies(ABC):
-    """What `BlobStore` says, and what `OwnerLog` says of answers, in memory."""
+    """What `BlobStore` says, and what `OwnerLog` and `KeyStore` say of answers, in memory."""
 
     def __init__(self) -> None:
         self._answers: dict[tuple[str, int, str], tuple[KeptAnswer, int]] = {}
@@ -44,6 +44,16 @@ class MemoryBodies(ABC):
     async def answers(self, keys: Sequence[tuple[str, int, str]]) -> dict[tuple[str, int, str], KeptAnswer]:
         """Read what was answered under keys, as far as kept."""
         return self._answered(keys)
+
+    async def keep_answer(self, log: str, partition: int, answer: KeptAnswer) -> KeptAnswer | None:
+        """Keep an answer unless another is kept; as KeyStore says."""
+        place = log, partition, answer.key
+        kept = self._answered([place]).get(place)
+        to_come = kept is not None and not kept.answer and answer.answer
+        if kept is not None and not (to_come and kept.request_digest == answer.request_digest):
+            return kept
+        self._answers[log, partition, projection.storable(answer.key)] = answer, self._up()
+        return None
 
     def _answered(self, keys: Iterable[tuple[str, int, str]]) -> dict[tuple[str, int, str], KeptAnswer]:
         oldest = self._up() - int(IDEMPOTENCY_KEPT_S * 1000)

@@ -290,7 +290,18 @@ class LineStore(Protocol):
         ...
 
 
-class Log(OwnerLog, BlobStore, ReadLog, LineStore, Protocol):
+class KeyStore(Protocol):
+    """Answers to what nobody decides who has a log, by idempotency key."""
+
+    async def keep_answer(self, log: str, partition: int, answer: KeptAnswer) -> KeptAnswer | None:
+        """Keep an answer under its key for IDEMPOTENCY_KEPT_S; None when it is kept now, else what is kept already.
+
+        An empty answer stands for one that is yet to come: another of the same request takes its place.
+        """
+        ...
+
+
+class Log(OwnerLog, BlobStore, ReadLog, LineStore, KeyStore, Protocol):
     """A whole log."""
 
     incarnation: str

@@ -157,6 +157,17 @@ class PostgresLog:
         found = {(log, partition, key): answer for log, partition, key, *answer in rows}
         return {one: KeptAnswer(one[2], *found[kept]) for one, kept in zip(keys, asked, strict=True) if kept in found}
 
+    async def keep_answer(self, log: str, partition: int, answer: KeptAnswer) -> KeptAnswer | None:
+        """Keep an answer unless another is kept; as KeyStore says."""
+        place = log, partition, answer.key
+        stored = projection.storable(answer.key), answer.request_digest, answer.stream_id, answer.answer
+        kept_ms = int(IDEMPOTENCY_KEPT_S * 1000)
+        while not await self._reader.fetch(QUERIES["keep_answer"], log, partition, *stored, kept_ms):
+            kept = (await self.answers([place])).get(place)
+            if kept is not None:  # else it expired in between
+                return kept
+        return None
+
     async def due(self, log: str, partitions: Sequence[int], until: int, limit: int) -> list[Due]:
         """Read streams with `wake_at` up to `until`, the earliest first."""
         sql = QUERIES["due"].format(table=MAIN[log])

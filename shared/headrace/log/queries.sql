@@ -95,6 +95,14 @@ select a.* from unnest($1::text[], $2::int[], $3::text[]) as w(log, partition, k
       where log = w.log and partition = w.partition and key = w.key and at > headrace.now_ms() - $4
       offset 0) a
 
+-- keep_answer --
+insert into headrace.answers as a values ($1, $2, $3, $4, $5, $6, headrace.now_ms())
+  on conflict (log, partition, key) do update set
+    request_digest = excluded.request_digest, stream_id = excluded.stream_id, answer = excluded.answer, at = excluded.at
+    where a.at <= headrace.now_ms() - $7
+      or (a.answer = '' and excluded.answer <> '' and a.request_digest = excluded.request_digest)
+  returning true
+
 -- due --
 select id, wake_at from headrace.{table} where partition = any($1) and wake_at <= $2 order by wake_at, id limit $3
 

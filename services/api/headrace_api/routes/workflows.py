@@ -8,7 +8,7 @@ from headrace import codec, ids
 from headrace.errors import ValidationError
 from headrace.messages import ApplyWorkflow, CreateRun
 from headrace.vocabulary import LOG_CATALOGUE, MESSAGE_BYTES_MAX
-from headrace_api import shapes, starting, views
+from headrace_api import shapes, starting, triggering, views
 from headrace_api.answers import answer
 from headrace_api.asking import Asked, Asking, Paged, says
 from headrace_api.bodies import Json, SpecBody
@@ -109,10 +109,9 @@ async def trigger_workflow(asked: Asked, name: str, payload: Annotated[Json, Bod
 
 @router.post("/triggers/{name}", name="publish_trigger", status_code=202, responses=says(shapes.Published, 202))
 async def publish_trigger(asked: Asked, name: str, payload: Annotated[Json, Body()] = None) -> Response:
-    """Publish a trigger event: a run of each workflow that declares the name. Repeats of a key meet the same runs."""
+    """Publish a trigger event: a run of each workflow that declares the name. A repeat under its key publishes nothing."""
     data = codec.dumps(payload)
     if len(data) > MESSAGE_BYTES_MAX:
         message = f"a trigger event may have {MESSAGE_BYTES_MAX} bytes; this has {len(data)}"
         raise ValidationError(message)
-    sequence = await asked.desk.bus.publish_trigger(name, data, message_id=asked.key)
-    return answer({"name": name, "sequence": sequence, "message_id": asked.key}, 202)
+    return answer(await triggering.publish(asked, name, data), 202)

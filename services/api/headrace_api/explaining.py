@@ -17,6 +17,9 @@ from headrace.vocabulary import (
 from headrace_api import flowing, performing, views, waiting
 from headrace_api.presence import Held, Presence, Seen, blocked_by
 
+LOOP: Final = "loop"
+NOTHING: Final = "nothing to do"
+UNDOING_UNTIL: Final = "undoing_until"
 SERVICE_OF_POOL: Final = {POOL_RUNNER: "runner", POOL_GATES: "gatekeeper", POOL_INTEGRATIONS: "integrations"}
 
 
@@ -43,11 +46,11 @@ def explain(
     pools = [_reason(named[0], None, *not_served(presence, pool), None) for pool, named in unserved.items()]
     held = [each for each in performing.in_hands(presence, row["id"], steps) if each.holding.step not in unknown]
     pools.extend(_held(held, presence, waits))
-    told_of = waits.union((each["step"] for each in pools), *unserved.values())
-    pools.extend(_in_line([step for step in steps if step["step"] not in told_of], plan, presence))
-    told_of.update(each["step"] for each in (*reasons, *ending))
-    running = [step for step in steps if step["status"] == StepStatus.RUNNING and step["step"] not in told_of]
-    pools.extend(_reason(step["step"], None, _runs(step), "nothing to do", None) for step in running)
+    told_of = {each["step"] for each in pools}.union(*unserved.values())
+    handed = [step for step in steps if step["step"] not in told_of and _out(row, step, waits) != 0]
+    pools.extend(_in_line([step for step in handed if not _stops(row, step)], plan, presence))
+    told_of.update(each["step"] for each in (*pools, *ending))
+    pools.extend(_under_way(row, [step for step in steps if step["step"] not in told_of], waits))
     reasons += [*ending, *pools]
     if not reasons:
         reasons.append(
@@ -73,19 +76,53 @@ def _ending(
             )
         )
         yield _reason(None, None, told, remedy, None)
+    elif not undoing and UNDOING_UNTIL in (row["detail"] or {}):
+        told = "it failed: attempts under way are being stopped, then what its steps did is undone"
+        yield _reason(None, None, told, f"{NOTHING} but to say so" if people else f"{NOTHING}: it ends by itself", None)
     if undoing:
         asked = "a cancel was asked for; " if row["cancel_requested"] else ""
         told = f"{asked}what its steps did is being undone, {undoing[0].removesuffix(COMPENSATION_SUFFIX)} now"
-        until = views.at((row["detail"] or {}).get("undoing_until"))
+        until = views.at((row["detail"] or {}).get(UNDOING_UNTIL))
         remedy = "nothing to do: it ends by itself once all is undone" + (", or then" if until else "")
         yield _reason(undoing[0], None, told, "nothing to do but to say so" if undoing[0] in people else remedy, until)
 
 
-def _runs(step: Mapping[str, Any]) -> str:
-    """Say that a step is under way, and how far it is: a map has items instead of an attempt at a worker."""
+def _out(row: Mapping[str, Any], step: Mapping[str, Any], waits: set[str | None]) -> int | None:
+    """Count what of a step is handed to workers: of a map any number, since each of its items may wait for its own thing.
+
+    None where that is not on record: then nothing of the run waits, or its row was written before it was kept.
+    """
+    known = (row["detail"] or {}).get("at_workers")
+    if step["items_total"] is not None and step["step"] not in waits and known is None:
+        return None
     if step["items_total"] is not None:
-        return f"step {step['step']} runs: {step['items_done']} of {step['items_total']} items are over"
-    return f"step {step['step']} runs, attempt {step['attempt']}" + (f", at {step['worker']}" if step["worker"] else "")
+        return int((known or {}).get(step["step"], 0))
+    return int(step["step"] not in waits)
+
+
+def _stops(row: Mapping[str, Any], step: Mapping[str, Any]) -> bool:
+    """Tell whether what is under way of a step is being stopped, since the run comes to its end."""
+    ending = row["cancel_requested"] or UNDOING_UNTIL in (row["detail"] or {})
+    return bool(ending) and not step["step"].endswith(COMPENSATION_SUFFIX)
+
+
+def _under_way(
+    row: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], waits: set[str | None]
+) -> Iterator[dict[str, Any]]:
+    """Say of steps how far they are; a loop is as far as its body, and a map has items instead of an attempt at a worker."""
+    for step in steps:
+        name, out, stops = step["step"], _out(row, step, waits), _stops(row, step)
+        if step["status"] != StepStatus.RUNNING or step["kind"] == LOOP or (out == 0 and (stops or name in waits)):
+            continue
+        remedy = NOTHING
+        if step["items_total"] is None:
+            told = f"step {name} runs, attempt {step['attempt']}" + (f", at {step['worker']}" if step["worker"] else "")
+        else:
+            does = "is being stopped" if stops else "rests" if out == 0 else "runs"
+            told = f"step {name} {does}: {step['items_done']} of {step['items_total']} items are over"
+            told += f", {out} {'is' if out == 1 else 'are'} with workers" if out else ""
+            remedy += " but to resume the run" if out == 0 else ""
+        yield _reason(name, None, told, remedy, None)
 
 
 def _kind(kind: str, status: str) -> str:
@@ -179,7 +216,7 @@ def unserved_pools(
 
 
 def _in_line(steps: Sequence[Mapping[str, Any]], plan: Plan | None, presence: Presence) -> list[dict[str, Any]]:
-    """Say of steps that were handed to a served pool, and that no worker says it holds, what they wait for there."""
+    """Say of steps, or a map's items, that were handed to a served pool and no worker says it holds, what they wait for."""
     if plan is None:
         return []
     every = (*plan.steps, *plan.compensations)
@@ -187,9 +224,13 @@ def _in_line(steps: Sequence[Mapping[str, Any]], plan: Plan | None, presence: Pr
     found = []
     for step in steps:
         pool = pool_of.get(step["step"], "")
-        taking = presence.serving(pool) if pool and step["status"] == StepStatus.QUEUED else []
+        mapped = step["items_total"] is not None
+        waits = step["status"] == (StepStatus.RUNNING if mapped else StepStatus.QUEUED)
+        taking = presence.serving(pool) if pool and waits else []
         if taking:
-            found.append(_reason(step["step"], None, *_handed(step["step"], pool, taking), None))
+            message, remedy = _handed(step["step"], pool, taking)
+            over = f" ({step['items_done']} of {step['items_total']} items are over)" if mapped else ""
+            found.append(_reason(step["step"], None, message + over, remedy, None))
     return found
 
 

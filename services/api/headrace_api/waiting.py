@@ -57,15 +57,23 @@ def told(run_id: str, requester: str | None, kept: Mapping[str, Any]) -> tuple[s
 
 def retried(kept: Mapping[str, Any], error: Mapping[str, Any] | None, *, paused: bool) -> tuple[str, str]:
     """Say what is tried again, when, and after which error; a paused run tries nothing before it goes on."""
-    step, until = kept.get("step"), views.at(kept.get("until"))
+    step, until, items = kept.get("step"), views.at(kept.get("until")), kept.get("items")
     why = f" ({error['type']}: {error['message']})" if error is not None else ""
-    failed = f"{f'step {step}' if step else 'it'} failed{why} and is tried again"
-    if paused:
-        return (
-            f"{failed} when the run goes on, not before {until} ({kept.get('message')})",
-            f"{NOTHING} but to resume it",
+    if items is not None:  # of a map
+        failed, which = (
+            f"{kept.get('message')} of step {step} failed and {'is' if items == 1 else 'are'} tried again",
+            "",
         )
-    return f"{failed} at {until} ({kept.get('message')})", f"{NOTHING}: it is tried again at that time"
+        first = ", the first of them" if items > 1 else ""
+    else:
+        failed, which = (
+            f"{f'step {step}' if step else 'it'} failed{why} and is tried again",
+            f" ({kept.get('message')})",
+        )
+        first = ""
+    if paused:
+        return f"{failed} when the run goes on, not before {until}{which}", f"{NOTHING} but to resume it"
+    return f"{failed}{first} at {until}{which}", f"{NOTHING}: it is tried again at that time"
 
 
 def _people(said: str) -> str:

@@ -11,11 +11,11 @@ from headrace.codec import NULL, Raw, storable
 from headrace.decider import Laid
 from headrace.events.steering import RunPaused
 from headrace.log.tables import TABLES
-from headrace.vocabulary import INLINE_BYTES_MAX, RunStatus, WaitingFor
+from headrace.vocabulary import INLINE_BYTES_MAX, RunStatus, StepStatus, WaitingFor
 from headrace_planner.runs import children, holding, parents, permits, settling, undo, waits, watches
 from headrace_planner.runs.explain import handed_back
 from headrace_planner.runs.state import Instance, Run, StepState
-from headrace_planner.runs.times import wake_at
+from headrace_planner.runs.times import next_retry, wake_at
 
 INPUTS_SHOWN_BYTES_MAX: Final = 4_096
 OPEN_SHOWN_MAX: Final = 20
@@ -67,12 +67,25 @@ def run_row(run: Run, *, stands: bool) -> Laid:
 def _detail(run: Run, same: str, waiting: list[dict[str, Any]], going: list[Instance]) -> str:
     labels = [run.label(instance) for instance in going[:OPEN_SHOWN_MAX]]
     shown = f'"waiting":{codec.written(waiting) if waiting else "[]"},"open":{codec.texts(labels) if labels else "[]"}'
+    if (waiting or run.halted) and not run.final:
+        shown += _at_workers(run, going)
     until = None if run.data.undo is None else undo.deadline(run)
     if until is not None and not run.final:
         shown += f',"undoing_until":{until}'
     if run.data.doubts:
         shown += f',"unknown_outcomes":{codec.written(run.data.doubts[:OPEN_SHOWN_MAX])}'
     return f'{same},"outputs":{_outputs(run.data.outputs)},"error":{_error(run)},{shown}}}'
+
+
+def _at_workers(run: Run, going: list[Instance]) -> str:
+    """Count, for each map, the attempts that are handed to workers: the others of it wait, or have not begun."""
+    out = {step_id: 0 for step_id, known in run.going() if known.map is not None and known.status == StepStatus.RUNNING}
+    if not out:
+        return ""
+    for instance in going:
+        if instance[0] in out and (trial := run.trial(instance)) is not None and not trial.idle:
+            out[instance[0]] += 1
+    return f',"at_workers":{codec.written(out)}'
 
 
 def _constant(run: Run) -> Constant:
@@ -176,10 +189,12 @@ def _times(run: Run, step_id: str, known: StepState) -> Iterator[dict[str, Any]]
         yield _wait(
             WaitingFor.RETRY, f"attempt {known.open.attempt}{handed_back(known.open)}", step_id, known.open.retry_at
         )
-    elif known.map is not None and run.data.active == 0:
+    elif known.map is not None and next_retry(run) is not None:  # else none of its items need be looked at
         again = [trial.retry_at for trial in known.map.open.values() if trial.retry_at is not None]
         if again:
-            yield _wait(WaitingFor.RETRY, f"{len(again)} items", step_id, min(again))
+            count = len(again)
+            message = "1 item" if count == 1 else f"{count} items"
+            yield {**_wait(WaitingFor.RETRY, message, step_id, min(again)), "items": count}
 
 
 def _unknown_outcomes(run: Run, going: list[Instance]) -> Iterator[dict[str, Any]]:

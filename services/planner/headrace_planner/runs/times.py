@@ -52,7 +52,7 @@ def timers_over(run: Run, now: int) -> Iterator[RunEvent]:
 
 def retries_due(run: Run, now: int) -> list[StepRetried]:
     """Give the next try of every instance whose delay is over, so many as a batch may hold."""
-    first = _next_retry(run)
+    first = next_retry(run)
     if run.data.paused is not None or first is None or first > now:
         return []
     found: list[StepRetried] = []
@@ -128,7 +128,7 @@ def _own(run: Run) -> Iterator[int]:
             yield known.wait.expires_at
         if known.timed_since is not None and (until := limits.step_deadline(run, step_id, known)) is not None:
             yield until
-    retry = _next_retry(run) if under_way and data.paused is None else None
+    retry = next_retry(run) if under_way and data.paused is None else None
     if retry is not None:
         yield retry
 
@@ -139,7 +139,8 @@ def will_retry(run: Run, instance: Instance, at: int) -> None:
         heapq.heappush(run.retries, _entry(instance, at))
 
 
-def _next_retry(run: Run) -> int | None:
+def next_retry(run: Run) -> int | None:
+    """Give when the first of what waits to be tried again is due; None when nothing does."""
     retries = _retries(run)
     while retries:
         at, step_id, place = retries[0]

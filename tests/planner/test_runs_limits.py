@@ -122,6 +122,16 @@ def test_a_steps_time_that_ends_while_a_worker_acts_names_that_worker() -> None:
     assert sim.row("steps", step="w")["worker"] == "wrk_1"
 
 
+def test_an_item_over_its_time_is_stopped_as_a_step_is_that_stands_alone() -> None:
+    sim = Sim(plan(call("m", items=[1, 2, 3], queue_timeout_s=30, on_item_error="collect"))).create()
+    first, second = (sim.orders[f"m[{place}]"].attempt_id for place in (0, 1))
+    assert drop(sim.later(30), "m[0]").made() == ["step.failed"]
+    assert overdue(sim, "m[1]").made() == ["step.failed"]
+    assert [each.interrupt.attempt_id for each in sim.stopped] == [first, second]
+    sim.fail("m[2]", retryable=False)
+    assert len(sim.stopped) == 2, "the word of a worker stops nothing"
+
+
 def test_a_step_over_its_time_is_not_tried_again_at_that_moment() -> None:
     sim = Sim(plan(call("a", step_timeout_s=10, retry=THRICE, on_error="continue"))).create().fail("a")
     assert sim.later(10).do(Wake()).made() == ["step.failed", "run.succeeded"]

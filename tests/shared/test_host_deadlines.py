@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import msgspec
+
 from headrace.bus.memory import MemoryBus
 from headrace.decider import Dispatch, Stop
 from headrace.host.cadence import QUICK
@@ -14,7 +16,7 @@ from headrace.messages import Wake
 from headrace.steering import DropAttempt, OverdueAttempt
 from headrace.testing.virtual import VirtualClock
 from headrace.vocabulary import ATTEMPT_GRACE_S, TELL_REPEAT_S
-from headrace.wire import Beat, Holding, Interrupt, WorkOrder
+from headrace.wire import Beat, Control, Holding, Interrupt, WorkOrder
 from tests.shared.host_toy import KEYS, POOL_NAME, on_virtual_time, order
 
 
@@ -26,6 +28,7 @@ class Tenure:
 
 
 TENURE: Any = Tenure()
+CONTROLS: Any = msgspec.json.Decoder(Control)
 
 
 class Desk:
@@ -35,8 +38,10 @@ class Desk:
         self.clock = VirtualClock()
         self.presence = Presence(self.clock, QUICK)
         self.said: list[Any] = []
+        self.bus = MemoryBus(self.clock)
+        self.controls: list[bytes] = []
         self.dispatcher = Dispatcher(
-            MemoryBus(self.clock), self.clock, KEYS, self.presence, lambda _held, _stream, said: self.said.append(said)
+            self.bus, self.clock, KEYS, self.presence, lambda _held, _stream, said: self.said.append(said)
         )
 
     def offer(
@@ -45,6 +50,15 @@ class Desk:
         until = None if queue_s is None else self.clock.now_ms() + int(queue_s * 1000)
         self.dispatcher.offer(TENURE, Dispatch(one, queue_until=until, waits=waits), suspect=suspect)
         self.dispatcher.pump()
+
+    async def listen(self) -> None:
+        """Hear what workers are told."""
+        await self.bus.open_control(self.controls.append)
+
+    def told(self) -> list[Interrupt]:
+        """Give what workers were told to stop."""
+        said = [CONTROLS.decode(KEYS.unpack(each)[1]) for each in self.controls]
+        return [each for each in said if isinstance(each, Interrupt)]
 
     def beat(self, *attempts: str, begun: bool = True) -> None:
         held = tuple(Holding(attempt_id=each, tool="t", since=0, begun=begun) for each in attempts)
@@ -97,6 +111,7 @@ async def test_a_new_owner_lets_holders_speak_before_it_says_that_nobody_took_an
 @on_virtual_time
 async def test_a_living_worker_that_is_silent_about_an_attempt_beyond_its_time_is_reported() -> None:
     desk = Desk()
+    await desk.listen()
     one = order("run_x", "w", 1)
     desk.offer(one)
     desk.pass_time(one.timeout_s + 100, one.attempt_id, begun=False)
@@ -107,6 +122,14 @@ async def test_a_living_worker_that_is_silent_about_an_attempt_beyond_its_time_i
     (said,) = desk.said
     assert isinstance(said, OverdueAttempt)
     assert (said.attempt_id, said.worker) == (one.attempt_id, "wrk_1")
+    await asyncio.sleep(0)
+    assert desk.told() == [Interrupt(attempt_id=one.attempt_id, reason="it is over its time")], (
+        "at once, whatever its run says"
+    )
+    await asyncio.sleep(10)
+    desk.dispatcher.tick()
+    await asyncio.sleep(0)
+    assert len(desk.told()) == 2, "again, while it holds it"
 
 
 @on_virtual_time

@@ -85,9 +85,12 @@ def _item_over(run: Run, event: StepSucceeded | StepFailed) -> None:
 
 def _failed(run: Run, event: StepFailed, at: int) -> None:
     known = run.step(event.step)
-    if event.index is None and (event.status == AttemptStatus.TIMED_OUT or known.map is not None):
+    instance, over_time = (event.step, event.index), event.status == AttemptStatus.TIMED_OUT
+    if event.index is None and (over_time or known.map is not None):
         cut(run, event.step)
-    close(run, (event.step, event.index))
+    elif over_time and (trial := run.trial(instance)) is not None and not trial.idle:
+        run.stopped.append((instance, trial.attempt))  # its worker may not know, or still come to it
+    close(run, instance)
     if event.artifacts:
         artifacts.leave(run, event, at)
     settling.doubt(run, event)

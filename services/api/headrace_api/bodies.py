@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from headrace import codec
+from headrace import codec, received
 from headrace.errors import HeadraceError, ValidationError
 from headrace.expressions.near import meant
 from headrace.vocabulary import IDEMPOTENCY_KEY_CHARS_MAX, PRIORITY_MAX, Role
@@ -129,9 +129,9 @@ class RunBody(Body):
         field, told = super().spelled(name, value)
         if field == "inputs" and isinstance(told, str) and name != "inputs":
             try:
-                return field, codec.loads(told)
-            except HeadraceError as problem:
-                message = f"{name}: {problem.message}"
+                return field, received.loads(told)
+            except (HeadraceError, ValueError, RecursionError) as problem:
+                message = f"{name}: {problem}"
                 raise ValueError(message) from problem
         return field, told
 

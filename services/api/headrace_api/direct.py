@@ -6,7 +6,7 @@ Only what is right goes this way. Anything else (a body that is no JSON, a field
 every other route, from the beginning, so that there is one place that says what is wrong.
 """
 
-import json
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from pydantic import ValidationError as PydanticError
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope
 
+from headrace import received
 from headrace_api.asking import Asking, let_in
 from headrace_api.bodies import Body, RunBody
 from headrace_api.desk import Desk
@@ -64,7 +65,7 @@ class Direct:
         """Answer a request; None when it has to go the long way. Raises HeadraceError for what is refused."""
         way = self._ways[scope["path"]]
         try:
-            given = way.body.model_validate(json.loads(body))
+            given = way.body.model_validate(received.loads(body))
         except (ValueError, RecursionError, PydanticError):
             return None
         scope["route"] = way.route
@@ -72,6 +73,17 @@ class Direct:
         caller.require(way.route.name, "POST")
         asked = let_in(self._desk, caller, headers.get(b"idempotency-key"), headers.get(b"prefer", ""))
         return await way.answer(asked, given)
+
+
+def check_json(body: bytes, headers: Mapping[bytes, str]) -> None:
+    """Refuse a JSON body that says a thing twice, or a number that is none; raises ValidationError.
+
+    What is no JSON at all is left to the routes, some of which take something else.
+    """
+    kind = headers.get(b"content-type", JSON).partition(";")[0].strip().lower()
+    if kind in {"", JSON} or kind.endswith("+json"):
+        with contextlib.suppress(ValueError, RecursionError):
+            received.loads(body)
 
 
 async def whole(receive: Receive) -> tuple[bytes, Receive]:

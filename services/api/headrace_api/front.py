@@ -14,10 +14,11 @@ from headrace.vocabulary import BLOB_BYTES_MAX, REQUEST_BYTES_MAX
 from headrace_api.admission import BLOBS, bearer, token_needed
 from headrace_api.answers import REQUEST_ID, envelope
 from headrace_api.desk import Desk
-from headrace_api.direct import Direct, whole
+from headrace_api.direct import Direct, check_json, whole
 
 SWALLOWED_BYTES_MAX: Final = 64 * 1024 * 1024
 """How much of a body that is too large is read and dropped, so that its sender gets to read the answer."""
+BODILESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 SECURITY: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -53,10 +54,10 @@ class Front:
             limit = BLOB_BYTES_MAX if scope["path"].startswith(BLOBS) else REQUEST_BYTES_MAX
             await _refuse_large(headers, limit, receive)
             state["caller"] = await self._caller(scope["path"], headers)
-            if self._direct is None or not self._direct.knows(scope, headers):
+            if method in BODILESS or scope["path"].startswith(BLOBS):
                 await self._app(scope, _limited(receive, limit), door.send)
             else:
-                await self._short(self._direct, scope, headers, _limited(receive, limit), door.send)
+                await self._read(scope, headers, _limited(receive, limit), door.send)
         except HeadraceError as error:
             await door.refuse(error, error.status, scope, receive, self._desk.clock.now_ms())
         except Exception:  # noqa: BLE001  (the service's one outer boundary: logged, and answered without its inside)
@@ -66,19 +67,19 @@ class Front:
         route = getattr(scope.get("route"), "path", "none")
         telemetry.http_answered(method, route, door.status, self._desk.clock.monotonic() - began)
 
-    async def _short(
-        self, direct: Direct, scope: Scope, headers: dict[bytes, str], receive: Receive, send: Send
-    ) -> None:
-        """Serve a request the short way, or else the long one."""
+    async def _read(self, scope: Scope, headers: dict[bytes, str], receive: Receive, send: Send) -> None:
+        """Serve a request that may have a body: the short way if there is one, or else the long one."""
         try:
             body, again = await whole(receive)
         except HTTPException:
             raise too_large(REQUEST_BYTES_MAX) from None
-        response = await direct.answer(scope, body, headers)
-        if response is None:
-            await self._app(scope, again, send)
-        else:
-            await response(scope, again, send)
+        if self._direct is not None and self._direct.knows(scope, headers):
+            response = await self._direct.answer(scope, body, headers)
+            if response is not None:
+                await response(scope, again, send)
+                return
+        check_json(body, headers)
+        await self._app(scope, again, send)
 
     async def _caller(self, path: str, headers: dict[bytes, str]) -> object:
         if not token_needed(path):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from headrace import received
 from headrace.cli.options import pairs, read_json, read_text
 from headrace.errors import NotFoundError, ValidationError
 
@@ -22,11 +23,21 @@ def inputs_of(single: list[str], whole: str | None, option: str = "--input") -> 
             raise ValidationError(message)
         told.update(read)
     for name, value in pairs(single, option).items():
-        try:
-            told[name] = read_json(value, option)
-        except ValidationError:
-            told[name] = value
+        told[name] = _value(value, f"{option} {name}")
     return told
+
+
+def _value(text: str, what: str) -> Any:
+    """Read JSON as such and any other text as text; raises ValidationError for JSON that says a thing twice."""
+    if text in received.CONSTANTS:
+        return text
+    try:
+        return received.loads(text)
+    except ValidationError as problem:
+        message = f"{what}: {problem.message}"
+        raise ValidationError(message) from problem
+    except (ValueError, RecursionError):
+        return text
 
 
 def as_declared(single: list[str], inputs: dict[str, Any], declared: Mapping[str, Any]) -> dict[str, Any]:

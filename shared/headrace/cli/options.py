@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from headrace import codec
+from headrace import codec, received
 from headrace.config import Config, address, from_env
 from headrace.errors import ValidationError
 
@@ -142,9 +142,12 @@ def show_fields(fields: Sequence[tuple[str, Any]]) -> None:
 def read_json(text: str, what: str) -> Any:
     """Read JSON given on the command line; raises ValidationError naming the option."""
     try:
-        return codec.loads(text)
+        return received.loads(text)
     except ValidationError as problem:
         message = f"{what}: {problem.message}"
+        raise ValidationError(message) from problem
+    except (ValueError, RecursionError) as problem:
+        message = f"{what}: not JSON: {problem}"
         raise ValidationError(message) from problem
 
 
@@ -160,13 +163,15 @@ def read_text(file: Path) -> str:
 
 def pairs(given: Sequence[str], what: str) -> dict[str, str]:
     """Read `name=value` options; raises ValidationError."""
-    told = {}
+    told: dict[str, str] = {}
     for each in given:
         name, equals, value = each.partition("=")
         if not equals or not name:
             message = f"{what} {each!r} must be NAME=VALUE"
             raise ValidationError(message)
-        told[name] = value
+        if told.setdefault(name, value) != value:
+            message = f"{what} {name} is given twice, as {told[name]!r} and {value!r}: keep one"
+            raise ValidationError(message)
     return told
 
 

@@ -1,13 +1,14 @@
 """The client: repeats what may be repeated, resumes streams, raises the api's own errors."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import httpx2
 import pytest
 
 from headrace import errors
 from headrace.client.client import Client
-from headrace.client.transport import Transport
+from headrace.client.transport import PATIENCE_S, Transport
+from headrace.testing.virtual import VirtualClock, in_virtual_time
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 AWAY = {"error": {"type": "unavailable", "message": "away", "details": {"retry_after_s": 0.01}}}
@@ -77,3 +78,47 @@ async def test_a_broken_stream_goes_on_after_its_last_event() -> None:
         events = [event async for event in api.run_events("run_x")]
     assert [event.data.get("n") for event in events] == [1, 2, 3, None]
     assert asked == [None, "2"]
+
+
+class Silent(httpx2.AsyncByteStream):
+    """A stream that has nothing to tell: it greets, beats some times, and is cut, or ends with `last`."""
+
+    def __init__(self, clock: VirtualClock, beats: int, last: bytes = b"") -> None:
+        self._clock, self._beats, self._last = clock, beats, last
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b": headrace\n\n"
+        for _ in range(self._beats):
+            await self._clock.sleep(15)
+            yield b": heartbeat\n\n"
+        if self._last:
+            yield self._last
+        else:
+            message = "the connection was closed by something between"
+            raise httpx2.ReadError(message)
+
+
+def silent(clock: VirtualClock, streams: list[Silent]) -> Client:
+    left = iter(streams)
+    http = httpx2.AsyncClient(
+        transport=httpx2.MockTransport(lambda _: httpx2.Response(200, stream=next(left))), timeout=None
+    )
+    return Client("http://api", transport=Transport("http://api", "hr_x", http=http, clock=clock))
+
+
+@in_virtual_time
+async def test_a_stream_with_nothing_to_tell_may_be_cut_any_number_of_times_while_the_api_is_there() -> None:
+    clock = VirtualClock()
+    cut = [Silent(clock, 4) for _ in range(10)]
+    async with silent(clock, [*cut, Silent(clock, 1, b'event: complete\ndata: {"status":"succeeded"}\n\n')]) as api:
+        events = [event.event async for event in api.run_events("run_x")]
+    assert (events, clock.monotonic() > 600) == (["complete"], True)
+
+
+@in_virtual_time
+async def test_a_stream_that_is_cut_each_time_before_the_api_has_looked_is_given_up() -> None:
+    clock = VirtualClock()
+    async with silent(clock, [Silent(clock, 0) for _ in range(100)]) as api:
+        with pytest.raises(errors.UnavailableError, match="cannot be reached"):
+            [event async for event in api.run_events("run_x")]
+    assert PATIENCE_S < clock.monotonic() < PATIENCE_S * 2

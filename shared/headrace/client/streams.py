@@ -1,6 +1,6 @@
 """Server-sent events, each once and in order: a stream that breaks is opened again after the last id that came."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import httpx2
@@ -11,6 +11,8 @@ from headrace.client.transport import AGAIN_FIRST_S, AGAIN_MAX_S, Transport, unr
 
 COMPLETE: Final = "complete"
 REFUSED: Final = "refused"
+HEARTBEAT: Final = "heartbeat"
+"""The comment that the api writes while there is nothing to tell: it has looked, and follows."""
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -21,8 +23,11 @@ class Event(msgspec.Struct, frozen=True):
     id: str | None = None
 
 
-async def parsed(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
-    """Read server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html), heartbeats left out."""
+async def parsed(lines: AsyncIterator[str], beaten: Callable[[], None] = lambda: None) -> AsyncIterator[Event]:
+    """Read server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+
+    A heartbeat is none: of each of them `beaten` is told.
+    """
     name, identifier = "message", None
     data: list[str] = []
     async for line in lines:
@@ -41,6 +46,8 @@ async def parsed(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
                 identifier = value
             case "data":
                 data.append(value)
+            case "" if value == HEARTBEAT:
+                beaten()
             case _:
                 continue
 
@@ -48,16 +55,21 @@ async def parsed(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
 async def follow(transport: Transport, path: str, after: str | None = None) -> AsyncIterator[Event]:
     """Give the events of a stream until it is complete, going on after the last one through any connection trouble.
 
-    Raises UnavailableError when the api cannot be reached for the transport's patience, and what the api ends the
-    stream with: UnauthorizedError when the token was revoked, NotFoundError when the run was purged meanwhile.
+    Trouble is over with the next event or heartbeat. Raises UnavailableError when it lasts for the transport's patience,
+    and what the api ends the stream with: UnauthorizedError when the token was revoked, NotFoundError when the run was purged meanwhile.
     """
     failing_since: float | None = None
     pause = AGAIN_FIRST_S
+
+    def stands() -> None:
+        nonlocal failing_since, pause
+        failing_since, pause = None, AGAIN_FIRST_S
+
     while True:
         try:
             async with transport.stream(path, after) as lines:
-                async for event in parsed(lines):
-                    failing_since, pause = None, AGAIN_FIRST_S
+                async for event in parsed(lines, stands):
+                    stands()
                     if event.event == REFUSED:
                         raise errors.from_envelope(event.data["error"])
                     after = event.id or after

@@ -5,6 +5,7 @@ It knows the meaning of events from `docs/events.md` alone and shares no code wi
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -33,6 +34,7 @@ AFTER_THE_END: Final = frozenset(
 """What may follow a run's terminal event: late news that changes nothing."""
 OVER: Final = frozenset({"step.succeeded", "step.failed", "step.skipped", "step.reused"})
 LOST_MAX: Final = 3
+PLANS_KEPT: Final = 512
 Instance = tuple[str, int, int | None]
 
 
@@ -51,6 +53,12 @@ class Plan:
         body = self.steps.get(step, {}).get("body", {})
         name = body.get("tool") or (f"gate.{body['gate']}" if "gate" in body else "")
         return self.tools.get(name, {})
+
+
+@lru_cache(maxsize=PLANS_KEPT)
+def _read(body: bytes) -> Plan:
+    """Read a plan, once for all who watch."""
+    return Plan(body)
 
 
 class Watched:
@@ -201,7 +209,7 @@ class Watch:
     def _plan(self, digest: str) -> Plan | None:
         if digest not in self._plans:
             body = self._body(digest)
-            self._plans[digest] = None if body is None else Plan(body)
+            self._plans[digest] = None if body is None else _read(body)
         return self._plans[digest]
 
     # approvals

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from headrace.testing.simulation.sharing import share_plans
 from headrace.vocabulary import LOG_FLOW, LOG_RUNS
 
 SMALL: Final = {
@@ -14,8 +15,10 @@ SMALL: Final = {
 
 
 def bounded(rooms: Sequence[Any]) -> Sequence[Any]:
-    """Give rooms whose runs and keys have small bounds."""
+    """Give rooms whose runs and keys have small bounds, and which read each plan once a process."""
     for room in rooms:
         if room.log in SMALL:
             room.bounds = msgspec.structs.replace(room.bounds, **SMALL[room.log])
+        if room.log == LOG_RUNS:
+            share_plans(room)
     return rooms

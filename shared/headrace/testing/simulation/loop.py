@@ -8,9 +8,13 @@ drawn. A paused process keeps what it has to do while time goes on; a killed one
 import asyncio
 import contextvars
 import heapq
+from asyncio import tasks as listing
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Never
+
+import msgspec
 
 from headrace.errors import HeadraceError
 from headrace.testing.simulation.chance import Chance
@@ -24,28 +28,23 @@ _process: contextvars.ContextVar["Process"] = contextvars.ContextVar("simulated 
 
 
 type Entry = tuple[Callable[..., object], tuple[Any, ...], contextvars.Context | None, Call | None]
-"""A callback that a process is to run: with what, in which context (None: in no particular one), by which handle."""
+"""A callback that a process is to run: with what, in which context (None: in no particular one), by which handle
+(None: nobody can cancel it)."""
 
 
 class RunawayError(HeadraceError):
     """The schedule took more callbacks than any honest one: something spins."""
 
 
-class Call:
+class Call(msgspec.Struct, eq=False):
     """A callback to come: what asyncio calls a handle, without what only debugging needs."""
 
-    __slots__ = ("args", "callback", "context", "dead", "loop", "timer")
-
-    def __init__(
-        self,
-        loop: "SimLoop",
-        callback: Callable[..., object],
-        args: tuple[Any, ...],
-        context: contextvars.Context | None,
-    ) -> None:
-        self.loop, self.callback, self.args, self.context = loop, callback, args, context
-        self.dead = False
-        self.timer = 0.0
+    loop: "SimLoop"
+    callback: Callable[..., object]
+    args: tuple[Any, ...]
+    context: contextvars.Context | None
+    dead: bool = False
+    timer: float = 0.0
 
     def cancel(self) -> None:
         """Let it never happen."""
@@ -65,8 +64,6 @@ class Call:
 
 class Anonymous(Call):
     """The handle of everything that a future or a task calls: they never cancel that."""
-
-    __slots__ = ()
 
     def cancel(self) -> None:
         """Refuse."""
@@ -128,13 +125,27 @@ class SimTask(asyncio.Task[Any]):
         loop.tasks.append(self)
         self._number = len(loop.tasks)
         super().__init__(work, loop=loop, **given)  # type: ignore[arg-type]  # a coroutine, as the loop was given
-        asyncio._unregister_task(self)  # noqa: SLF001  (documented; tasks of other schedules have the same hashes)
 
     def __hash__(self) -> int:
         return self._number
 
     def __eq__(self, other: object) -> bool:
         return self is other
+
+
+@contextmanager
+def unlisted() -> Iterator[None]:
+    """Let asyncio not list tasks for a while: those of other schedules have the same hashes, and nobody asks for them."""
+    listed: Any = listing._scheduled_tasks  # type: ignore[attr-defined]  # noqa: SLF001  (documented for other tasks)
+    listed.add = _nowhere
+    try:
+        yield
+    finally:
+        del listed.add
+
+
+def _nowhere(_task: object) -> None:
+    """Keep nothing."""
 
 
 class SimLoop(asyncio.BaseEventLoop):
@@ -163,6 +174,9 @@ class SimLoop(asyncio.BaseEventLoop):
 
     # what asyncio calls
 
+    get_debug = bool  # it gives False: each future and each handle asks
+    """Tell whether asyncio is to watch itself: it never is."""
+
     def time(self) -> float:
         """Give the virtual time, in seconds since the schedule began."""
         return self.now
@@ -171,16 +185,16 @@ class SimLoop(asyncio.BaseEventLoop):
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> Call:
         """Let a callback run in its process's turn."""
+        handle: Call | None = None  # futures and tasks, who name a context, do not cancel what they call
         if context is None:
-            context, call = contextvars.copy_context(), Call(self, callback, args, context)
-        else:
-            call = self._anonymous  # futures and tasks, who name a context, do not cancel what they call
+            context = contextvars.copy_context()
+            handle = Call(self, callback, args, context)
         process = context.get(_process) or self.world
         ready = process.ready
         if not ready and not process.held:
             self.runnable.append(process)
-        ready.append((callback, args, context, call))
-        return call
+        ready.append((callback, args, context, handle))
+        return handle or self._anonymous
 
     def call_soon_threadsafe(  # type: ignore[override]  # as above
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
@@ -192,7 +206,13 @@ class SimLoop(asyncio.BaseEventLoop):
         self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> Call:
         """Let a callback run after so many virtual seconds."""
-        return self.call_at(self.now + delay, callback, *args, context=context)
+        if context is None:
+            context = contextvars.copy_context()
+        when = self.now + delay
+        call = Call(self, callback, args, context, timer=when)
+        self._timers_made += 1
+        heapq.heappush(self._timers, (when, self._timers_made, context.get(_process) or self.world, call))
+        return call
 
     def call_at(  # type: ignore[override]  # as above
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
@@ -200,8 +220,7 @@ class SimLoop(asyncio.BaseEventLoop):
         """Let a callback run at a virtual time."""
         if context is None:
             context = contextvars.copy_context()
-        call = Call(self, callback, args, context)
-        call.timer = when
+        call = Call(self, callback, args, context, timer=when)
         self._timers_made += 1
         heapq.heappush(self._timers, (when, self._timers_made, context.get(_process) or self.world, call))
         return call
@@ -231,49 +250,52 @@ class SimLoop(asyncio.BaseEventLoop):
         """Run callbacks until somebody stops the loop; time jumps whenever nothing is left to do."""
         self._stopped = False
         runnable, draw = self.runnable, self._draw
-        while not self._stopped:
-            many = len(runnable)
-            if not many:
-                if self._draining:
-                    self.stop()
-                else:
-                    self._jump()
-                continue
-            place = int(draw() * many) if many > 1 else 0
-            process = runnable[place]
-            ready = process.ready
-            callback, args, context, call = ready.popleft()
-            if not ready:
-                runnable[place] = runnable[-1]
-                runnable.pop()
-            if call is not None and call.dead:
-                continue
-            self.callbacks += 1
-            if self.callbacks > self._limit:
-                message = f"more than {CALLBACKS_MAX} callbacks, at {self.now:.1f} virtual seconds"
-                raise RunawayError(message)
-            try:
-                if context is None:
-                    callback(*args)
-                else:
-                    context.run(callback, *args)
-            except Exception as problem:
-                self.problems.append(f"{callback!r} raised {problem!r}")
-                if not self._draining:
-                    raise
+        callbacks, limit = self.callbacks, self._limit
+        try:
+            while not self._stopped:
+                many = len(runnable)
+                if not many:
+                    if self._draining:
+                        self.stop()
+                    else:
+                        self._jump()
+                    continue
+                place = int(draw() * many) if many > 1 else 0
+                ready = runnable[place].ready
+                callback, args, context, call = ready.popleft()
+                if not ready:
+                    runnable[place] = runnable[-1]
+                    runnable.pop()
+                if call is not None and call.dead:
+                    continue
+                callbacks += 1
+                if callbacks > limit:
+                    message = f"more than {CALLBACKS_MAX} callbacks, at {self.now:.1f} virtual seconds"
+                    raise RunawayError(message)
+                try:
+                    if context is None:
+                        callback(*args)
+                    else:
+                        context.run(callback, *args)
+                except Exception as problem:
+                    self.problems.append(f"{callback!r} raised {problem!r}")
+                    if not self._draining:
+                        raise
+        finally:
+            self.callbacks = callbacks
 
     def _jump(self) -> None:
         """Let time go on to the next timer, and let all be done that is due then."""
-        timers = self._timers
+        timers, pop = self._timers, heapq.heappop
         while timers and timers[0][3].dead:
-            heapq.heappop(timers)
+            pop(timers)
             self._stale -= 1
         if not timers:
             message = f"nothing will ever happen again, at {self.now:.1f} virtual seconds"
             raise RunawayError(message)
         now = self.now = max(self.now, timers[0][0])
         while timers and timers[0][0] <= now:
-            _, _, process, call = heapq.heappop(timers)
+            _, _, process, call = pop(timers)
             if call.dead:
                 self._stale -= 1
                 continue

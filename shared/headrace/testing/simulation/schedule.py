@@ -10,6 +10,7 @@ import msgspec
 
 from headrace import codec, ids
 from headrace.errors import HeadraceError
+from headrace.host.library import CachedLibrary
 from headrace.log.port import Recorded
 from headrace.messages import ApplyWorkflow
 from headrace.testing.checker.check import check, settled
@@ -22,7 +23,7 @@ from headrace.testing.simulation.clients import Clients
 from headrace.testing.simulation.documents import DOCUMENTS, Compiler, child
 from headrace.testing.simulation.faults import Faults
 from headrace.testing.simulation.features import CHILD
-from headrace.testing.simulation.loop import SimLoop
+from headrace.testing.simulation.loop import SimLoop, unlisted
 from headrace.testing.simulation.reader import Reader
 from headrace.testing.simulation.rolls import Rolls
 from headrace.testing.simulation.scenario import STORM_S, Scenario
@@ -30,7 +31,7 @@ from headrace.testing.simulation.storage import PARTITIONS, World, small
 from headrace.testing.simulation.weather import CALM, Weather
 from headrace.testing.simulation.world import GATEKEEPER, PLANNER, WORKER, Installation
 from headrace.testing.views import at_once
-from headrace.vocabulary import LOG_APPROVALS, LOG_CATALOGUE, LOG_FLOW, WORKSPACE_DEFAULT
+from headrace.vocabulary import LOG_APPROVALS, LOG_CATALOGUE, LOG_FLOW, LOG_RUNS, WORKSPACE_DEFAULT
 
 CALM_S: Final = 240.0
 """Within so much virtual time after the last fault every run has ended, or waits for something named."""
@@ -84,7 +85,7 @@ class Schedule:
 
     def run(self, *, tidy: bool = True) -> Outcome:
         """Run it to its end. Unless it is `tidy`, its tasks are left as they are, for a process that soon ends."""
-        with small():
+        with small(), unlisted():
             return self._run(tidy=tidy)
 
     def _run(self, *, tidy: bool) -> Outcome:
@@ -222,9 +223,13 @@ def run(scenario: Scenario) -> Outcome:
 
 def prepare() -> None:
     """Make what all schedules of this process and of its children share: tools, the log that they begin with, plans."""
-    compiler = _template().compiler
+    compiler, library = _template().compiler, CachedLibrary()
+    rooms = [room for room in bounded(installed(PLANNER).rooms(library)) if room.log == LOG_RUNS]
     for number in range(DOCUMENTS):
-        compiler.compiled(number)
+        made = compiler.compiled(number)
+        library.add({made.digest: made.body})
+        for room in rooms:
+            room._graph(made.digest)  # noqa: SLF001  (so that it is made, and shared from then on)
 
 
 def _rooms(library: Any) -> list[Any]:

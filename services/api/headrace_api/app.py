@@ -47,7 +47,9 @@ Specs become plans, plans become runs. Every answer comes from the log; every wr
 
 - Lists are `{"items", "next_cursor"}`; go on with `?cursor=`.
 - Every POST takes an `Idempotency-Key` (1 to 255 characters, kept for 7 days): the same key and body meet the same
-  answer, another body under the key is 422.
+  answer, another body under the key is 422. A key counts within its workspace for one of: everything that makes a run;
+  trigger events; workflows, tokens and authorizations; the actions on one run; the decisions on one approval. It says
+  nothing of the others.
 - Bodies are JSON (RFC 8259): a name that an object gives twice, and NaN or Infinity, are refused by their field.
 - Errors are `{"error": {"type", "message", "details", "plugin", "timestamp", "request_id"}}`.
 - `Prefer: wait=30` on a POST that makes a run waits for its end.

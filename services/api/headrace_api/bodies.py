@@ -135,6 +135,11 @@ class RunBody(Body):
                 raise ValueError(message) from problem
         return field, told
 
+    @property
+    def newest(self) -> bool:
+        """Tell whether the newest version of a workflow is meant, whichever that is."""
+        return self.workflow is not None and self.workflow_version is None
+
     @model_validator(mode="after")
     def _one_source(self) -> "RunBody":
         given = [name for name in ("workflow", "spec", "plan_digest") if getattr(self, name) is not None]

@@ -119,12 +119,32 @@ def command(body: RunBody, found: Source) -> CreateRun:
     )
 
 
-async def create(asking: Asking, command: CreateRun, *, end_to: str = "") -> dict[str, Any]:
-    """Create a run and give its id, status and whether workers live. `end_to` is where its owner tells how it ended."""
-    reply = await asking.send(LOG_RUNS, command, end_to=end_to)
+async def create(asking: Asking, command: CreateRun, *, end_to: str = "", newest: bool = False) -> dict[str, Any]:
+    """Create a run and give its id, status and whether workers live. `end_to` is where its owner tells how it ended.
+
+    `newest`: asked for was the workflow's newest version, which may have been another one when the request came first.
+    """
+    try:
+        reply = await asking.send(LOG_RUNS, command, end_to=end_to)
+    except errors.UnprocessableError:
+        before = await _as_before(asking, command) if newest else None
+        if before is None:
+            raise
+        reply = await asking.send(LOG_RUNS, before, end_to=end_to)
     body: dict[str, Any] = codec.loads(reply.body)
     body.setdefault("workers_active", asking.desk.presence.active())
     return body
+
+
+async def _as_before(asking: Asking, command: CreateRun) -> CreateRun | None:
+    """Give a command with the version of its workflow that a run under the same key is of; None when there is no other."""
+    partition = ids.partition_for(asking.desk.commander.partitions[LOG_RUNS], asking.workspace, asking.key)
+    place = LOG_RUNS, partition, f"{asking.workspace}/{asking.key}"
+    kept = (await asking.desk.log.answers([place])).get(place)
+    row = await asking.desk.own_row("runs", {"id": kept.stream_id}, asking.workspace) if kept is not None else None
+    if row is None or row["workflow"] != command.workflow or row["workflow_version"] == command.workflow_version:
+        return None
+    return msgspec.structs.replace(command, plan_digest=row["plan_digest"], workflow_version=row["workflow_version"])
 
 
 def begun(command: CreateRun, told: dict[str, Any]) -> dict[str, Any] | None:
@@ -168,11 +188,11 @@ def is_new(asking: Asking, told: dict[str, Any]) -> bool:
 
 
 async def create_and_wait(
-    asking: Asking, command: CreateRun, wait_s: float
+    asking: Asking, command: CreateRun, wait_s: float, *, newest: bool = False
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Create a run and wait for its end as `until_final` does; its owner is asked to tell how it ended."""
     with asking.desk.endings.expect() as ending:
-        told = await create(asking, command, end_to=ending.to)
+        told = await create(asking, command, end_to=ending.to, newest=newest)
         return await until_final(asking, told["id"], wait_s, ending, new=is_new(asking, told))
 
 

@@ -25,6 +25,8 @@ from headrace.host.tenure import Stream
 from headrace.log.port import KeptAnswer, NewEvent
 from headrace.messages import Answer, LoseAttempt, ReportAttempt, Wake
 
+KEY_USED = "the Idempotency-Key {!r} was used for another request: send this one under a key of its own"
+
 _logger = logging.getLogger(__name__)
 
 
@@ -144,8 +146,8 @@ class Deciding:
             self._refuse(part, item, refusal)
             return
         if kept is not None:
-            message = f"the idempotency key {item.key!r} was used with another request"
-            self._refuse(part, item, UnprocessableError(message))
+            key = (item.key or "").removeprefix(f"{item.workspace}/").removeprefix(f"{item.stream_id}/")
+            self._refuse(part, item, UnprocessableError(KEY_USED.format(key)))
             return
         context, part.trace = self._context(stream, item), item.traceparent
         if item.others and not item.decided:

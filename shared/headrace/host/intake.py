@@ -31,6 +31,8 @@ WAITING_MAX = 20_000
 TRACEPARENT = re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 """The form of the trace that a command belongs to (https://www.w3.org/TR/trace-context/); other text is not kept."""
 MINTED = {LOG_RUNS: ids.RUN, LOG_APPROVALS: ids.APPROVAL, LOG_CATALOGUE: "pln", LOG_FLOW: ids.FLOW}
+OF_ONE_STREAM = frozenset({LOG_RUNS, LOG_APPROVALS})
+"""Logs in which a key on a stream's own command says nothing of other streams, whichever partition they share."""
 BUNDLE = b"["
 """How a message begins that brings several."""
 FROM_WORKERS = (ReportAttempt, AnnounceTool)
@@ -109,7 +111,7 @@ class Intake:
             known.workspace,
             known.actor,
             body=body,
-            key=None if known.key is None else f"{known.workspace}/{known.key}",
+            key=None if known.key is None else _scope(held, known) + known.key,
             request_digest=digest,
             traceparent=_trace(known.traceparent),
             end_to=known.end_to,
@@ -254,6 +256,12 @@ def _check_home(held: Held, stream_id: str) -> None:
     if home != held.partition:
         message = f"{stream_id} belongs to partition {home} of {held.log}, not to {held.partition}"
         raise ValidationError(message)
+
+
+def _scope(held: Held, known: Command) -> str:
+    """Say where a key counts: for one run or approval, or, of what makes or defines something, in its workspace."""
+    own = known.stream_id is not None and held.log in OF_ONE_STREAM
+    return f"{known.workspace}/{known.stream_id}/" if own else f"{known.workspace}/"
 
 
 def _check_key(key: str) -> None:

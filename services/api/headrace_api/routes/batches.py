@@ -95,7 +95,7 @@ async def create_runs(asked: Asked, body: RunsBody) -> Response:
         source = await starting.source(own, wanted) if wanted.spec is not None else known[_named(wanted)]
         if isinstance(source, errors.HeadraceError):
             raise source
-        told = await starting.create(own, starting.command(wanted, source))
+        told = await starting.create(own, starting.command(wanted, source), newest=wanted.newest)
         return {"id": told["id"], "status": told["status"]}
 
     items = await _each(asked, body.runs, create)

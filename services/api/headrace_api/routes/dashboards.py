@@ -52,7 +52,7 @@ async def run_dashboard(asked: Asked, name: str, body: DashboardRunBody | None =
         inputs=codec.raw(wanted.inputs),
         subject=wanted.subject,
     )
-    row, _ = await starting.create_and_wait(asked, command, asked.wait_s or WAIT_S)
+    row, _ = await starting.create_and_wait(asked, command, asked.wait_s or WAIT_S, newest=True)
     if row["status"] not in RUN_FINAL:
         return answer(views.run_whole(row, []), 202, {"Location": f"/api/runs/{row['id']}"})
     return answer(await starting.result(asked, row), 200, {"Location": f"/api/runs/{row['id']}"})

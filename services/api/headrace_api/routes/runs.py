@@ -25,19 +25,19 @@ router = APIRouter(tags=["runs"])
 async def create_run(asked: Asked, body: RunBody) -> Response:
     """Create a run. It is recorded before this answers 202; `Prefer: wait=30` waits for its end and answers 200."""
     command = starting.command(body, await starting.source(asked, body))
-    return await created(asked, command)
+    return await created(asked, command, newest=body.newest)
 
 
-async def created(asked: Asking, command: CreateRun) -> Response:
-    """Create a run and answer with it, waiting for its end when the caller prefers to."""
+async def created(asked: Asking, command: CreateRun, *, newest: bool = False) -> Response:
+    """Create a run and answer with it, waiting for its end when the caller prefers to; `newest` as in `create`."""
     if not asked.wait_s:
-        told = await starting.create(asked, command)
+        told = await starting.create(asked, command, newest=newest)
         headers = {"Location": f"/api/runs/{told['id']}"}
         # What was asked for was queued, whatever has happened since (row 1); a repeat under the key says the same.
         row = starting.begun(command, told) or await run_row(asked, told["id"])
         fresh = {"status": told["status"], "waiting_for": None, "workers_active": told["workers_active"]}
         return answer({**views.run_whole({**row, "started_at": None}, []), **fresh}, 202, headers)
-    row, steps = await starting.create_and_wait(asked, command, asked.wait_s)
+    row, steps = await starting.create_and_wait(asked, command, asked.wait_s, newest=newest)
     headers = {"Location": f"/api/runs/{row['id']}", "Preference-Applied": f"wait={asked.wait_s:g}"}
     return answer(views.run_whole(row, steps), 200 if row["status"] in RUN_FINAL else 202, headers)
 

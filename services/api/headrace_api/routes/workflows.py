@@ -104,7 +104,7 @@ async def trigger_workflow(asked: Asked, name: str, payload: Annotated[Json, Bod
         workflow_version=source.version,
         trigger=codec.raw(payload),
     )
-    return await created(asked, command)
+    return await created(asked, command, newest=True)
 
 
 @router.post("/triggers/{name}", name="publish_trigger", status_code=202, responses=says(shapes.Published, 202))

@@ -6,6 +6,7 @@ import msgspec
 
 from headrace import codec
 from headrace.events.runs import StepSucceeded
+from headrace.events.steering import LoopIterated
 from headrace.messages import CancelRun, Wake
 from headrace.plans.model import ApprovalStep, ConditionStep, LoopStep, PlanStep, Retry, TransformStep, WaitStep
 from headrace.steering import PauseRun, ResumeRun
@@ -251,3 +252,56 @@ def test_named_outputs_of_a_round_are_those_of_its_round() -> None:
     for output in (10, 20, 30):
         sim.report("one", output)
     assert codec.loads(sim.run.data.outputs) == [{"at": 3, "sum": 33}, {"at": 2, "sum": 22}]
+
+
+def test_named_outputs_of_the_round_before_say_what_stood_in_it() -> None:
+    sums = {
+        "sum": "{{ output + (iteration > 1 ? previous.one.outputs.sum : 0) }}",
+        "beside": "{{ steps.first.output }}",
+    }
+    read = TransformStep(value="{{ iteration > 1 ? [previous.one.outputs.sum, previous.one.outputs.beside] : null }}")
+    sim = Sim(
+        plan(
+            loop("again", "iteration < 4", "first", "one", "two"),
+            step("first", TransformStep(value="{{ iteration * 100 }}"), parent="again"),
+            call("one", "first", parent="again", outputs=sums),
+            step("two", read, "first", parent="again"),
+            outputs="{{ [steps.one.outputs.sum, steps.two.output] }}",
+        )
+    ).create()
+    for output in (1, 2, 3, 4):
+        sim.report("one", output)
+    assert codec.loads(sim.run.data.outputs) == [10, [6, 300]], "the sum of three rounds, and what stood in the third"
+
+
+def test_named_outputs_that_could_not_be_made_in_their_round_fail_only_who_asks_for_them() -> None:
+    named = {"ratio": "{{ output / steps.first.output }}"}
+
+    def played(asks: str) -> Sim:
+        sim = Sim(
+            plan(
+                loop("again", "iteration < 2", "first", "one", "two"),
+                step("first", TransformStep(value="{{ iteration - 1 }}"), parent="again"),
+                call("one", "first", parent="again", outputs=named),
+                step("two", TransformStep(value=f"{{{{ iteration > 1 ? {asks} : 0 }}}}"), "one", parent="again"),
+            )
+        ).create()
+        return sim.report("one", 5).report("one", 6)
+
+    assert played("previous.one.output").status == "succeeded"
+    failed = played("previous.one.outputs.ratio")
+    assert failed.status == "failed"
+    assert "output / steps.first.output" in failed.why(), "it is said why, and nothing else is given instead"
+
+
+def test_named_outputs_that_speak_of_nothing_that_passes_are_not_written_twice() -> None:
+    def begun(outputs: dict[str, str], asks: str) -> list[LoopIterated]:
+        body = TransformStep(value=f"{{{{ iteration > 1 ? {asks} : 0 }}}}")
+        steps = (loop("again", "iteration < 2", "one"), step("one", body, parent="again", outputs=outputs))
+        return [event for event, _ in Sim(plan(*steps)).create().history if isinstance(event, LoopIterated)]
+
+    assert not any(each.outputs for each in begun({"x": "{{ output + iteration }}"}, "previous.one.outputs.x"))
+    assert not any(each.outputs for each in begun({"x": "{{ run.attempt }}"}, "0"))
+    speaking = {"x": "{{ iteration > 1 ? previous.one.output : 0 }}"}
+    assert not any(each.outputs for each in begun({"x": "{{ output }}"}, "0"))
+    assert [each.outputs for each in begun(speaking, "previous.one.outputs.x")] == [{}, {"one": codec.raw({"x": 0})}]

@@ -15,6 +15,8 @@ class LoopIterated(Event, frozen=True, kw_only=True, tag="loop.iterated"):
     step: str
     count: int
     iteration: int = 0
+    outputs: dict[str, Raw] = {}  # by step, those named ones of the round before that speak of what stood in it
+    unmade: dict[str, str] = {}  # why others could not be made
 
 
 class WaitStarted(Event, frozen=True, kw_only=True, tag="wait.started"):
@@ -172,6 +174,13 @@ class ReusedItems(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     first: str = ""
 
 
+class FailedItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An item of a map that failed, in a result that stands."""
+
+    index: int
+    error: ErrorInfo
+
+
 class StepReused(Event, frozen=True, kw_only=True, tag="step.reused"):
     """Written when a rerun begins: the recorded result of a step of the earlier run stands for this one's."""
 
@@ -187,6 +196,8 @@ class StepReused(Event, frozen=True, kw_only=True, tag="step.reused"):
     items: ReusedItems | None = None
     artifact_pieces: tuple[ArtifactsPiece, ...] = ()  # those before `artifacts`
     error: ErrorInfo | None = None  # of a step in a loop's body that failed, and let the run go on
+    outputs: Raw = NULL  # named ones that speak of what stood in the earlier run
+    failed: tuple[FailedItem, ...] = ()  # of a short map, whose results are `output`
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -7,13 +7,14 @@ import msgspec
 
 from headrace import codec
 from headrace.codec import NULL, Raw
-from headrace.decider import Context
-from headrace.errors import ConflictError, NotFoundError, ValidationError
+from headrace.decider import Context, MissingError
+from headrace.errors import ConflictError, NotFoundError, StepError, ValidationError
 from headrace.events import registry
 from headrace.events.base import BlobRef
 from headrace.events.catalogue import ToolManifest
 from headrace.events.runs import RunQueued
 from headrace.events.steering import ArtifactsPiece, ItemsPiece, ReusedItems, StepReused
+from headrace.host.library import CachedLibrary
 from headrace.messages import CreateRun
 from headrace.plans.model import CallStep
 from headrace.steering import SettleOutcome
@@ -21,13 +22,13 @@ from headrace.vocabulary import BLOB_BYTES_MAX, INLINE_BYTES_MAX, LOG_RUNS, PREV
 from headrace_planner.catalogue.reading import Plans, Store
 from headrace_planner.catalogue.state import stream_of
 from headrace_planner.compile.arguments import value_problems
-from headrace_planner.runs import artifacts
+from headrace_planner.runs import artifacts, named
 from headrace_planner.runs.doubts import HAPPENED
 from headrace_planner.runs.evolve import evolve
 from headrace_planner.runs.graph import Graph
 from headrace_planner.runs.inputs import accept
 from headrace_planner.runs.kept import MapState, Settled
-from headrace_planner.runs.pieces import made, read, reused_items
+from headrace_planner.runs.pieces import failed_items, made, read, reused_items
 from headrace_planner.runs.reuse import check_inputs, reused_steps
 from headrace_planner.runs.state import Run, RunData, StepState
 
@@ -63,15 +64,17 @@ class Reruns:
         spent = 0
         for step_id in steps:
             state = run.peek(step_id).map
-            if state is not None and state.pieces:
+            if state is not None and _in_pieces(state, REUSED_INLINE_BYTES_MAX - spent):
                 items = reused_items(state, await self._pieces(state))
                 reused = _reused(run, step_id, NULL, None, items)
             else:
                 output, blob = await self._result(run, step_id, REUSED_INLINE_BYTES_MAX - spent, context.workspace)
                 spent += len(bytes(output))
                 reused = _reused(run, step_id, output, blob)
-            left = await self._artifacts(run.peek(step_id))
-            found.append(msgspec.structs.replace(reused, artifact_pieces=left) if left else reused)
+            left, outputs = await self._artifacts(run.peek(step_id)), await self._outputs(run, step_id)
+            if left or outputs != NULL:
+                reused = msgspec.structs.replace(reused, artifact_pieces=left, outputs=outputs)
+            found.append(reused)
         return tuple(found)
 
     async def check_settled(self, command: SettleOutcome, context: Context) -> None:
@@ -162,6 +165,20 @@ class Reruns:
             pieces.append(msgspec.structs.replace(piece, blobs=blobs))
         return tuple(pieces)
 
+    async def _outputs(self, run: Run, step_id: str) -> Raw:
+        """Give a step's named outputs where the new run could not make them; those that cannot be made are its matter."""
+        library = CachedLibrary()
+        while True:
+            try:
+                return named.standing(run, step_id, library)
+            except MissingError as missing:
+                library.add(await self._bodies(missing.digests))
+            except StepError:
+                return NULL
+            except ValidationError as problem:
+                message = f"{problem.message}: run again from {step_id!r}"
+                raise ConflictError(message, details=problem.details) from None
+
     async def _whole(self, step_id: str, state: MapState) -> bytes:
         """Put the list of a short map's results together, bodies that are kept as blobs among them."""
         if state.size > BLOB_BYTES_MAX:
@@ -187,6 +204,12 @@ class Reruns:
         return found
 
 
+def _in_pieces(state: MapState, room: int) -> bool:
+    """Tell whether a map's results stand as pieces: it has some, or, of items that failed, the list alone would not say so."""
+    long = state.large or state.size + 1 > min(INLINE_BYTES_MAX, room)
+    return bool(state.pieces) or (state.failures > 0 and long)
+
+
 def _reused(run: Run, step_id: str, output: Raw, blob: BlobRef | None, items: ReusedItems | None = None) -> StepReused:
     known: StepState = run.peek(step_id)
     why = known.reason or (known.error.message if known.error else "")
@@ -202,4 +225,5 @@ def _reused(run: Run, step_id: str, output: Raw, blob: BlobRef | None, items: Re
         reason=why,
         items=items,
         error=known.error,
+        failed=() if known.map is None or items is not None else failed_items(known.map),
     )

@@ -29,11 +29,12 @@ class Graph:
     """An interpreted plan. Immutable; one instance serves every run of the plan.
 
     `follows` gives the step that follows each in its chain, `links` what `fusion` has made of those,
-    `lets` what `asks` shows of the steps that a question lets go on.
+    `lets` what `asks` shows of the steps that a question lets go on, `asked_later` what `named` keeps of each loop's rounds.
     """
 
     __slots__ = (
         "_templates",
+        "asked_later",
         "calls",
         "children",
         "digest",
@@ -95,6 +96,7 @@ class Graph:
         self.inside: dict[str, tuple[str, ...]] = {loop: tuple(self._inside(loop)) for loop in self.loops}
         self.follows: dict[str, str] = following(plan)
         self.links: dict[str, Any] = {}
+        self.asked_later: dict[str, tuple[str, ...]] = {}
         self.lets: dict[str, list[dict[str, Any]]] = {}
         self._templates: dict[tuple[str, str], Template] = {}
 

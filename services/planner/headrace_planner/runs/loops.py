@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from headrace import codec
+from headrace.codec import NULL
 from headrace.decider import Library, Rejection
 from headrace.errors import StepError, ValidationError
 from headrace.events.base import ErrorInfo
@@ -12,6 +13,7 @@ from headrace.events.runs import RunEvent, StepFailed, StepsSucceeded, StepSucce
 from headrace.events.steering import LoopIterated
 from headrace.plans.model import LoopStep, PlanStep
 from headrace.vocabulary import STEP_FINAL, StepStatus
+from headrace_planner.runs import named
 from headrace_planner.runs.instances import make_ready
 from headrace_planner.runs.scope import PREVIOUS, told, truth
 from headrace_planner.runs.state import Run, StepState
@@ -24,7 +26,8 @@ def next_round(run: Run, step: PlanStep, body: LoopStep, library: Library) -> Se
         output = codec.raw({"iterations": known.loop})
         return (StepSucceeded(step=step.id, output=output, started_at=known.started_at),)
     if known.loop < body.cap:
-        return (LoopIterated(step=step.id, count=known.loop + 1),)
+        made, unmade = named.of_round(run, step.id, library) if known.loop else ({}, {})
+        return (LoopIterated(step=step.id, count=known.loop + 1, outputs=made, unmade=unmade),)
     message = f"after {body.cap} rounds the loop's condition still holds: {body.condition}"
     error = ErrorInfo(type="execution_error", message=message, details={"cap": body.cap, "iterations": known.loop})
     return (StepFailed(step=step.id, error=error, continued=step.on_error == "continue"),)
@@ -63,7 +66,7 @@ def iterated(run: Run, event: LoopIterated, at: int) -> None:
             artifacts=old.artifacts,
             artifact_pieces=old.artifact_pieces,
             tried=old.tried,
-            before=_kept(old) if event.count > 1 else None,
+            before=_kept(old, step_id, event) if event.count > 1 else None,
         )
         run.decoded.pop(("step", step_id), None)
         needs = run.graph.index[step_id].needs
@@ -75,11 +78,19 @@ def iterated(run: Run, event: LoopIterated, at: int) -> None:
             make_ready(run, step_id)
 
 
-def _kept(old: StepState) -> StepState | None:
+def _kept(old: StepState, step_id: str, event: LoopIterated) -> StepState | None:
     """Give what the next round may read of a step: how it ended, and what it gave."""
     if old.status not in STEP_FINAL:
         return None
-    return StepState(status=old.status, output=old.output, blob=old.blob, map=old.map, error=old.error)
+    return StepState(
+        status=old.status,
+        output=old.output,
+        blob=old.blob,
+        named=event.outputs.get(step_id, NULL),
+        unmade=event.unmade.get(step_id, ""),
+        map=old.map,
+        error=old.error,
+    )
 
 
 def rounds_named(run: Run, decision: Sequence[RunEvent] | Rejection) -> Sequence[RunEvent] | Rejection:

@@ -17,7 +17,7 @@ from headrace.codec import NULL, Raw
 from headrace.decider import Library, MissingError
 from headrace.events.base import BlobRef, ErrorInfo
 from headrace.events.runs import StepFailed, StepSucceeded
-from headrace.events.steering import ItemsPiece, ItemsRange, ReusedItems
+from headrace.events.steering import FailedItem, ItemsPiece, ItemsRange, ReusedItems
 from headrace.expressions.series import Series
 from headrace.vocabulary import PREVIEW_CHARS
 from headrace_planner.runs.kept import MapState, Settled
@@ -39,6 +39,7 @@ class PieceBody(msgspec.Struct, omit_defaults=True):
     attempts: dict[int, int] = {}
 
 
+_outputs: Final[msgspec.json.Decoder[list[Raw]]] = msgspec.json.Decoder(list[Raw])
 _bodies: Final[msgspec.json.Decoder[PieceBody]] = msgspec.json.Decoder(PieceBody)
 
 
@@ -82,6 +83,27 @@ def whole_map(items: ReusedItems) -> MapState:
         first=items.first,
         pieces=list(items.pieces),
     )
+
+
+def short_map(output: Raw, failed: Iterable[FailedItem]) -> MapState:
+    """Give a short map of an earlier run, whose results stand, and of which items failed."""
+    outputs, errors = _outputs.decode(output), {each.index: each.error for each in failed}
+    state = MapState(count=len(outputs), next=len(outputs))
+    for index, one in enumerate(outputs):
+        error = errors.get(index)
+        settle(
+            state,
+            StepSucceeded(step="", index=index, output=one)
+            if error is None
+            else StepFailed(step="", index=index, error=error),
+        )
+    return state
+
+
+def failed_items(state: MapState) -> tuple[FailedItem, ...]:
+    """Give the items of a short map that failed."""
+    settled = sorted(state.settled.items())
+    return tuple(FailedItem(index=index, error=item.error) for index, item in settled if item.error is not None)
 
 
 def reused_items(state: MapState, pieces: Sequence[ItemsPiece]) -> ReusedItems:

@@ -5,28 +5,23 @@ been skipped, and its results stand. Of the rest, what succeeded or was skipped 
 what comes after it, is performed anew. An approval that stands lets nothing pass: a rerun is authorised like any run.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-import msgspec
-
 from headrace import codec
-from headrace.errors import ConflictError, HeadraceError, NotFoundError
+from headrace.errors import ConflictError, NotFoundError
 from headrace.events.steering import StepReused
-from headrace.expressions.expression import Expression, parse
-from headrace.expressions.template import template
-from headrace.plans.model import ConditionStep, GateStep, LoopStep, PlanStep, WaitStep
+from headrace.plans.model import ConditionStep
 from headrace.vocabulary import Automation, StepStatus
 from headrace_planner.runs.graph import Graph
 from headrace_planner.runs.instances import end
-from headrace_planner.runs.orders import EXPRESSION_GATE
-from headrace_planner.runs.pieces import whole_map
+from headrace_planner.runs.pieces import short_map, whole_map
+from headrace_planner.runs.reading import expressions_of, in_template
 from headrace_planner.runs.state import Run
 
 STANDS: Final = frozenset({StepStatus.SUCCEEDED, StepStatus.SKIPPED})
 EVERY: Final = "*"
 """Stands for all inputs, where an expression does not say which."""
-NOT_READ: Final = frozenset({"id", "kind", "name", "needs", "covered_by", "parent", "compensates", "on_error"})
 
 
 def reused_steps(run: Run, from_step: str) -> tuple[str, ...]:
@@ -146,7 +141,7 @@ def check_inputs(run: Run, reused: Sequence[str], old: Mapping[str, Any], new: M
 
 def inputs_read(graph: Graph, step_id: str) -> set[str]:
     """Name the inputs that a step's expressions refer to, also by way of variables; EVERY when they do not say which."""
-    variables, waiting = graph.plan.variables, list(_expressions(graph.index[step_id]))
+    variables, waiting = graph.plan.variables, list(expressions_of(graph.index[step_id]))
     found: set[str] = set()
     seen: set[str] = set()
     while waiting:
@@ -162,40 +157,8 @@ def inputs_read(graph: Graph, step_id: str) -> set[str]:
                 names = [first] if first is not None else list(variables)
                 fresh = [name for name in names if name not in seen]
                 seen.update(fresh)
-                waiting += [each for name in fresh for each in _in_template(variables.get(name))]
+                waiting += [each for name in fresh for each in in_template(variables.get(name))]
     return found
-
-
-def _expressions(step: PlanStep) -> Iterator[Expression | None]:
-    """Give every expression of a step; None stands for one that cannot be read any more."""
-    body = step.body
-    bare = [
-        step.when,
-        body.expression if isinstance(body, ConditionStep) else None,
-        body.condition if isinstance(body, LoopStep) else None,
-        body.when if isinstance(body, WaitStep) else None,
-        body.config.get("expression") if isinstance(body, GateStep) and body.gate == EXPRESSION_GATE else None,
-    ]
-    for text in bare:
-        if isinstance(text, str):
-            yield _parsed(text)
-    for name, value in msgspec.to_builtins(step).items():
-        if name not in NOT_READ:
-            yield from _in_template(value)
-
-
-def _in_template(value: Any) -> Iterator[Expression | None]:
-    try:
-        yield from template(value).expressions
-    except HeadraceError:
-        yield None
-
-
-def _parsed(text: str) -> Expression | None:
-    try:
-        return parse(text)
-    except HeadraceError:
-        return None
 
 
 # --- what a run remembers, for `evolve` alone --------------------------------------------------------------------
@@ -206,9 +169,11 @@ def reused(run: Run, event: StepReused, at: int) -> bool:
     known = run.step(event.step)
     known.reused_from, known.reason = event.run_id, event.reason
     known.output, known.blob, known.evidence = event.output, event.blob, event.evidence
-    known.error = event.error
+    known.error, known.named = event.error, event.outputs
     if event.items is not None:
         known.map = whole_map(event.items)
+    elif event.failed:
+        known.map = short_map(event.output, event.failed)
     known.attempt_id = event.attempt_id
     known.artifact_pieces = list(event.artifact_pieces)
     known.artifacts.extend((None, event.attempt_id, at, kept) for kept in event.artifacts)

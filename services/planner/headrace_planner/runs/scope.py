@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from headrace import codec
+from headrace.codec import NULL
 from headrace.decider import Library
 from headrace.errors import HeadraceError, StepError
 from headrace.events.base import ErrorInfo
@@ -102,13 +103,17 @@ class RunScope:
             "error": None if known.error is None else {"type": known.error.type, "message": known.error.message},
             "artifacts": artifacts.shown(known, self._library),
         }
-        if known.map is not None:
-            view["failed"] = Results(known.map, self._library).failed
+        if self._run.graph.index[step_id].is_map:
+            view["failed"] = [] if known.map is None else Results(known.map, self._library).failed
         named = self._run.graph.index[step_id].outputs
         if not named:
             return view
         if known.status != StepStatus.SUCCEEDED:
             return {**view, "outputs": None}
+        if known.named != NULL:
+            return {**view, OUTPUTS: codec.loads(known.named)}
+        if known.unmade:
+            return Named(view, lambda: _unmade(known.unmade))
         own, loop = _own(self._run, step_id), self._run.graph.index[step_id].parent
         if known is not self._run.peek(step_id):  # of the round before: nothing is held of the one before that
             own["iteration"], loop = own["iteration"] - 1, ""
@@ -119,6 +124,10 @@ class RunScope:
         if known.map is not None:  # what came first of one that failed is chance
             return Results(known.map, self._library).series if known.status == StepStatus.SUCCEEDED else None
         return codec.loads(self._library.body(known.blob.digest) if known.blob else known.output)
+
+
+def _unmade(why: str) -> Any:
+    raise StepError(why, type="expression_error")
 
 
 class Named(Mapping[str, Any]):

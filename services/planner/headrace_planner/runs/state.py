@@ -41,6 +41,7 @@ Instance = tuple[str, int | None]
 class StepState(msgspec.Struct, omit_defaults=True):
     """Where a step stands. `iteration` counts the rounds of a loop's body; `loop` those that a loop has begun.
 
+    `named` are its named outputs where they were made while what they say stood, `unmade` says why they could not be.
     `artifacts` came behind those that are bodies, `artifact_pieces`. `tried` are its last failed attempts, `settled` the last answer to an unknown outcome, `reused_from` the run whose
     result stands. `before` is how the step ended in the round before. `spent_ms` and `timed_since` are its own clock, which runs only where the plan bounds it.
     """
@@ -57,6 +58,8 @@ class StepState(msgspec.Struct, omit_defaults=True):
     worker: str | None = None
     output: Raw = NULL
     blob: BlobRef | None = None
+    named: Raw = NULL
+    unmade: str = ""
     error: ErrorInfo | None = None
     reason: str = ""
     artifacts: list[Left] = []

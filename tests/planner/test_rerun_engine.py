@@ -16,15 +16,16 @@ class Done(BaseModel):
     """Nothing much."""
 
     n: int
+    text: str = ""
 
 
 @headrace.tool(effect="read", access="auto")
-async def odd(n: int) -> Done:
+async def odd(n: int, length: int = 0) -> Done:
     """Fail for odd numbers."""
     if n % 2:
         message = f"{n} is odd"
         raise StepError(message, type="tool_error")
-    return Done(n=n)
+    return Done(n=n, text="x" * length)
 
 
 async def run_and_again(steps: str, times: int = 2) -> tuple[Any, list[Any]]:
@@ -48,18 +49,18 @@ async def test_which_items_of_a_map_failed_is_known_where_it_stands() -> None:
     assert [each["index"] for each in first[1]] == [0, 2]
     assert again == [first, first]
     first, again = await run_and_again(maps.replace("[1, 2, 3]", "[2, 4]") + told)
-    assert first == [[{"n": 2}, {"n": 4}], []]
+    assert first == [[{"n": 2, "text": ""}, {"n": 4, "text": ""}], []]
     assert again == [first, first]
 
 
 @in_virtual_time
 async def test_a_map_of_long_results_of_which_items_failed_stands_in_pieces() -> None:
-    maps = '    - {id: m, map: "{{ lists.range(6000) }}", tool: odd, with: {n: "{{ item }}"}, on_item_error: collect}\n'
+    maps = '    - {id: m, map: "{{ lists.range(600) }}", tool: odd, with: {n: "{{ item }}", length: 200}, on_item_error: collect}\n'
     told = (
         '    - {id: told, transform: "{{ [size(steps.m.output), size(steps.m.failed), steps.m.failed[0].index] }}"}\n'
     )
     first, again = await run_and_again(maps + told, 1)
-    assert first == [6000, 3000, 1]
+    assert first == [600, 300, 1]
     assert again == [first]
 
 

@@ -12,7 +12,8 @@ from headrace import codec
 from headrace.errors import ConflictError, NotFoundError
 from headrace.events.steering import StepReused
 from headrace.plans.model import ConditionStep
-from headrace.vocabulary import Automation, StepStatus
+from headrace.vocabulary import Automation, RunStatus, StepStatus
+from headrace_planner.runs import work
 from headrace_planner.runs.graph import Graph
 from headrace_planner.runs.instances import end
 from headrace_planner.runs.pieces import short_map, whole_map
@@ -49,13 +50,14 @@ def reused_steps(run: Run, from_step: str) -> tuple[str, ...]:
         raise ConflictError(message, details={"step": from_step, "condition": condition})
     needed = _upstream(graph, from_step)
     for step in planned:
-        if step in needed and not graph.index[step].parent and (why := _unfit(run, step)) is not None:
+        if step in needed and (why := _unfit(run, step)) is not None:
             message = (
-                f"step {step!r}, which {from_step!r} needs, {why}: run again from {step!r}, or retry the whole run"
+                f"step {step!r}, which {from_step!r} needs, {why}: "
+                f"run again from {_outermost(graph, step)!r}, or retry the whole run"
             )
             raise ConflictError(message, details={"step": step, "status": str(run.status_of(step))})
-    rest = (step for step in planned if step not in needed and not graph.index[step].parent)
-    anew = _downstream(graph, [from_step, *(step for step in rest if _unfit(run, step) is not None)])
+    rest = (step for step in planned if step not in needed and _unfit(run, step) is not None)
+    anew = _downstream(graph, [from_step, *(_outermost(graph, step) for step in rest)])
     for step, condition in left_out.items():
         if condition not in anew:  # its choice stands, so nothing begins that it did not choose
             anew -= {step, *graph.inside.get(step, ())}
@@ -78,12 +80,25 @@ def _chose_then(run: Run, step_id: str) -> bool:
 
 
 def _unfit(run: Run, step_id: str) -> str | None:
-    """Say why a step's result cannot stand, or nothing."""
+    """Say why a step's result cannot stand, or nothing; of a loop's body it stands with the loop, unless it was undone."""
     undone_by = run.graph.undo.get(step_id)
-    if undone_by is not None and run.status_of(undone_by) not in {StepStatus.PENDING, StepStatus.SKIPPED}:
-        return f"was undone by {undone_by!r}"
+    if undone_by is not None and (why := _undone(run, step_id, undone_by)) is not None:
+        return why
     status = run.status_of(step_id)
-    return None if status in STANDS else f"did not succeed (it is {status})"
+    stands = status in STANDS or run.graph.index[step_id].parent
+    return None if stands else f"did not succeed (it is {status})"
+
+
+def _undone(run: Run, step_id: str, undone_by: str) -> str | None:
+    """Say that what a step did was undone, or was to be: what is left of it is for people to find out."""
+    status = run.status_of(undone_by)
+    if status == StepStatus.SUCCEEDED:
+        return f"was undone by {undone_by!r}"
+    if status not in {StepStatus.PENDING, StepStatus.SKIPPED}:
+        return f"was to be undone by {undone_by!r}, which is {status}"
+    if run.data.status != RunStatus.SUCCEEDED and work.left(run).get(step_id):
+        return f"was to be undone by {undone_by!r}, and the time for that was over before"
+    return None
 
 
 def _outermost(graph: Graph, step_id: str) -> str:

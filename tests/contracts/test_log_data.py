@@ -12,7 +12,7 @@ from headrace.clock import mint
 from headrace.codec import Raw
 from headrace.decider import Laid, Row
 from headrace.errors import ValidationError
-from headrace.log.port import DataError, KeptAnswer, Log, Parked
+from headrace.log.port import DataError, Due, KeptAnswer, Log, Parked
 from headrace.log.tables import TABLES
 from headrace.vocabulary import LOG_PARTITIONS
 from headrace.wire import Line
@@ -211,7 +211,12 @@ async def test_due_and_busy_streams_are_found_by_their_rows(log: Log) -> None:
         (runs[1], 100),
         (runs[3], 200),
     ]
-    assert [due.stream_id for due in await log.due("runs", [0], 1_000, 1)] == [runs[1]]
+    (first,) = await log.due("runs", [0], 1_000, 1)
+    assert first.stream_id == runs[1]
+    assert [due.stream_id for due in await log.due("runs", [0, 1], 1_000, 1, first)] == [runs[3]]
+    assert [due.stream_id for due in await log.due("runs", [0, 1], 250, 9, first)] == [runs[3]]
+    for after, follow in ((Due("", 200), [runs[3], runs[0]]), (Due(runs[3], 200), [runs[0]]), (Due(runs[0], 300), [])):
+        assert [due.stream_id for due in await log.due("runs", [0, 1], 1_000, 9, after)] == follow
     assert await log.busy("runs", 0) == sorted([runs[0], runs[2]])
     assert await log.busy("approvals", 0) == []
 

@@ -31,6 +31,11 @@ class Wakeups:
     def __len__(self) -> int:
         return len(self._appointments)
 
+    @property
+    def full(self) -> bool:
+        """Tell whether no more are taken over from the database."""
+        return len(self._appointments) >= WAKEUPS_MAX
+
     def note(self, held: Held, stream_id: str, at: int | None, now: int) -> None:
         """Take over what a stream wants after it changed; later than the window is the database's business."""
         if at is None or at > now + self._window_ms:
@@ -40,10 +45,12 @@ class Wakeups:
         if known is None or known.at != at or known.delay_ms or known.fired:
             self._set(held, stream_id, at, 0)
 
-    def found(self, held: Held, stream_id: str, at: int) -> None:
-        """Take over what the database says is due, unless more is known here."""
-        if stream_id not in self._appointments and len(self._appointments) < WAKEUPS_MAX:
-            self._set(held, stream_id, at, 0)
+    def found(self, held: Held, stream_id: str, at: int) -> bool:
+        """Take over what the database says is due, unless more is known here; tells whether it was."""
+        if stream_id in self._appointments or self.full:
+            return False
+        self._set(held, stream_id, at, 0)
+        return True
 
     def put_off(self, held: Held, stream_id: str, now: int, *, changed: bool, latest: int | None = None) -> None:
         """Put a stream off that is still due after a wake-up: it waits for somebody's receipt. Doubles each time.

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from headrace import ids
@@ -15,7 +15,7 @@ from headrace.log.port import Log
 from headrace.waits import Signal
 
 REFILL_MAX: Final = 5_000
-"""Streams read from the database's index at once."""
+"""Streams read from the database's index at once, and taken over of them before they are woken."""
 SOON_S: Final = 0.002
 """A wake-up that comes earlier by less is not looked for anew: times are told in milliseconds, and rounding is none."""
 
@@ -84,16 +84,28 @@ class Waking:
                 continue  # a stream of its that is under way must be known as such before it is woken
             by_log.setdefault(held.log, {})[held.partition] = held
         for log, parts in by_log.items():
+            if not await self._read(log, parts, until):
+                self._refill_at = self._clock.monotonic() + self._cadence.retry_s
+
+    async def _read(self, log: str, parts: Mapping[int, Held], until: int) -> bool:
+        """Take over what is due in a log up to a time (ms); False when it must be read again soon.
+
+        What is known already is passed over: streams that wait for a receipt stand first, overdue, for as long as nobody
+        gives one, and must hide no timer of others.
+        """
+        after, fresh = None, 0
+        while fresh < REFILL_MAX and not self._wakeups.full:
             try:
                 async with asyncio.timeout(READ_TIMEOUT_S):
-                    found = await self._log.due(log, sorted(parts), until, REFILL_MAX)
+                    found = await self._log.due(log, sorted(parts), until, REFILL_MAX, after)
             except (UnavailableError, TimeoutError) as problem:
                 _logger.info("what is due is read again: %s", problem)
-                self._refill_at = self._clock.monotonic() + self._cadence.retry_s
-                continue
-            if len(found) == REFILL_MAX:
-                self._refill_at = self._clock.monotonic() + self._cadence.retry_s
+                return False
             for due in found:
                 owner = parts.get(ids.partition_of(due.stream_id))
                 if owner is not None and not owner.over:
-                    self._wakeups.found(owner, owner.address(due.stream_id), due.wake_at)
+                    fresh += self._wakeups.found(owner, owner.address(due.stream_id), due.wake_at)
+            if len(found) < REFILL_MAX:
+                return True
+            after = found[-1]
+        return False

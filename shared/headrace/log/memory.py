@@ -121,14 +121,18 @@ class MemoryLog(MemoryBodies, MemoryOwners):
         }
         return {address: found[address] for address in addresses if address in found}
 
-    async def due(self, log: str, partitions: Sequence[int], until: int, limit: int) -> list[Due]:
-        """Read streams with `wake_at` up to `until`, the earliest first."""
+    async def due(
+        self, log: str, partitions: Sequence[int], until: int, limit: int, after: Due | None = None
+    ) -> list[Due]:
+        """Read streams with `wake_at` up to `until`, the earliest first, or those that follow on `after`."""
         due = [
             Due(values["id"], values["wake_at"])
             for values in self._columns(MAIN[log], ("id", "partition", "wake_at"))
             if values["partition"] in partitions and values["wake_at"] is not None and values["wake_at"] <= until
         ]
-        return sorted(due, key=lambda one: (one.wake_at, one.stream_id))[:limit]
+        place = (-1, "") if after is None else (after.wake_at, after.stream_id)
+        follow = [one for one in due if (one.wake_at, one.stream_id) > place]
+        return sorted(follow, key=lambda one: (one.wake_at, one.stream_id))[:limit]
 
     async def busy(self, log: str, partition: int) -> list[str]:
         """Read the streams of a partition that have something outstanding."""

@@ -192,8 +192,10 @@ class OwnerLog(Protocol):
         """Read what was answered under idempotency keys (log, partition, key), as far as kept, in one round trip."""
         ...
 
-    async def due(self, log: str, partitions: Sequence[int], until: int, limit: int) -> list[Due]:
-        """Read streams with `wake_at` up to `until` (ms), the earliest first."""
+    async def due(
+        self, log: str, partitions: Sequence[int], until: int, limit: int, after: Due | None = None
+    ) -> list[Due]:
+        """Read streams with `wake_at` up to `until` (ms), the earliest first, or those that follow on `after`."""
         ...
 
     async def busy(self, log: str, partition: int) -> list[str]:

@@ -168,10 +168,13 @@ class PostgresLog:
                 return kept
         return None
 
-    async def due(self, log: str, partitions: Sequence[int], until: int, limit: int) -> list[Due]:
-        """Read streams with `wake_at` up to `until`, the earliest first."""
+    async def due(
+        self, log: str, partitions: Sequence[int], until: int, limit: int, after: Due | None = None
+    ) -> list[Due]:
+        """Read streams with `wake_at` up to `until`, the earliest first, or those that follow on `after`."""
         sql = QUERIES["due"].format(table=MAIN[log])
-        return [Due(*row) for row in await self._owner.fetch(sql, list(partitions), until, limit)]
+        place = (-1, "") if after is None else (after.wake_at, after.stream_id)
+        return [Due(*row) for row in await self._owner.fetch(sql, list(partitions), until, limit, *place)]
 
     async def busy(self, log: str, partition: int) -> list[str]:
         """Read the streams of a partition that have something outstanding."""

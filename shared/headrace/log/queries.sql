@@ -104,7 +104,8 @@ insert into headrace.answers as a values ($1, $2, $3, $4, $5, $6, headrace.now_m
   returning true
 
 -- due --
-select id, wake_at from headrace.{table} where partition = any($1) and wake_at <= $2 order by wake_at, id limit $3
+select id, wake_at from headrace.{table} where partition = any($1) and wake_at <= $2 and (wake_at, id) > ($4, $5)
+order by wake_at, id limit $3
 
 -- busy --
 select id from headrace.{table} where partition = $1 and busy order by id

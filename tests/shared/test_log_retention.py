@@ -237,6 +237,31 @@ async def test_one_process_at_a_time_moves_months_and_one_brought_back_stays(
     assert await keeper.look() == [], "somebody wants it here"
 
 
+@pytest.mark.parametrize("died", [False, True])
+async def test_a_month_that_was_brought_back_and_is_held_is_still_one_that_was_brought_back(
+    log: PostgresLog, postgres_url: str, database: asyncpg.Connection, tmp_path: Path, *, died: bool
+) -> None:
+    await mixed(log)
+    file = tmp_path / "january.zip"
+    await archived(postgres_url, file)
+    async with Months.keeping(postgres_url) as months:
+        await moving.restore(months, file)
+        before_it = await months.one(LONG_AGO)
+        if died:  # who closed it died before the second look
+            await database.execute("update headrace.months set events = 0, streams = 0 where month = $1", LONG_AGO)
+            await database.execute("select headrace.close_month($1)", LONG_AGO)
+        (said,) = await months.detach(LONG_AGO)
+        assert "db rebuild" in str(said.status)
+        known = await months.one(LONG_AGO)
+        assert (known.state, known.archive) == ("restored", before_it.archive)
+        assert died or (known.events, known.streams) == (before_it.events, before_it.streams)
+        assert await months.lacks_rows(known), "so that restoring it once more makes its rows"
+    assert await Keeper(postgres_url, CLOCK, 3).look() == [], "somebody wants it here"
+    await rebuild(log, month=LONG_AGO)
+    async with Months.keeping(postgres_url) as months:
+        assert await months.detach(LONG_AGO) == [], "nothing holds it any more"
+
+
 async def test_bodies_go_when_nothing_names_them_any_more_and_come_back_with_their_month(
     log: PostgresLog, postgres_url: str, database: asyncpg.Connection, tmp_path: Path
 ) -> None:

@@ -46,7 +46,14 @@ select headrace.close_month($1)
 -- open_month --
 select headrace.open_month($1)
 
+-- let_into_month --
+drop trigger if exists closed on headrace.events_{month}
+
+-- count_month --
+update headrace.months set events = $2, streams = $3 where month = $1
+
 -- uncount_month --
+-- Of a month that was brought back: 0 says so while it is closed, since what never was closed has no count.
 update headrace.months set events = 0, streams = 0 where month = $1
 
 -- note_month --

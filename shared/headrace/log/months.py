@@ -224,11 +224,20 @@ class Months:
             await self.connection.execute(QUERIES["uncount_month"], month)
             await self.connection.execute(QUERIES["close_month"], month)
         held = await self.stragglers(month) or await self._without_rows(month)
-        if held:
-            await self.connection.execute(QUERIES["open_month"], month)
-        else:
+        if not held:
             await self.connection.execute(QUERIES["note_month"], month)
+        elif known.state == "restored" or known.events is not None:  # none were counted, and yet it was closed before
+            await self._open_again(known)
+        else:
+            await self.connection.execute(QUERIES["open_month"], month)
         return held
+
+    async def _open_again(self, known: Month) -> None:
+        """Open a month that somebody brought back, and that stays until somebody archives it again."""
+        async with self.connection.transaction():
+            await self.connection.execute(QUERIES["let_into_month"].format(month=known.month))
+            await self.connection.execute(QUERIES["month_is"], known.month, "restored", None)
+            await self.connection.execute(QUERIES["count_month"], known.month, known.events, known.streams)
 
     async def _without_rows(self, month: int) -> list[Straggler]:
         """See that every stream has its row: only of those it is known that they are over."""

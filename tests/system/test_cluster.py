@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,21 +9,15 @@ from pathlib import Path
 
 import nats
 import pytest
-from nats.errors import Error as NatsError
 from nats.js.client import JetStreamContext
 
 from headrace.bus.subjects import TRIGGER_STREAM
 from headrace.client.client import Client
-from headrace.dev.embedded import free_port, nats_binary
+from tests.system.cluster_kit import NODES, PATIENCE_S, TROUBLE, cluster
 from tests.system.kit import ROOT, Command, running_up, until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(600)]
-NODES = 3
-TROUBLE = (NatsError, OSError, TimeoutError)
-"""What a client meets while servers find each other, choose a leader, or one was just killed."""
 EACH_PHASE = 6
-PATIENCE_S = 100.0
-"""Leaders are chosen, and what was lost on the way is noticed by its owner, at their own pace."""
 TRIGGERED = """
 apiVersion: headrace/v1
 kind: Workflow
@@ -42,62 +35,6 @@ spec:
 """
 
 
-class Node:
-    """One server of a cluster."""
-
-    def __init__(self, folder: Path, name: str, port: int, own: int, routes: list[int]) -> None:
-        self.name, self.port, self._folder = name, port, folder
-        folder.mkdir()
-        listed = ", ".join(f'"nats://127.0.0.1:{each}"' for each in routes)
-        (folder / "nats.conf").write_text(
-            f'listen: "127.0.0.1:{port}"\nserver_name: {name}\nmax_payload: 8388608\n'
-            f'jetstream {{ store_dir: "{folder / "store"}" }}\n'
-            f'cluster {{ name: three, listen: "127.0.0.1:{own}", routes: [{listed}] }}\n'
-        )
-        self.start()
-
-    def start(self) -> None:
-        with (self._folder / "server.log").open("ab") as log:
-            command = [nats_binary(), "-c", str(self._folder / "nats.conf")]
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    @property
-    def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
-
-
-@asynccontextmanager
-async def cluster(folder: Path) -> AsyncIterator[list[Node]]:
-    """Start a cluster and wait until it can keep streams three times."""
-    ports = [free_port() for _ in range(2 * NODES)]
-    nodes: list[Node] = []
-    try:
-        for number in range(NODES):
-            name = f"node_{number + 1}"
-            nodes.append(Node(folder / name, name, ports[number], ports[NODES + number], ports[NODES:]))
-        await until(lambda: standing(nodes[0]), "the cluster to keep streams", PATIENCE_S)
-        yield nodes
-    finally:
-        for node in nodes:
-            node.kill()
-
-
-async def standing(node: Node) -> bool:
-    try:
-        other = await nats.connect(node.url, allow_reconnect=False, connect_timeout=1)
-        try:
-            await other.jetstream().add_stream(name="probe", subjects=["probe"], num_replicas=NODES)
-        finally:
-            await other.close()
-    except TROUBLE:
-        return False
-    return True
-
-
 async def replicas(js: JetStreamContext) -> dict[str, tuple[int | None, int]]:
     """Give how many servers keep each stream, and how many of them are up to date."""
     found = {}
@@ -106,6 +43,16 @@ async def replicas(js: JetStreamContext) -> dict[str, tuple[int | None, int]]:
         current = sum(1 for peer in peers if peer.current and not peer.offline) + 1
         found[each.config.name or ""] = (each.config.num_replicas, current)
     return found
+
+
+@asynccontextmanager
+async def outside(urls: list[str]) -> AsyncIterator[JetStreamContext]:
+    """Connect as somebody who publishes trigger events does."""
+    connection = await nats.connect(urls, max_reconnect_attempts=-1, reconnect_time_wait=1, error_cb=quietly)
+    try:
+        yield connection.jetstream()
+    finally:
+        await connection.close()
 
 
 async def quietly(_: Exception) -> None:
@@ -138,9 +85,7 @@ async def test_every_server_of_a_cluster_may_die_in_turn(tmp_path: Path) -> None
         urls = [node.url for node in nodes]
         with running_up(tmp_path / "up", ROOT, HEADRACE_NATS_URL=",".join(urls)) as up:
             await up.ready()
-            outside = await nats.connect(urls, max_reconnect_attempts=-1, reconnect_time_wait=1, error_cb=quietly)
-            js = outside.jetstream()
-            async with up.client() as client:
+            async with outside(urls) as js, up.client() as client:
                 await client.apply(TRIGGERED)
                 kept = await replicas(js)
                 assert TRIGGER_STREAM in kept
@@ -151,7 +96,6 @@ async def test_every_server_of_a_cluster_may_die_in_turn(tmp_path: Path) -> None
                     node.start()
                     await until(lambda: all_current(js), f"{node.name} to be up to date again", PATIENCE_S)
                 assert await started(client) == Counter(range(NODES * EACH_PHASE))
-            await outside.close()
 
 
 async def published(client: Client, js: JetStreamContext, first: int, end: int) -> None:

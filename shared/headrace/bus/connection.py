@@ -190,10 +190,12 @@ class Connection:
             raise NobodyError(message)
         return reply
 
-    async def api(self, subject: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    async def api(
+        self, subject: str, body: dict[str, Any] | None = None, *, timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> dict[str, Any]:
         """Ask JetStream's API; raises ApiError when it refuses, UnavailableError when it does not answer."""
         data = msgspec.json.encode(body) if body is not None else b""
-        reply = await self.ask(subject, data, REQUEST_TIMEOUT_S)
+        reply = await self.ask(subject, data, timeout_s)
         answer = answer_of(reply, subject)
         raise_refusal(answer, subject)
         return answer

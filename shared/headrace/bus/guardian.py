@@ -34,7 +34,7 @@ class Kept(Protocol):
 
     stream: str
 
-    async def declare(self) -> None:
+    async def declare(self) -> object:
         """Make it stand. Again: nothing but a request."""
         ...
 
@@ -55,13 +55,16 @@ class Guardian:
         self._all = True
         self._wake = asyncio.Event()
         self._background = Background()
-        self._one_at_a_time = asyncio.Lock()
+        self._checking = asyncio.Lock()
+        self._changing: dict[str, asyncio.Lock] = {}
+        """Who makes a stream or its consumers does so alone; those of others wait for nothing: in a cluster that has lost a
+        server each takes seconds."""
         self.writes = Writes(connection, clock, self._streams, self._remake)
 
     @property
     def dirty(self) -> bool:
         """Tell whether something was reported that has not been mended yet."""
-        return self._all or bool(self._missing) or self._one_at_a_time.locked()
+        return self._all or bool(self._missing) or self._checking.locked()
 
     async def open(self) -> None:
         """Begin to watch."""
@@ -90,7 +93,7 @@ class Guardian:
     async def keep(self, kept: Kept) -> None:
         """Declare a consumer now and keep it standing; raises UnavailableError."""
         self._kept.append(kept)
-        async with self._one_at_a_time:
+        async with self._alone(kept.stream):
             await self._declare_stream(kept.stream, there=await self._stands(kept.stream))
             await kept.declare()
             self.declared += 1
@@ -122,7 +125,7 @@ class Guardian:
 
     async def ensure(self) -> None:
         """Check once: declare the streams that are not there, and their consumers. Raises UnavailableError, ApiError."""
-        async with self._one_at_a_time:
+        async with self._checking:
             everything, reported = self._all, self._missing
             self._all, self._missing = False, set()
             try:
@@ -134,10 +137,10 @@ class Guardian:
     async def _ensure(self, reported: set[str], *, everything: bool) -> None:
         there = await self._stream_names()
         names = [name for name in self._streams if everything or name not in there]
-        answers = await _each(self._declare_stream(name, there=name in there) for name in names)
+        answers = await _each(self._declare_alone(name, there=name in there) for name in names)
         made = {name for name, answer in zip(names, answers, strict=True) if answer is True}
         wanted = [kept for kept in self._kept if everything or kept.stream in made or kept.stream in reported]
-        declared = await _each(kept.declare() for kept in wanted)
+        declared = await _each(self._declare(kept) for kept in wanted)
         self.declared += sum(not isinstance(each, HeadraceError) for each in declared)
         for name in made:
             for tell in self.on_made:
@@ -146,9 +149,20 @@ class Guardian:
             if isinstance(answer, HeadraceError):
                 raise answer
 
+    def _alone(self, stream: str) -> asyncio.Lock:
+        return self._changing.setdefault(stream, asyncio.Lock())
+
+    async def _declare(self, kept: Kept) -> None:
+        async with self._alone(kept.stream):
+            await kept.declare()
+
+    async def _declare_alone(self, name: str, *, there: bool) -> bool:
+        async with self._alone(name):
+            return await self._declare_stream(name, there=there)
+
     async def _remake(self, name: str) -> None:
         """Delete a stream and have it made anew; nothing that is only in it is lost but telemetry."""
-        async with self._one_at_a_time:
+        async with self._alone(name):
             try:
                 await self._connection.api(subjects.api("STREAM.DELETE", name))
             except (ApiError, UnavailableError) as problem:
@@ -156,6 +170,7 @@ class Guardian:
         self.missing(name)
 
     async def _watch(self) -> None:
+        said = ""
         while True:
             await within(self._wake, until_tick(self._clock.monotonic(), CHECK_EVERY_S))
             self._wake.clear()
@@ -164,10 +179,14 @@ class Guardian:
             try:
                 await self.ensure()
             except UnavailableError as problem:
-                logger.warning("the topology on NATS could not be checked: %s", problem)
+                if problem.message != said:
+                    said = problem.message
+                    logger.warning("the topology on NATS could not be checked: %s; it is tried until it can", said)
                 self._wake.set()
             except HeadraceError as problem:
                 logger.error("the topology on NATS cannot be declared: %s", problem)  # noqa: TRY400  (no traceback)
+            else:
+                said = ""
             await asyncio.sleep(RETRY_WAIT_S)
 
     async def _hear_of_deleted(self) -> None:

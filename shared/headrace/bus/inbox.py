@@ -13,8 +13,8 @@ from typing import Any, Final
 from nats.aio.msg import Msg
 
 from headrace.bus import subjects, topology
-from headrace.bus.answers import ApiError
 from headrace.bus.connection import Connection
+from headrace.bus.consumers import Consumer, delete
 from headrace.bus.guardian import Guardian
 from headrace.bus.limits import INBOX_BYTES_MAX, INBOX_UNSETTLED_MAX
 from headrace.bus.port import Delivery
@@ -25,6 +25,9 @@ CREDIT: Final = INBOX_UNSETTLED_MAX // 2
 PURGE_BYTES: Final = INBOX_BYTES_MAX // 128
 """Settled messages are deleted once they take up this much room, and when an inbox is closed: else the inbox would look
 full, and after a reconnect or a restart of the server all of them would come again."""
+ELECTING_S: Final = 4.0
+"""How long its consumer may be led by nobody until it is made anew, which costs nothing but what comes again. Each look
+takes a server 4 s more."""
 NOTHING: Final[dict[str, Any]] = {"ack_floor": {"stream_seq": 0}}
 
 
@@ -42,6 +45,7 @@ class JetStreamInbox:
     ) -> None:
         self.stream = stream
         self._connection = connection
+        self._consumer = Consumer(connection, stream, electing_s=ELECTING_S)
         self._guardian = guardian
         self._epoch = epoch
         self._deliver = deliver
@@ -60,7 +64,7 @@ class JetStreamInbox:
 
     async def declare(self) -> None:
         """Make this epoch's consumer stand, behind what is settled, unless a newer epoch has taken over."""
-        consumers = await self._consumers()
+        consumers, leaderless = await self._consumers()
         if any(epoch > self._epoch for epoch in consumers):
             logger.warning("inbox %s: epoch %d was overtaken", self.stream, self._epoch)
             self._guardian.release(self)
@@ -69,8 +73,11 @@ class JetStreamInbox:
         info = await self._connection.api(subjects.api("STREAM.INFO", self.stream))
         seen = (info["created"], self._connection.session)
         if self._epoch in consumers and self._seen == seen:
-            self._lane.resume()
-            return
+            if self._epoch not in leaderless:
+                self._consumer.is_led()
+                self._lane.resume()
+                return
+            self._consumer.is_not_led(subjects.epoch_consumer(self._epoch))
         self._lane.pause()
         state = info["state"]
         first, last = int(state["first_seq"]), int(state["last_seq"])
@@ -83,14 +90,11 @@ class JetStreamInbox:
         floor = max((self._floor(consumer) for consumer in consumers.values()), default=0)
         floor = max(min(floor, last), self._settled - self._base, first - 1, 0)
         for epoch in consumers:
-            await self._delete(epoch)
-        body = topology.epoch_consumer(self._epoch, floor + 1, self._connection.replicas)
-        await self._connection.api(
-            subjects.api("CONSUMER.CREATE", self.stream, body["name"]), {"stream_name": self.stream, "config": body}
-        )
+            await delete(self._connection, self.stream, subjects.epoch_consumer(epoch))
         self._unsettled.clear()
         self._probes.clear()
         self._settled = max(self._settled, self._base + floor)
+        await self._consumer.stand(topology.epoch_consumer(self._epoch, floor + 1, self._connection.replicas))
         self._lane.resume()
 
     def settle(self, sequence: int) -> None:
@@ -133,27 +137,27 @@ class JetStreamInbox:
             return
         self._deliver(Delivery(delivery.data, sequence, delivery.subject, delivery.message_id, delivery.at))
 
-    async def _consumers(self) -> dict[int, dict[str, Any]]:
-        """Read the consumers of all epochs."""
+    async def _consumers(self) -> tuple[dict[int, dict[str, Any]], set[int]]:
+        """Read the consumers of all epochs, and which of them no server leads."""
         found: dict[int, dict[str, Any]] = {}
+        leaderless: set[int] = set()
         offset = 0
         while True:
             answer = await self._connection.api(subjects.api("CONSUMER.LIST", self.stream), {"offset": offset})
             page = answer.get("consumers") or []
-            offset += len(page)
+            missing = answer.get("missing") or []
+            offset += len(page) + len(missing)
+            for name in missing:
+                epoch = subjects.epoch_of(name)
+                if epoch is not None:
+                    found[epoch] = NOTHING
+                    leaderless.add(epoch)
             for info in page:
                 epoch = subjects.epoch_of(info["name"])
                 if epoch is not None:
                     found[epoch] = info
-            if not page or offset >= answer.get("total", 0):
-                return found
-
-    async def _delete(self, epoch: int) -> None:
-        try:
-            await self._connection.api(subjects.api("CONSUMER.DELETE", self.stream, subjects.epoch_consumer(epoch)))
-        except ApiError as problem:
-            if problem.code != topology.CONSUMER_NOT_FOUND:
-                raise
+            if not (page or missing) or offset >= answer.get("total", 0):
+                return found, leaderless
 
     @staticmethod
     def _floor(consumer: dict[str, Any]) -> int:

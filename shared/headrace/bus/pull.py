@@ -2,9 +2,11 @@
 
 A request (`$JS.API.CONSUMER.MSG.NEXT`) lets a number of messages come and stands until they came or it expires; it is
 renewed when the server says so. Nothing polls: a consumer that is missing answers "no responders" once, its guardian is
-told, and the next request waits for the guardian or for a growing delay. In a cluster a consumer's leader holds its requests:
-when it dies they are gone without a word, so what is asked for is asked again as soon as another one is elected. `fetch()` of nats-py costs 14 to 50 µs a
-message and one subscription a consumer; this costs about 5 (measured, peers/limits_nats.py).
+told, and the next request waits for the guardian or for a growing delay. In a cluster a consumer's leader holds its
+requests: when it dies they are gone without a word, so what is asked for is asked again as soon as another one is
+elected, and the guardian looks at what is not heard of after elections elsewhere: perhaps nobody can lead it. `fetch()`
+of nats-py costs 14 to 50 µs a message and one subscription a consumer; this costs about 5 (measured,
+peers/limits_nats.py).
 """
 
 import asyncio
@@ -35,6 +37,8 @@ SHORT_ACK_TOKENS: Final = 9
 PENDING: Final = "Nats-Pending-Messages"
 LEADER_S: Final = 1.0
 """What was asked for so short a time before an election is heard of may be with the new leader: electing takes longer."""
+ELECTIONS_S: Final = 10.0
+"""How long after an election those of other consumers have ended: of one that died, each takes 4 to 9 s."""
 EXPIRES_S_MIN: Final = 2 * HEARTBEAT_S
 """The server's own bound."""
 
@@ -67,9 +71,9 @@ class Lane:
         self.credit += count
         self._hub.soon(self)
 
-    def resume(self) -> None:
-        """Ask for what is wanted: the consumer stands now. Requests that stand already are left alone."""
-        if self.paused or self.waits or self.session != self._hub.session:
+    def resume(self, *, anew: bool = False) -> None:
+        """Ask for what is wanted: the consumer stands now. Requests stand on, unless it was made `anew`."""
+        if anew or self.paused or self.waits or self.session != self._hub.session:
             self.restart()
 
     def restart(self) -> None:
@@ -115,6 +119,8 @@ class PullHub:
         self._count = 0
         self._soon: set[Lane] = set()
         self._planned = False
+        self._elections: float | None = None
+        """Since when servers elect leaders, if they do, in monotonic seconds."""
         self._listening: Listening | None = None
         self._background = Background()
 
@@ -184,7 +190,7 @@ class PullHub:
         self._moves += 1
         self._prefix = f"{self._root}{self._moves}"
         subject = f"{self._prefix}.*"
-        self._listening = await until_open(lambda: self._connection.listen(subject, self._on_message), self._clock)
+        self._listening = await self._hear(subject, self._on_message)
         for lane in self._lanes.values():
             if not lane.paused:
                 lane.restart()
@@ -283,7 +289,24 @@ class PullHub:
             self.soon(lane)
 
     async def _hear_of_leaders(self) -> None:
-        await until_open(lambda: self._connection.listen(subjects.LEADERS_ELECTED, self._on_leader), self._clock)
+        await self._hear(subjects.LEADERS_ELECTED, self._on_leader)
+        await self._hear(subjects.STREAM_LEADERS_ELECTED, self._on_stream_leader)
+
+    async def _hear(self, subject: str, hear: Callable[[Msg], None]) -> Listening:
+        return await until_open(lambda: self._connection.listen(subject, hear), self._clock)
+
+    def _on_stream_leader(self, message: Msg) -> None:
+        stream = message.subject.removeprefix(subjects.STREAM_LEADER_ELECTED)
+        if self._elections is None and any(lane.stream == stream for lane in self._lanes.values()):
+            self._elections = self._clock.monotonic()
+            asyncio.get_running_loop().call_later(ELECTIONS_S, self._look_after_elections)
+
+    def _look_after_elections(self) -> None:
+        """Have those looked at of which nothing was heard since a server died that led some of them."""
+        since, self._elections = self._elections or 0.0, None
+        for lane in self._lanes.values():
+            if not lane.paused and max(lane.seen, lane.asked) < since:
+                self._guardian.missing(lane.stream)
 
     def _on_leader(self, message: Msg) -> None:
         lane = self._lanes.get(message.subject.removeprefix(subjects.LEADER_ELECTED))

@@ -11,6 +11,7 @@ from headrace.bus import subjects, topology
 from headrace.bus.answers import ApiError
 from headrace.bus.background import Background
 from headrace.bus.connection import Connection
+from headrace.bus.consumers import Consumer
 from headrace.bus.guardian import Guardian
 from headrace.bus.handling import handle
 from headrace.bus.limits import HANDLED_AT_ONCE_MAX, REDELIVER_AFTER_S
@@ -43,7 +44,8 @@ class JetStreamReader:
         self.stream = stream
         self._connection = connection
         self._guardian = guardian
-        self._consumer = consumer
+        self._consumer = Consumer(connection, stream)
+        self._body = topology.shared_consumer(consumer)
         self._kind = kind
         self._deliver = deliver
         self._lane = hub.lane(stream, consumer, self._on_message)
@@ -58,11 +60,7 @@ class JetStreamReader:
 
     async def declare(self) -> None:
         """Make the consumer stand."""
-        body = topology.shared_consumer(self._consumer)
-        await self._connection.api(
-            subjects.api("CONSUMER.CREATE", self.stream, body["name"]), {"stream_name": self.stream, "config": body}
-        )
-        self._lane.resume()
+        self._lane.resume(anew=await self._consumer.stand(self._body))
 
     async def close(self) -> None:
         """Stop; what is being handled is handed back at once."""

@@ -39,6 +39,9 @@ STREAMS_DELETED: Final = f"{STREAM_DELETED}*"
 LEADER_ELECTED: Final = "$JS.EVENT.ADVISORY.CONSUMER.LEADER_ELECTED."
 """How the subject begins on which a cluster says that a consumer has another leader; its stream and name end it."""
 LEADERS_ELECTED: Final = f"{LEADER_ELECTED}>"
+STREAM_LEADER_ELECTED: Final = "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED."
+"""The same of a stream."""
+STREAM_LEADERS_ELECTED: Final = f"{STREAM_LEADER_ELECTED}*"
 
 
 def token(incarnation: str) -> str:

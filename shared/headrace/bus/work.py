@@ -6,6 +6,7 @@ from nats.aio.msg import Msg
 
 from headrace.bus import subjects, topology
 from headrace.bus.connection import Connection
+from headrace.bus.consumers import Consumer
 from headrace.bus.guardian import Guardian
 from headrace.bus.port import Delivery
 from headrace.bus.pull import PullHub
@@ -16,14 +17,11 @@ class WorkConsumer:
 
     def __init__(self, connection: Connection, stream: str) -> None:
         self.stream = stream
-        self._connection = connection
+        self._consumer = Consumer(connection, stream)
 
-    async def declare(self) -> None:
-        """Make it stand."""
-        body = topology.work_consumer()
-        await self._connection.api(
-            subjects.api("CONSUMER.CREATE", self.stream, body["name"]), {"stream_name": self.stream, "config": body}
-        )
+    async def declare(self) -> bool:
+        """Make it stand; True when it was made anew."""
+        return await self._consumer.stand(topology.work_consumer())
 
 
 class JetStreamWork:
@@ -45,8 +43,7 @@ class JetStreamWork:
 
     async def declare(self) -> None:
         """Make the pool's consumer stand and ask for what is wanted."""
-        await self._consumer.declare()
-        self._lane.resume()
+        self._lane.resume(anew=await self._consumer.declare())
 
     def want(self, count: int) -> None:
         """Let `count` more orders come."""

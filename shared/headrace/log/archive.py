@@ -16,7 +16,9 @@ import hashlib
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -31,6 +33,8 @@ MANIFEST: Final = "manifest.json"
 BLOBS: Final = "blobs.jsonl"
 LINES: Final = "lines.jsonl"
 DIGEST: Final = re.compile(rb"sha256:([0-9a-f]{64})")
+UNREADABLE: Final = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What the readers of zip files raise for one that is damaged, and for what they do not read, as an encrypted one."""
 Place = tuple[str, int]
 
 
@@ -135,17 +139,24 @@ class Writer:
         if self._path.exists() and not self._over:
             message = f"{self._path} is there already; archives are not written over"
             raise ValidationError(message)
-        try:
+        with self.written():
             self._zip = zipfile.ZipFile(self._part, "w", zipfile.ZIP_DEFLATED)
-        except OSError as problem:
-            message = f"{self._part} cannot be written: {problem.strerror}"
-            raise ValidationError(message) from problem
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self._zip.close()
         if kind is not None:
+            with suppress(OSError, ValueError):  # a full disk does not take the end of what goes either
+                self._zip.close()
             self._part.unlink(missing_ok=True)
+
+    @contextmanager
+    def written(self) -> Iterator[None]:
+        """Raise ValidationError where the file cannot be written: its disk is full, say."""
+        try:
+            yield
+        except OSError as problem:
+            message = f"{self._part} cannot be written: {problem.strerror or problem}"
+            raise ValidationError(message) from problem
 
     def member(self, name: str, lines: Iterator[bytes] | list[bytes]) -> None:
         """Write a whole member of the file."""
@@ -155,23 +166,26 @@ class Writer:
 
     def lines(self, name: str) -> "MemberWriter":
         """Begin a member that is written piece by piece."""
-        return MemberWriter(self, name, self._zip.open(name, "w", force_zip64=True))
+        with self.written():
+            return MemberWriter(self, name, self._zip.open(name, "w", force_zip64=True))
 
     def finish(self, manifest: Manifest) -> str:
         """Write the manifest, read the file back, put it in its place to stay there, and give the manifest's digest."""
         body = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-        self._zip.writestr(MANIFEST, body)
-        self._zip.close()
-        with self._part.open("rb+") as file:
-            os.fsync(file.fileno())
-        with Archive(self._part) as written:
-            written.check()
-        self._part.rename(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # else a table may be gone for good before its file has a name
-        finally:
-            os.close(folder)
+        with self.written():
+            self._zip.writestr(MANIFEST, body)
+            self._zip.close()
+            with self._part.open("rb+") as file:
+                os.fsync(file.fileno())
+        with Archive(self._part) as made:
+            made.check()
+        with self.written():
+            self._part.rename(self._path)
+            folder = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)  # else a table may be gone for good before its file has a name
+            finally:
+                os.close(folder)
         return "sha256:" + hashlib.sha256(body).hexdigest()
 
 
@@ -187,12 +201,14 @@ class MemberWriter:
 
     def write(self, data: bytes) -> None:
         """Write some bytes."""
-        self._file.write(data)
+        with self._archive.written():
+            self._file.write(data)
         self._hash.update(data)
         self._size += len(data)
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with self._archive.written():
+            self._file.close()
         self._archive.members[self._name] = Member(self._hash.hexdigest(), self._size)
 
 
@@ -205,20 +221,25 @@ class Archive:
         self.digest = ""
 
     def __enter__(self) -> Self:
-        try:
-            self._zip = zipfile.ZipFile(self._path)
-            body = self._zip.read(MANIFEST)
-            self.manifest = msgspec.json.decode(body, type=Manifest)
-        except (OSError, zipfile.BadZipFile, KeyError, msgspec.DecodeError) as problem:
-            message = f"{self._path} is no archive of headrace: {problem}"
-            raise ValidationError(message) from problem
+        with ExitStack() as opened:
+            try:
+                self._zip = opened.enter_context(zipfile.ZipFile(self._path))
+                body = self._zip.read(MANIFEST)
+                self.manifest = msgspec.json.decode(body, type=Manifest)
+            except (*UNREADABLE, KeyError, msgspec.DecodeError) as problem:
+                message = f"{self._path} is no archive of headrace: {problem}"
+                raise ValidationError(message) from problem
+            self._demand_format()
+            opened.pop_all()
+        self.digest = "sha256:" + hashlib.sha256(body).hexdigest()
+        return self
+
+    def _demand_format(self) -> None:
         if self.manifest.format != FORMAT:
             message = (
                 f"{self._path} is of format {self.manifest.format}, this code reads {FORMAT}: use a newer headrace"
             )
             raise ValidationError(message)
-        self.digest = "sha256:" + hashlib.sha256(body).hexdigest()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._zip.close()
@@ -235,7 +256,7 @@ class Archive:
                     while data := file.read(1024 * 1024):
                         found.update(data)
                         size += len(data)
-            except (OSError, zipfile.BadZipFile) as problem:
+            except UNREADABLE as problem:
                 self._damaged(f"{name} cannot be read: {problem}")
             if (found.hexdigest(), size) != (member.sha256, member.size_bytes):
                 self._damaged(f"{name} is not what was written")

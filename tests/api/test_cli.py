@@ -111,6 +111,9 @@ async def test_of_a_quorum_it_is_said_who_has_approved_and_how_many_must(cli: Ru
     assert (code, out.splitlines()[-1]) == (0, f"{approval}: pending: {said}")
     _, out, _ = await cli("approvals", "list")
     assert "2 people with the role approver, 1 of them so far (approver)" in out
+    _, out, _ = await cli("runs", "list", "-o", "json")
+    _, out, _ = await cli("runs", "show", json.loads(out)["items"][0]["id"])
+    assert f"waits for approval: sign_off: {said} until " in out
     _, out, _ = await cli("approvals", "show", approval)
     assert said in out
 

@@ -1,6 +1,7 @@
 """Runs: list, show, follow, act on."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,12 +15,15 @@ from headrace.cli.options import (
     Url,
     ago,
     body_shown,
+    needed,
     pairs,
     show,
     show_fields,
     show_table,
+    so_far,
     work,
 )
+from headrace.errors import NotFoundError
 
 if TYPE_CHECKING:
     from headrace.client.client import Client
@@ -96,13 +100,24 @@ def show_(run: RunId, output: Output = Out.TEXT, url: Url = None, token: Token =
 
     async def todo(api: "Client") -> None:
         body = await api.get(f"/runs/{run}")
-        show(output, body, lambda: show_run(body))
+        decisions = await _decisions(api, body) if output == Out.TEXT else {}
+        show(output, body, lambda: show_run(body, decisions))
 
     work(url, token, todo)
 
 
-def show_run(body: dict[str, Any]) -> None:
-    """Print a run with its steps."""
+async def _decisions(api: "Client", body: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Give the decisions that were made on each approval which a run waits for and several must give."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for waits in body["waiting"]:
+        if waits.get("quorum", 1) > 1:
+            with suppress(NotFoundError):  # the run has asked, and the gatekeeper is about to
+                found[waits["approval_id"]] = (await api.get(f"/approvals/{waits['approval_id']}"))["decisions"]
+    return found
+
+
+def show_run(body: dict[str, Any], decisions: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Print a run with its steps; `decisions` are those made on each approval that several must give."""
     error = body["error"]
     fields = [
         ("run", body["id"]),
@@ -125,7 +140,8 @@ def show_run(body: dict[str, Any]) -> None:
     show_fields(fields)
     for waits in body["waiting"]:
         until = f" until {waits['until']}" if waits["until"] else ""
-        print(f"waits for {waits['for']}: {waits['step'] + ': ' if waits['step'] else ''}{waits['message']}{until}")
+        what = _awaited(waits, decisions.get(waits["approval_id"] or "", ()))
+        print(f"waits for {waits['for']}: {waits['step'] + ': ' if waits['step'] else ''}{what}{until}")
     print()
     show_table(("step", "kind", "status", "items", "attempt", "error"), [_step(step) for step in body["steps"]])
     if body["children"]:
@@ -138,6 +154,13 @@ def show_run(body: dict[str, Any]) -> None:
     if attempts:
         print("\nfailed attempts")
         show_table(("step", "attempt", "status", "worker", "finished", "next", "error"), attempts)
+
+
+def _awaited(waits: Mapping[str, Any], decisions: Sequence[Mapping[str, Any]]) -> str:
+    """Say what is waited for; of an approval how many of whom must give it, and who has."""
+    if not waits.get("roles"):
+        return str(waits["message"])
+    return f"{needed(waits['quorum'], waits['roles'])} must approve{so_far(waits['quorum'], decisions)}"
 
 
 def _child(each: dict[str, Any]) -> Sequence[Any]:

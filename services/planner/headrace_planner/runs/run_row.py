@@ -168,7 +168,8 @@ def _waiting(run: Run, going: list[Instance]) -> list[dict[str, Any]]:
         found.append(_paused(run.data.paused))
     for ask in run.asked():
         message = f"{ask.quorum} of {' or '.join(ask.roles)}"
-        found.append(_wait(WaitingFor.APPROVAL, message, ask.step or None, ask.expires_at, ask.approval_id))
+        wait = _wait(WaitingFor.APPROVAL, message, ask.step or None, ask.expires_at, ask.approval_id)
+        found.append({**wait, "quorum": ask.quorum, "roles": list(ask.roles)})
     if going:
         found.extend(_unknown_outcomes(run, going))
     if not run.apart:

@@ -13,6 +13,7 @@ from typing import Final
 from headrace.bus import subjects, topology
 from headrace.bus.answers import ApiError
 from headrace.bus.connection import Connection
+from headrace.bus.limits import REQUEST_TIMEOUT_S
 from headrace.bus.topology import Body
 from headrace.errors import UnavailableError
 
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 ELECTING_S: Final = 20.0
 """How long a consumer may be led by nobody until it is made anew: an election takes up to 9 s, and may fail twice."""
 DELETED_S: Final = 1.0
-"""How long the answer to a deletion is waited for: of what nobody leads, none comes."""
+"""How long it is waited for the answer to the deletion of what nobody leads: none comes, though it is done."""
 
 
 class Consumer:
@@ -45,7 +46,7 @@ class Consumer:
             raise
         if not led:
             self.is_not_led(body["name"])
-            await delete(self._connection, self.stream, body["name"])
+            await delete(self._connection, self.stream, body["name"], led=False)
             await self._create(body)
         self.is_led()
         return not led
@@ -73,11 +74,14 @@ class Consumer:
         return not cluster or bool(cluster.get("leader"))
 
 
-async def delete(connection: Connection, stream: str, name: str) -> None:
-    """Delete a consumer, also one that nobody leads; raises ApiError."""
+async def delete(connection: Connection, stream: str, name: str, *, led: bool) -> None:
+    """Delete a consumer, if it stands; raises ApiError, and UnavailableError for one that a server leads."""
+    timeout_s = REQUEST_TIMEOUT_S if led else DELETED_S
     try:
-        await connection.api(subjects.api("CONSUMER.DELETE", stream, name), timeout_s=DELETED_S)
+        await connection.api(subjects.api("CONSUMER.DELETE", stream, name), timeout_s=timeout_s)
     except UnavailableError as problem:
+        if led:
+            raise
         logger.info("%s.%s: %s", stream, name, problem)
     except ApiError as problem:
         if problem.code != topology.CONSUMER_NOT_FOUND:

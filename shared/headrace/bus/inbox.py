@@ -90,7 +90,8 @@ class JetStreamInbox:
         floor = max((self._floor(consumer) for consumer in consumers.values()), default=0)
         floor = max(min(floor, last), self._settled - self._base, first - 1, 0)
         for epoch in consumers:
-            await delete(self._connection, self.stream, subjects.epoch_consumer(epoch))
+            name = subjects.epoch_consumer(epoch)
+            await delete(self._connection, self.stream, name, led=epoch not in leaderless)
         self._unsettled.clear()
         self._probes.clear()
         self._settled = max(self._settled, self._base + floor)

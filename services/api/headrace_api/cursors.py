@@ -25,6 +25,13 @@ def no_cursor(given: str, expected: str = OF_THE_PAGE_BEFORE, field: str = "curs
     return errors.ValidationError(f"{field}: {message}", details={"problems": [{"field": field, "message": message}]})
 
 
+def number(cursor: str, most: int, expected: str) -> int:
+    """Read a cursor that is a number, at most so great; raises ValidationError that says what was `expected`."""
+    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > len(str(most)) or int(cursor) > most:
+        raise no_cursor(cursor, expected)
+    return int(cursor)
+
+
 def written(table: str, row: Mapping[str, Any], order: str) -> str:
     """Write the cursor that goes on after a row of a list in the order of a column."""
     key = TABLES[table].key[-1]

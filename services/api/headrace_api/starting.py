@@ -1,6 +1,7 @@
 """Runs on their way: which plan is meant, the command that creates the run, and waiting for its end by the feed."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import msgspec
@@ -8,7 +9,8 @@ import msgspec
 from headrace import codec, errors, ids
 from headrace.events import registry
 from headrace.events.catalogue import WorkflowApplied
-from headrace.events.runs import RunSucceeded
+from headrace.events.runs import RunCancelled, RunFailed, RunSucceeded
+from headrace.log.port import Recorded
 from headrace.messages import CreateRun, RecordPlan
 from headrace.vocabulary import LOG_CATALOGUE, LOG_RUNS, RUN_FINAL, RunStatus
 from headrace_api import views
@@ -19,7 +21,8 @@ from headrace_api.feed import REPAIR_S
 
 WORKFLOW: Final = "wfl"
 PLAN: Final = "pln"
-VERSIONS_MAX: Final = 1_000
+VERSIONS_READ: Final = 100
+"""Events of a workflow that are read at once: each may hold a document."""
 STEPS_PAGE: Final = 500
 NEW_MS: Final = 1_000
 """A run this old or younger was created by the request that is being answered, or by a repeat of it just now."""
@@ -35,8 +38,9 @@ NOTHING_YET: Final[dict[str, Any]] = {
     "steps_done": 0,
 }
 """What the row of a run that was only queued says."""
+ENDS: Final = frozenset(kind.type_name() for kind in (RunSucceeded, RunFailed, RunCancelled))
 ENDING_EVENTS: Final = 50
-"""How far back from its last version a run's closing event is looked for: late results may follow it."""
+"""Events of a run that are read at once to find the one that ended it, from the last one back."""
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -64,9 +68,10 @@ async def of_workflow(asking: Asking, name: str, version: int | None = None) -> 
     """Find a workflow's plan; raises NotFoundError, and ConflictError when it no longer compiles."""
     row = await workflow_row(asking, name)
     if version is not None and version != row["version"]:
-        for told in await versions(asking, row["id"]):
-            if told[1].version == version:
-                return Source(told[1].plan_digest, row["name"], version)
+        if 0 < version < row["version"]:
+            async for _, told in versions(asking, row["id"], version):
+                if told.version == version:
+                    return Source(told.plan_digest, row["name"], version)
         message = f"workflow {name!r} has no version {version}; the newest is {row['version']}"
         raise errors.NotFoundError(message)
     if row["problems"] or not row["plan_digest"]:
@@ -81,14 +86,15 @@ async def workflow_row(asking: Asking, name: str) -> dict[str, Any]:
     return await asking.row("workflows", {"id": stream}, f"workflow {name!r}")
 
 
-async def versions(asking: Asking, stream_id: str) -> list[tuple[int, WorkflowApplied]]:
-    """Read a workflow's versions from its own events, with the time of each."""
-    found = []
-    for recorded in await asking.desk.log.stream(LOG_CATALOGUE, stream_id, limit=VERSIONS_MAX):
-        event = registry.read(recorded) if recorded.type == WorkflowApplied.type_name() else None
-        if isinstance(event, WorkflowApplied):
-            found.append((recorded.at, event))
-    return found
+async def versions(asking: Asking, stream_id: str, first: int) -> AsyncIterator[tuple[int, WorkflowApplied]]:
+    """Read a workflow's versions from the `first` on from its own events, the oldest first, with the time of each."""
+    after = max(first - 1, 0)  # each version is an event: none stands before as many of them
+    while read := await asking.desk.log.stream(LOG_CATALOGUE, stream_id, after, VERSIONS_READ):
+        for recorded in read:
+            event = registry.read(recorded) if recorded.type == WorkflowApplied.type_name() else None
+            if isinstance(event, WorkflowApplied) and event.version >= first:
+                yield recorded.at, event
+        after = read[-1].version
 
 
 async def keep_plan(asking: Asking, digest: str) -> None:
@@ -248,12 +254,23 @@ async def steps_of(asking: Asking, run_id: str) -> list[dict[str, Any]]:
         after = read[-1]["step"]
 
 
+async def ending(asking: Asking, row: dict[str, Any]) -> Recorded | None:
+    """Find the event that ended a run, from its last one back: any number of late results may follow it."""
+    upto = row["version"]
+    while upto > 0:
+        after = max(upto - ENDING_EVENTS, 0)
+        read = await asking.desk.log.stream(LOG_RUNS, row["id"], after, upto - after)
+        found = next((each for each in reversed(read) if each.type in ENDS), None)
+        if found is not None:
+            return found
+        upto = after
+    return None
+
+
 async def result(asking: Asking, row: dict[str, Any]) -> dict[str, Any]:
     """Give the result of a finished run, whole: outputs too large for its row are read from its last events."""
     outputs = (row["detail"] or {}).get("outputs")
     if outputs is None and row["status"] == RunStatus.SUCCEEDED:
-        after = max(row["version"] - ENDING_EVENTS, 0)
-        for recorded in await asking.desk.log.stream(LOG_RUNS, row["id"], after, ENDING_EVENTS):
-            if recorded.type == RunSucceeded.type_name():
-                outputs = codec.loads(recorded.data).get("outputs")
+        ended = await ending(asking, row)
+        outputs = codec.loads(ended.data).get("outputs") if ended is not None else None
     return views.result(row, await steps_of(asking, row["id"]), outputs)

@@ -19,12 +19,11 @@ from headrace.errors import NotFoundError, UnauthorizedError, UnavailableError
 from headrace.log.port import Recorded
 from headrace.vocabulary import LOG_RUNS, RUN_FINAL
 from headrace.wire import Line
-from headrace_api import views
+from headrace_api import starting, views
 from headrace_api.answers import request_id
 from headrace_api.asking import Asking
-from headrace_api.cursors import no_cursor
+from headrace_api.cursors import number
 from headrace_api.feed import REPAIR_S, lines_of
-from headrace_api.starting import ENDING_EVENTS
 
 _log = logging.getLogger(__name__)
 HEARTBEAT_S: Final = 15.0
@@ -91,7 +90,7 @@ def version(cursor: str | None) -> int:
     """Read the version after which events are wanted; raises ValidationError."""
     if cursor is None:
         return 0
-    return _number(cursor, VERSION_MAX, "the version of an event, as its id says")
+    return number(cursor, VERSION_MAX, "the version of an event, as its id says")
 
 
 def event(recorded: Recorded) -> dict[str, Any]:
@@ -199,9 +198,8 @@ async def last_line(asking: Asking, row: dict[str, Any]) -> list[dict[str, Any]]
     """Give the line with which a run that did not succeed ends."""
     if row["status"] not in {"failed", "cancelled"}:
         return []
-    read = await asking.desk.log.stream(LOG_RUNS, row["id"], max(row["version"] - ENDING_EVENTS, 0), ENDING_EVENTS)
-    ends = [each for each in read if each.type in EVENT_LINES and each.type != "run.queued"]
-    return [event_line(each, END_OF_LINES) for each in ends[:1]]
+    ended = await starting.ending(asking, row)
+    return [event_line(ended, END_OF_LINES)] if ended is not None and ended.type in EVENT_LINES else []
 
 
 async def lines(asking: Asking, run_id: str, after: str | None) -> AsyncIterator[bytes]:
@@ -242,10 +240,4 @@ def line_cursor(cursor: str | None) -> int | None:
         return None
     if cursor is None:
         return 0
-    return _number(cursor, LINE_MAX, "the cursor of a line")
-
-
-def _number(cursor: str, most: int, expected: str) -> int:
-    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > len(str(most)) or int(cursor) > most:
-        raise no_cursor(cursor, expected)
-    return int(cursor)
+    return number(cursor, LINE_MAX, "the cursor of a line")

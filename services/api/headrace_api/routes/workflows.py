@@ -1,14 +1,16 @@
 """Workflows: apply, list, show, versions, and runs of them by a trigger."""
 
-from typing import Annotated, Any
+from collections import deque
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Response
 
 from headrace import codec, ids
 from headrace.errors import ValidationError
+from headrace.events.catalogue import WorkflowApplied
 from headrace.messages import ApplyWorkflow, CreateRun
 from headrace.vocabulary import LOG_CATALOGUE, MESSAGE_BYTES_MAX
-from headrace_api import shapes, starting, triggering, views
+from headrace_api import cursors, shapes, starting, triggering, views
 from headrace_api.answers import answer
 from headrace_api.asking import Asked, Asking, Paged, says
 from headrace_api.bodies import Json, SpecBody
@@ -16,6 +18,7 @@ from headrace_api.routes.runs import created
 
 router = APIRouter(tags=["workflows"])
 NAMELESS = "unnamed"
+VERSION_MAX: Final = 2**31 - 1
 
 
 async def _apply(asked: Asking, spec: dict[str, Any] | str, name: str | None) -> Response:
@@ -69,9 +72,17 @@ async def get_workflow(asked: Asked, name: str) -> Response:
 @router.get(
     "/workflows/{name}/versions", name="list_workflow_versions", responses=says(shapes.Page[shapes.WorkflowVersion])
 )
-async def list_workflow_versions(asked: Asked, name: str) -> Response:
+async def list_workflow_versions(asked: Asked, paged: Paged, name: str) -> Response:
     """List a workflow's versions, the newest first."""
     row = await starting.workflow_row(asked, name)
+    before = row["version"] + 1
+    if paged.cursor is not None:
+        before = min(before, cursors.number(paged.cursor, VERSION_MAX, cursors.OF_THE_PAGE_BEFORE))
+    found: deque[tuple[int, WorkflowApplied]] = deque(maxlen=paged.limit + 1)
+    async for at, told in starting.versions(asked, row["id"], before - paged.limit - 1):
+        if told.version >= before:
+            break
+        found.append((at, told))
     items = [
         {
             "version": told.version,
@@ -80,9 +91,9 @@ async def list_workflow_versions(asked: Asked, name: str) -> Response:
             "applied_by": {"id": told.by.id, "name": told.by.name},
             "spec": told.spec,
         }
-        for at, told in reversed(await starting.versions(asked, row["id"]))
+        for at, told in reversed(found)
     ]
-    return answer({"items": items, "next_cursor": None})
+    return answer(views.page(items, paged.limit, "version"))
 
 
 @router.get("/workflows/{name}/runs", name="list_workflow_runs", responses=says(shapes.Page[shapes.Run]))

@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Final
 
 REDACTED: Final = "[redacted]"
 MESSAGE_CHARS_MAX: Final = 4_000
+KEY_HEADER: Final = "Idempotency-Key"
 
 
 class HeadraceError(Exception):

@@ -123,7 +123,7 @@ async def test_a_viewer_steers_nothing(http: httpx2.AsyncClient, world: World) -
 
 async def test_a_field_that_means_nothing_for_an_action_is_refused(http: httpx2.AsyncClient) -> None:
     run = await run_of(http, LATER, wait=0)
-    assert "takes no 'from_step'; it goes with: rerun" in await refusal(http, run, "retry", 400, **{"from": "later"})
+    assert "takes no 'from'; it goes with: rerun" in await refusal(http, run, "retry", 400, **{"from": "later"})
     assert "settle needs the step and the answer" in await refusal(http, run, "settle", 400)
     assert "names no step" in await refusal(http, run, "settle", 400, step="a[", answer="happened")
 

@@ -2,7 +2,7 @@
 
 import re
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -32,13 +32,32 @@ def answer(body: object, status: int = 200, headers: dict[str, str] | None = Non
 
 def envelope(error: errors.HeadraceError, status: int, request_id: str, now_ms: int) -> Response:
     """Give an error as users meet it, with `Retry-After` where it makes sense to try again."""
-    body = {"error": {**error.envelope(), "timestamp": views.at(now_ms), "request_id": request_id}}
+    body = {
+        "error": {
+            **error.envelope(),
+            "details": details_of(error),
+            "timestamp": views.at(now_ms),
+            "request_id": request_id,
+        }
+    }
     headers = {}
     if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
         headers["Retry-After"] = str(error.details.get("retry_after_s", 2))
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="headrace"'
     return Response(codec.dumps(body), status, headers, JSON)
+
+
+def details_of(error: errors.HeadraceError) -> dict[str, Any]:
+    """Give what is told beside an error's message: of a request that is wrong always the `problems`, each with its field.
+
+    An error about one field names it by `field`; empty is the request as a whole.
+    """
+    if not isinstance(error, errors.ValidationError) or "problems" in error.details:
+        return error.details
+    field = str(error.details.get("field", ""))
+    message = error.message.removeprefix(f"{field}: ") if field else error.message
+    return {**error.details, "problems": [{"field": field, "message": message[: errors.MESSAGE_CHARS_MAX]}]}
 
 
 def of_http(problem: HTTPException, path: str, method: str) -> errors.HeadraceError:

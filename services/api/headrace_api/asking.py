@@ -153,7 +153,7 @@ async def asking(
         if name not in known:
             told = f"known are: {', '.join(sorted(known))}" if known else "this route has none"
             message = f"unknown query parameter {name!r}; {told}"
-            raise ValidationError(message)
+            raise ValidationError(message, details={"field": name})
     headers = request.headers
     reading = request.method == "GET"
     return let_in(desk, caller, headers.get("idempotency-key"), headers.get("prefer", ""), reading=reading)

@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from headrace import codec, received
-from headrace.errors import HeadraceError, ValidationError
+from headrace.errors import KEY_HEADER, HeadraceError, ValidationError
 from headrace.expressions.near import meant
 from headrace.vocabulary import IDEMPOTENCY_KEY_CHARS_MAX, PRIORITY_MAX, Role
 
@@ -259,5 +259,5 @@ def idempotency_key(given: str | None, most: int) -> str | None:
         return None
     if not given.strip() or len(given) > most or not given.isprintable():
         message = f"Idempotency-Key must be 1 to {most} printable characters"
-        raise ValidationError(message)
+        raise ValidationError(message, details={"field": KEY_HEADER})
     return given

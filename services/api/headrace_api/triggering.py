@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from headrace import codec
-from headrace.errors import UnprocessableError
+from headrace.errors import KEY_HEADER, UnprocessableError
 from headrace.log.port import KeptAnswer
 from headrace_api.asking import Asking
 
@@ -52,4 +52,4 @@ async def _published(asked: Asking, name: str, data: bytes, *, new: bool) -> dic
 
 def _used(key: str) -> UnprocessableError:
     message = f"the Idempotency-Key {key!r} was used for another trigger event: send this one under a key of its own"
-    return UnprocessableError(message)
+    return UnprocessableError(message, details={"field": KEY_HEADER})

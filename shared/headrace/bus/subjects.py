@@ -53,7 +53,7 @@ def trigger(name: str) -> str:
     """Give the subject of a trigger event; raises ValidationError for a name that no subject can carry."""
     if len(name) > TRIGGER_CHARS_MAX or not TRIGGER_NAME.fullmatch(name):
         message = f"{name!r} is not the name of a trigger: letters, digits, '_' and '-', parted by '.'"
-        raise ValidationError(message)
+        raise ValidationError(message, details={"field": "name"})
     return TRIGGER_PREFIX + name
 
 

@@ -10,7 +10,7 @@ import msgspec
 from headrace import codec
 from headrace.clock import Clock
 from headrace.decider import Context, Dispatch, Effect, Keep, MissingError, Rejection, Tell
-from headrace.errors import HeadraceError, UnprocessableError
+from headrace.errors import KEY_HEADER, HeadraceError, UnprocessableError
 from headrace.events.base import Event
 from headrace.host import metrics
 from headrace.host.answers import Answers
@@ -147,7 +147,7 @@ class Deciding:
             return
         if kept is not None:
             key = (item.key or "").removeprefix(f"{item.workspace}/").removeprefix(f"{item.stream_id}/")
-            self._refuse(part, item, UnprocessableError(KEY_USED.format(key)))
+            self._refuse(part, item, UnprocessableError(KEY_USED.format(key), details={"field": KEY_HEADER}))
             return
         context, part.trace = self._context(stream, item), item.traceparent
         if item.others and not item.decided:

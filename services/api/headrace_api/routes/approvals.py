@@ -34,7 +34,7 @@ async def list_approvals(
     for word in words:
         if word not in set(ApprovalStatus):
             message = f"unknown status {word!r}; known are: {', '.join(ApprovalStatus)}"
-            raise ValidationError(message)
+            raise ValidationError(message, details={"field": "status"})
     where: dict[str, Any] = {"status": words, "subject": run_id or subject, "plan_digest": plan_digest}
     return await asked.page("approvals", {key: value for key, value in where.items() if value}, paged, views.approval)
 

@@ -16,7 +16,7 @@ from headrace import codec, errors
 from headrace.messages import DecideApproval
 from headrace.vocabulary import IDEMPOTENCY_KEY_CHARS_MAX, LOG_APPROVALS
 from headrace_api import run_shapes, starting
-from headrace_api.answers import answer
+from headrace_api.answers import answer, details_of
 from headrace_api.asking import Asked, Asking, says
 from headrace_api.bodies import Body, DecisionBody, Name, RunBody
 
@@ -159,7 +159,9 @@ async def _each[Item](
             try:
                 found[place] = await act(msgspec.structs.replace(asked, key=f"{stem}/{place}"), item)
             except errors.HeadraceError as refusal:
-                found[place] = {"error": {"type": refusal.type, "message": refusal.message, "details": refusal.details}}
+                found[place] = {
+                    "error": {"type": refusal.type, "message": refusal.message, "details": details_of(refusal)}
+                }
 
     async with asyncio.TaskGroup() as group:
         for _ in range(min(IN_FLIGHT, len(wanted))):

@@ -36,7 +36,7 @@ def checked_digest(text: str) -> str:
     hexadecimal = digest.removeprefix("sha256:")
     if len(digest) != DIGEST_CHARS or any(letter not in "0123456789abcdef" for letter in hexadecimal):
         message = f"{text!r} is no digest: expected sha256: and 64 hex digits"
-        raise ValidationError(message)
+        raise ValidationError(message, details={"field": "digest"})
     return digest
 
 
@@ -57,7 +57,7 @@ async def put_blob(request: Request, digest: str) -> Response:
     found = codec.sha256(body)
     if found != wanted:
         message = f"the body's digest is {found}, not {wanted}"
-        raise ValidationError(message, details={"given": wanted, "found": found})
+        raise ValidationError(message, details={"field": "digest", "given": wanted, "found": found})
     await desk.log.put_blob(wanted, body, claim.workspace)
     return answer({"digest": wanted, "size_bytes": len(body)}, 201)
 

@@ -100,15 +100,15 @@ def meant(asked: Asking, body: BulkBody) -> Meant:
     query = body.query
     if not query.model_fields_set:
         message = "say which runs: workflow, status, labels, subject or older_than"
-        raise errors.ValidationError(message)
-    wanted = statuses(query.status) or sorted(FITTING[body.action])
+        raise errors.ValidationError(message, details={"field": "query"})
+    wanted = statuses(query.status, "query.status") or sorted(FITTING[body.action])
     where = {"workflow": query.workflow, "subject": query.subject, "status": wanted, "labels": query.labels}
     where = {"workspace": asked.workspace, **{name: value for name, value in where.items() if value}}
     if body.dry_run:
         before = asked.desk.clock.now_ms() - int((query.older_than or 0) * 1_000)
     elif body.preview is None:
         message = "ask with dry_run first, and send the preview that it gives"
-        raise errors.MissingArgumentError(message)
+        raise errors.MissingArgumentError(message, details={"field": "preview"})
     else:
         number = body.preview.partition(".")[0]
         before = int(number) if number.isascii() and number.isdecimal() and len(number) <= len("9999999999999") else 0

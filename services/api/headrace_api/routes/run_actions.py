@@ -26,7 +26,7 @@ async def act_on_run(asked: Asked, run_id: str, body: ActionBody) -> Response:
     action = body.action.lower()
     if action not in ACTIONS:
         message = f"unknown action {body.action!r}; known are: {', '.join(ACTIONS)}"
-        raise errors.ValidationError(message)
+        raise errors.ValidationError(message, details={"field": "action"})
     _only_its_own(action, body)
     row = await run_row(asked, run_id)
     if action in {"approve", "reject"}:
@@ -42,6 +42,8 @@ async def act_on_run(asked: Asked, run_id: str, body: ActionBody) -> Response:
     return answer(views.run_whole(now, await starting.steps_of(asked, run_id)))
 
 
+SPELLED: Final = {"from_step": "from"}
+"""How a request spells a field that is named otherwise here."""
 FIELDS_OF: Final = {
     "from_step": {"rerun"},
     "inputs": {"rerun"},
@@ -60,8 +62,9 @@ def _only_its_own(action: str, body: ActionBody) -> None:
     """Refuse a field that means nothing for this action, since its sender believes that it does."""
     for name, actions in FIELDS_OF.items():
         if name in body.model_fields_set and action not in actions:
-            message = f"the action {action!r} takes no {name!r}; it goes with: {', '.join(sorted(actions))}"
-            raise errors.ValidationError(message)
+            field = SPELLED.get(name, name)
+            message = f"the action {action!r} takes no {field!r}; it goes with: {', '.join(sorted(actions))}"
+            raise errors.ValidationError(message, details={"field": field})
 
 
 def _command(action: str, body: ActionBody) -> Message:
@@ -84,18 +87,18 @@ def _signal(asked: Asking, body: ActionBody) -> SignalRun:
     """Make a signal; without an id of its own the Idempotency-Key tells a repeat."""
     if body.name is None:
         message = "signal needs the name that a step waits for: `name`"
-        raise errors.MissingArgumentError(message)
+        raise errors.MissingArgumentError(message, details={"field": "name"})
     return SignalRun(name=body.name, signal_id=body.signal_id or asked.key, data=codec.raw(body.data))
 
 
 def _settling(body: ActionBody) -> SettleOutcome:
     if body.step is None or body.answer is None:
         message = "settle needs the step and the answer: happened (with its output), not_happened or give_up"
-        raise errors.MissingArgumentError(message)
+        raise errors.MissingArgumentError(message, details={"field": "step" if body.step is None else "answer"})
     named = INSTANCE.match(body.step)
     if named is None:
         message = f"{body.step!r} names no step; write `notify`, or `notify[3]` for an item of a map"
-        raise errors.ValidationError(message)
+        raise errors.ValidationError(message, details={"field": "step"})
     index = int(named["index"]) if named["index"] is not None else body.index
     answer_ = body.answer.lower().replace("-", "_")
     return SettleOutcome(
@@ -114,7 +117,7 @@ async def again(asked: Asking, row: dict[str, Any], body: ActionBody) -> CreateR
         raise errors.ConflictError(message, details={"status": row["status"]})
     if rerun and not body.from_step:
         message = "rerun needs the step from which to perform anew: `from`"
-        raise errors.MissingArgumentError(message)
+        raise errors.MissingArgumentError(message, details={"field": "from"})
     first, inputs = await queued(asked, row["id"])
     return CreateRun(
         plan_digest=first.plan_digest,
@@ -141,7 +144,8 @@ async def _decide(asked: Asking, row: dict[str, Any], body: ActionBody, action: 
         raise errors.ConflictError(message, details={"status": row["status"], "waiting_for": row["waiting_for"]})
     if len(open_ones) > 1 or body.digest is None:
         message = f"decide by POST /api/approvals/{open_ones[0]['id']} with the digest of what it shows"
-        raise errors.MissingArgumentError(message, details={"approvals": [each["id"] for each in open_ones]})
+        told = {"field": "digest", "approvals": [each["id"] for each in open_ones]}
+        raise errors.MissingArgumentError(message, details=told)
     command = DecideApproval(action=action, digest=body.digest, reason=body.reason)
     await asked.send(LOG_APPROVALS, command, stream_id=open_ones[0]["id"])
     now = await run_row(asked, row["id"])

@@ -88,15 +88,15 @@ def labels(given: list[str] | None) -> dict[str, str]:
     return found
 
 
-def statuses(given: list[str] | None) -> list[str]:
-    """Read statuses in any case and older spellings; raises ValidationError naming the known ones."""
+def statuses(given: list[str] | None, field: str = "status") -> list[str]:
+    """Read statuses in any case and older spellings; raises ValidationError naming the known ones and the `field`."""
     found = []
     for text in (part.strip() for each in given or [] for part in each.split(",")):
         word = text.lower().replace("-", "_")
         word = RUN_STATUS_ALIASES.get(word, word)
         if word not in set(RunStatus):
             message = f"unknown status {text!r}; known are: {', '.join(RunStatus)}"
-            raise errors.ValidationError(message)
+            raise errors.ValidationError(message, details={"field": field})
         found.append(word)
     return found
 

@@ -56,6 +56,7 @@ async def simulate(asked: Asked, body: SimulateBody) -> Response:
         text=_text(body.spec),
         others=tuple(_text(each) for each in body.also),
         scenario=Scenario(
+            fields=True,
             inputs=body.inputs,
             stubs=body.stubs,
             failures={name: kind or FAILURE for name, kind in body.fail.items()},

@@ -32,7 +32,7 @@ async def _tool_row(asked: Asked, name: str) -> dict[str, Any]:
     rows = await asked.desk.log.rows("tools", {"workspace": asked.workspace, "name": name}, limit=1)
     if not rows:
         message = f"no tool {name!r} is known; a tool is known once a worker announced it"
-        raise ToolNotFoundError(message)
+        raise ToolNotFoundError(message, details={"field": "name"})
     return rows[0]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Body, Response
 
 from headrace import codec, ids
-from headrace.errors import ValidationError
+from headrace.errors import TooLargeError, ValidationError
 from headrace.events.catalogue import WorkflowApplied
 from headrace.messages import ApplyWorkflow, CreateRun
 from headrace.vocabulary import LOG_CATALOGUE, MESSAGE_BYTES_MAX
@@ -33,7 +33,7 @@ async def _apply(asked: Asking, spec: dict[str, Any] | str, name: str | None) ->
     own = told if isinstance(told, str) and told else NAMELESS
     if name is not None and name != own:
         message = f"the document is named {own!r}, the path says {name!r}"
-        raise ValidationError(message)
+        raise ValidationError(message, details={"field": "spec.metadata.name"})
     stream = ids.definition(starting.WORKFLOW, asked.workspace, own)
     reply = await asked.send(LOG_CATALOGUE, ApplyWorkflow(spec=codec.raw(spec)), stream_id=stream)
     row = await starting.workflow_row(asked, own)
@@ -123,6 +123,6 @@ async def publish_trigger(asked: Asked, name: str, payload: Annotated[Json, Body
     """Publish a trigger event: a run of each workflow that declares the name. A repeat under its key publishes nothing."""
     data = codec.dumps(payload)
     if len(data) > MESSAGE_BYTES_MAX:
-        message = f"a trigger event may have {MESSAGE_BYTES_MAX} bytes; this has {len(data)}"
-        raise ValidationError(message)
+        message = f"a trigger event may have {MESSAGE_BYTES_MAX} bytes; this has {len(data)}: bring large content by reference"
+        raise TooLargeError(message, details={"limit_bytes": MESSAGE_BYTES_MAX})
     return answer(await triggering.publish(asked, name, data), 202)

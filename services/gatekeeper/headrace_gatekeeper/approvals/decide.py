@@ -114,7 +114,9 @@ def _problem(
     """Say why this person may not decide this now, or None."""
     actor, roles = context.actor, set(context.actor.roles)
     if command.action not in {APPROVE, REJECT}:
-        return ValidationError(f"the action must be {APPROVE} or {REJECT}, not {command.action!r}")
+        return ValidationError(
+            f"the action must be {APPROVE} or {REJECT}, not {command.action!r}", details={"field": "action"}
+        )
     if actor.id == opened.requester.id:
         return ForbiddenError(f"{actor.name} asked for this and may not decide it; somebody else must")
     if not roles & {*opened.roles, Role.ADMIN}:

@@ -151,13 +151,13 @@ def _request(state: Definition, command: RequestAuthorization, context: Context,
     recorded = known.recorded
     if not recorded.gated and recorded.kind != TOOL_PLAN:
         message = f"plan {recorded.digest} only reads: it runs without an authorisation"
-        raise ValidationError(message)
+        raise ValidationError(message, details={"field": "digest"})
     unknown = [role for role in command.roles if role not in set(Role)]
     if unknown or not command.roles or command.quorum < 1:
         message = (
             f"an authorisation needs known roles and at least one person, not {command.roles} and {command.quorum}"
         )
-        raise ValidationError(message)
+        raise ValidationError(message, details={"field": "roles"})
     body = model.parse(library.body(recorded.digest))
     document = shown(body, recorded.digest, command)
     partition = ids.partition_for(LOG_PARTITIONS[LOG_APPROVALS], context.stream_id)

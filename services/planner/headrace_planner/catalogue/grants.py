@@ -63,10 +63,10 @@ def create_token(state: Definition, command: CreateToken, context: Context) -> S
     unknown = sorted(set(command.roles) - set(Role))
     if unknown or not command.roles:
         message = f"a token needs at least one role of {', '.join(Role)}; not {', '.join(unknown) or 'none'}"
-        raise ValidationError(message)
+        raise ValidationError(message, details={"field": "roles"})
     if not command.name.strip() or not HASH.fullmatch(command.secret_hash):
         message = "a token needs a name and the sha256 of its secret as 64 hex digits"
-        raise ValidationError(message)
+        raise ValidationError(message, details={"field": "name"})
     created = TokenCreated(
         token_id=command.token_id,
         name=command.name,
@@ -92,7 +92,7 @@ def save_connection(state: Definition, command: SaveConnection, context: Context
     may(context.actor, "connections")
     if not NAME.fullmatch(command.name) or not NAME.fullmatch(command.integration):
         message = "a connection and its integration are named by letters, digits, '_', '.' and '-'"
-        raise ValidationError(message)
+        raise ValidationError(message, details={"field": "integration" if NAME.fullmatch(command.name) else "name"})
     belongs(context, CONNECTION, command.name)
     for secret, reference in sorted(command.secrets.items()):
         if not REFERENCE.fullmatch(reference):

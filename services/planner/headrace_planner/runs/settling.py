@@ -75,7 +75,9 @@ def settle(run: Run, command: SettleOutcome, context: Context, library: Library)
         done = results.succeeded(run, word, library)
         failed = next((event.error.message for event in done if isinstance(event, StepFailed)), None)
         if failed is not None:
-            return Rejection(ValidationError(f"output: with this one the step fails: {failed}"))
+            return Rejection(
+                ValidationError(f"output: with this one the step fails: {failed}", details={"field": "output"})
+            )
         return (settled, *done)
     said = "did not happen" if command.answer == NOT_HAPPENED else "is given up"
     why = f": {command.reason}" if command.reason else ""
@@ -131,12 +133,16 @@ def _refusal(run: Run, command: SettleOutcome) -> ConflictError | NotFoundError 
     if command.step not in run.graph.index:
         return NotFoundError(f"the run has no step {command.step!r}; it has: {', '.join(run.graph.index)}")
     if command.answer not in ANSWERS:
-        return ValidationError(f"unknown answer {command.answer!r}; known are: {', '.join(ANSWERS)}")
+        return ValidationError(
+            f"unknown answer {command.answer!r}; known are: {', '.join(ANSWERS)}", details={"field": "answer"}
+        )
     if command.answer != HAPPENED and command.output != codec.NULL:
-        return ValidationError(f"an output goes with {HAPPENED!r} only")
+        return ValidationError(f"an output goes with {HAPPENED!r} only", details={"field": "output"})
     size = len(bytes(command.output))
     if size > INLINE_BYTES_MAX:
-        return ValidationError(f"the output takes {size} bytes; at most {INLINE_BYTES_MAX} can be told so")
+        return ValidationError(
+            f"the output takes {size} bytes; at most {INLINE_BYTES_MAX} can be told so", details={"field": "output"}
+        )
     known, who = run.peek(command.step), run.label((command.step, command.index))
     if run.final:
         return ConflictError(f"the run is over: {run.data.status}", details={"status": str(run.data.status)})

@@ -85,10 +85,12 @@ def signal(run: Run, command: SignalRun, context: Context) -> Sequence[RunEvent]
     if command.name not in known:
         there = f"it waits for: {', '.join(known)}" if known else "no step of it waits for one"
         message = f"no step of the run waits for a signal {command.name!r}; {there}"
-        return Rejection(UnprocessableError(message, details={"name": command.name, "known": known}))
+        return Rejection(UnprocessableError(message, details={"field": "name", "name": command.name, "known": known}))
     size = len(bytes(command.data))
     if size > INLINE_BYTES_MAX:
-        return Rejection(ValidationError(f"a signal carries {INLINE_BYTES_MAX} bytes at most, not {size}"))
+        return Rejection(
+            ValidationError(f"a signal carries {INLINE_BYTES_MAX} bytes at most, not {size}", details={"field": "data"})
+        )
     if len(data.signals) >= SIGNALS_KEPT_MAX:
         message = f"{SIGNALS_KEPT_MAX} signals of the run wait to be taken already; no more are kept"
         return Rejection(ConflictError(message, details={"kept": len(data.signals), "limit": SIGNALS_KEPT_MAX}))

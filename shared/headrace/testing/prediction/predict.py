@@ -21,7 +21,7 @@ from headrace.specs.problems import error_of
 from headrace.testing import virtual
 from headrace.testing.engine import Engine
 from headrace.testing.prediction import story
-from headrace.testing.prediction.scenario import WHOLE_RUN, Scenario
+from headrace.testing.prediction.scenario import APPROVE, FAIL, REJECT, SIGNALS, STUBS, WHOLE_RUN, Scenario
 from headrace.testing.prediction.stubs import GATE, Book, Stub, stubs
 from headrace.testing.prediction.told import ApprovalTold, OpenTold, StepTold, Told
 from headrace.testing.prediction.walk import APPROVER, YOU, Walk, people
@@ -85,7 +85,7 @@ def _tools(step: Step) -> Iterator[str]:
 
 async def _predict(documents: Sequence[Document], scenario: Scenario, tools: Mapping[str, Any]) -> Told:
     main, *children = documents
-    _children_known(documents)
+    _children_known(documents, fields=scenario.fields)
     places: list[Walk] = []
     book = Book(scenario, lambda: places[0])
     made = stubs(tools.values(), book)
@@ -112,13 +112,14 @@ async def _predict(documents: Sequence[Document], scenario: Scenario, tools: Map
         return await _told(engine, walk, book, run, plans, scenario)
 
 
-def _children_known(documents: Sequence[Document]) -> None:
+def _children_known(documents: Sequence[Document], *, fields: bool) -> None:
     """Raise ValidationError for a workflow that is run as a child and whose document was not given."""
     named = {one.sub_workflow.workflow for doc in documents for _, one in doc.steps if one.sub_workflow is not None}
     absent = sorted(named - {document.name for document in documents})
     if absent:
-        message = f"it runs the workflow {', '.join(absent)}: give its document by --also FILE"
-        raise ValidationError(message)
+        by = "in `also`" if fields else "by --also FILE"
+        message = f"it runs the workflow {', '.join(absent)}: give its document {by}"
+        raise ValidationError(message, details={"field": "also"} if fields else None)
 
 
 async def _apply(engine: Engine, children: Sequence[Document]) -> None:
@@ -155,20 +156,18 @@ def _check(plan: Plan, scenario: Scenario, made: Mapping[str, Stub]) -> None:
     for name, value in scenario.stubs.items():
         step = steps[name.partition("/")[0].partition("[")[0].partition("#")[0]]
         if "/" not in name:
-            _performer(step, made, f"--stub {name}").fits(name, value)
+            _performer(step, made, scenario, (STUBS, name)).fits(name, value)
     for name in scenario.failures:
         step = steps[name.partition("/")[0].partition("[")[0].partition("#")[0]]
         if "/" not in name:
-            _performer(step, made, f"--fail {name}")
+            _performer(step, made, scenario, (FAIL, name))
 
 
-def _performer(step: model.PlanStep, made: Mapping[str, Stub], option: str) -> Stub:
+def _performer(step: model.PlanStep, made: Mapping[str, Stub], scenario: Scenario, given: tuple[str, str]) -> Stub:
     name = step.body.tool if isinstance(step.body, CallStep) else f"gate.{getattr(step.body, 'gate', '')}"
     if name not in made:
-        message = (
-            f"{option}: no tool performs a step of kind {step.kind}; suppose a decision, a signal or another input"
-        )
-        raise ValidationError(message)
+        message = f"no tool performs a step of kind {step.kind}; suppose a decision, a signal or another input"
+        raise scenario.wrong(*given, message)
     return made[name]
 
 
@@ -244,7 +243,7 @@ async def _told(engine: Engine, walk: Walk, book: Book, run: Run, plans: dict[st
         permissions=[each for path, plan in plans.items() for each in story.permissions(path, plan)],
         approvals=[*await _of_plans(engine), *story.approvals(walk.happened, walk.decided, walk.path_of)],
         waits=story.waits(walk.happened, walk.given, walk.path_of),
-        open=await _open(engine, walk),
+        open=await _open(engine, walk, scenario),
         path=story.way(walk.happened, walk.path_of),
         supposed=_supposed(plans, steps, scenario),
     )
@@ -266,26 +265,28 @@ def _mark(steps: Sequence[StepTold], book: Book, walk: Walk) -> None:
         step.made_up = (step.run, step.step) in made_up
 
 
-async def _open(engine: Engine, walk: Walk) -> list[OpenTold]:
+async def _open(engine: Engine, walk: Walk, scenario: Scenario) -> list[OpenTold]:
     """Say what the runs stand still for."""
     found: list[OpenTold] = []
     for row in await engine.log.rows("runs", {}, limit=1_000, descending=False):
         for each in [] if row["status"] in RUN_FINAL else (row["detail"] or {}).get("waiting") or []:
             path, step = walk.path_of(row["id"]), each["step"] or ""
             if each["for"] != WaitingFor.CHILDREN:
-                remedy = _remedy(each["for"], path + step, str(each.get("name") or each["message"]))
+                remedy = _remedy(each["for"], path + step, str(each.get("name") or each["message"]), scenario)
                 found.append(
                     OpenTold(run=path, step=step, waits_for=each["for"], message=each["message"], remedy=remedy)
                 )
     return found
 
 
-def _remedy(waits_for: str, place: str, said: str) -> str:
+def _remedy(waits_for: str, place: str, said: str, scenario: Scenario) -> str:
     match waits_for:
         case WaitingFor.APPROVAL:
-            return f"suppose a decision: --approve {place or WHOLE_RUN} or --reject {place or WHOLE_RUN}"
+            name = place or WHOLE_RUN
+            which = f"{name!r} in " if scenario.fields else ""
+            return f"suppose a decision: {which}{scenario.named(APPROVE, name)} or {scenario.named(REJECT, name)}"
         case WaitingFor.SIGNAL | WaitingFor.EVENT:
-            return f"suppose that it comes: --signal {said}=JSON"
+            return f"suppose that it comes: {scenario.named(SIGNALS, said, 'JSON')}"
         case _:
             return f"nothing here can be supposed to move it: {said}"
 
@@ -296,12 +297,14 @@ def _supposed(plans: Mapping[str, Plan], steps: Sequence[StepTold], scenario: Sc
     made_up = [step.run + step.step for step in steps if step.made_up and step.kind != GATE]
     if made_up:
         said.append(
-            f"the results of {', '.join(made_up)} are made up from their schemas (--stub STEP=JSON says others)"
+            f"the results of {', '.join(made_up)} are made up from their schemas "
+            f"({scenario.named(STUBS, 'STEP', 'JSON')} says others)"
         )
     gates = [step.run + step.step for step in steps if step.made_up and step.kind == GATE]
     if gates:
         said.append(
-            f"the gates {', '.join(gates)} pass: what they would judge is not there (--fail STEP says otherwise)"
+            f"the gates {', '.join(gates)} pass: what they would judge is not there "
+            f"({scenario.named(FAIL, 'STEP')} says otherwise)"
         )
     connected = sorted({each for plan in plans.values() for each in _connections(plan)})
     if connected:
@@ -315,5 +318,5 @@ def _supposed(plans: Mapping[str, Plan], steps: Sequence[StepTold], scenario: Sc
     if any(plan.automation == Automation.HUMAN_APPROVAL for plan in plans.values()):
         said.append("somebody starts the run, and at once")
     if scenario.approved is None and any(step.kind == "approval" for step in steps):
-        said.append("people agree to what nobody was said to reject (--reject STEP), and at once")
+        said.append(f"people agree to what nobody was said to reject ({scenario.named(REJECT, 'STEP')}), and at once")
     return said

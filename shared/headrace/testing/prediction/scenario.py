@@ -16,6 +16,15 @@ from headrace.expressions.near import hint
 
 NAME: Final = re.compile(r"^(?P<head>[^/#\[\]]+)(?:#\d+)?(?:\[\d+\])?(?P<below>/.+)?$")
 FAILURE: Final = "tool_error"
+STUBS: Final = "stubs"
+FAIL: Final = "fail"
+APPROVE: Final = "approve"
+REJECT: Final = "reject"
+SIGNALS: Final = "signals"
+OPTIONS: Final = {STUBS: "--stub", FAIL: "--fail", APPROVE: "--approve", REJECT: "--reject", SIGNALS: "--signal"}
+"""What the command line calls a request's fields."""
+LISTED: Final = frozenset({APPROVE, REJECT})
+"""Fields that list names."""
 WHOLE_RUN: Final = "run"
 """By this name the approval of a run's gated tools as a whole is meant, and that of a tool plan."""
 
@@ -24,7 +33,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """What is supposed. `failures` are error types by name, `signals` payloads by signal or event, in order.
 
     `approved` None: people agree to everything that is not in `rejected`; else to what it names alone, and the rest
-    stays open.
+    stays open. `fields`: they are given in a request's fields, not by options of a command line, and named so.
     """
 
     inputs: Mapping[str, Any] = {}
@@ -33,6 +42,20 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     approved: frozenset[str] | None = None
     rejected: frozenset[str] = frozenset()
     signals: Mapping[str, tuple[Any, ...]] = {}
+    fields: bool = False
+
+    def named(self, kind: str, name: str, value: str = "") -> str:
+        """Say how something is supposed of a name: `--stub fix=JSON`, or of a field's entry `stubs.fix`."""
+        if not self.fields:
+            return f"{OPTIONS[kind]} {name}" + (f"={value}" if value else "")
+        return f"`{kind}`" if kind in LISTED else f"`{kind}.{name}`"
+
+    def wrong(self, kind: str, name: str, message: str) -> ValidationError:
+        """Make the error of what is supposed in vain."""
+        if not self.fields:
+            return ValidationError(f"{self.named(kind, name)}: {message}")
+        field, said = (kind, f"{name}: {message}") if kind in LISTED else (f"{kind}.{name}", message)
+        return ValidationError(f"{field}: {said}", details={"problems": [{"field": field, "message": said}]})
 
     def decision(self, name: str) -> str | None:
         """Give what people say to an approval: approve, reject, or nothing."""
@@ -43,21 +66,17 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     def check(self, steps: Iterable[str], approvals: Iterable[str]) -> None:
         """Raise ValidationError for a name that the plan does not have: it would suppose nothing."""
         known, asked = set(steps), {*approvals, WHOLE_RUN}
-        for option, given in (("--stub", list(self.stubs)), ("--fail", list(self.failures))):
+        for kind, given in ((STUBS, list(self.stubs)), (FAIL, list(self.failures))):
             for name in given:
-                _known(name, known, option)
-        for option, said in (("--approve", self.approved or frozenset()), ("--reject", self.rejected)):
+                read = NAME.match(name)
+                if read is None or read["head"] not in known:
+                    meant = hint(read["head"] if read else name, known)
+                    raise self.wrong(kind, name, f"the plan has no such step{meant}")
+        for kind, said in ((APPROVE, self.approved or frozenset()), (REJECT, self.rejected)):
             for name in sorted(said):
                 if "/" not in name and name not in asked:
-                    message = f"{option} {name}: no approval is asked for there; asked are: {', '.join(sorted(asked))}"
-                    raise ValidationError(message)
-
-
-def _known(name: str, steps: set[str], option: str) -> None:
-    read = NAME.match(name)
-    if read is None or read["head"] not in steps:
-        message = f"{option} {name}: the plan has no such step{hint(read['head'] if read else name, steps)}"
-        raise ValidationError(message)
+                    message = f"no approval is asked for there; asked are: {', '.join(sorted(asked))}"
+                    raise self.wrong(kind, name, message)
 
 
 def chosen[Value](given: Mapping[str, Value], path: str, step: str, index: int | None, iteration: int) -> Value | None:

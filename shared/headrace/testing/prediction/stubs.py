@@ -20,7 +20,7 @@ from headrace.keys import Keys
 from headrace.ports.tool import Tool
 from headrace.specs.rates import written
 from headrace.specs.samples import sample
-from headrace.testing.prediction.scenario import Scenario, chosen
+from headrace.testing.prediction.scenario import FAIL, STUBS, Scenario, chosen
 from headrace.testing.processes import installed, offering
 from headrace.vocabulary import Outcome
 from headrace.worker.adapter import OpenObject
@@ -85,9 +85,13 @@ class Book:
         self.calls.append(call)
         return call
 
-    def place(self, call: Call) -> str:
-        """Give the name by which something is supposed of a call's step."""
-        return f"{self._runs().path_of(call.run_id)}{call.step}"
+    def failing(self, call: Call, failure: str = "") -> str:
+        """Say how it is supposed that a call fails."""
+        return self._scenario.named(FAIL, f"{self._runs().path_of(call.run_id)}{call.step}", failure)
+
+    def unfit(self, name: str, message: str) -> ValidationError:
+        """Make the error of a supposed result that is none."""
+        return self._scenario.wrong(STUBS, name, message)
 
     def failure(self, call: Call) -> str | None:
         """Give the type of the error that a call is supposed to end with."""
@@ -113,7 +117,8 @@ class Book:
         try:
             return sample(schema, place)
         except ValidationError as problem:
-            message = f"give its result by --stub {path}{call.step}=JSON: {problem.message}"
+            given = self._scenario.named(STUBS, path + call.step, "JSON")
+            message = f"give its result by {given}: {problem.message}"
             raise StepError(message, type="validation_error") from problem
 
 
@@ -138,10 +143,10 @@ class Stub:
         failure = self._book.failure(call)
         if failure is not None and self.kind != GATE:
             call.error = failure
-            message = f"supposed to fail (--fail {self._book.place(call)}={failure})"
+            message = f"supposed to fail ({self._book.failing(call, failure)})"
             raise StepError(message, type=failure)
         if failure is not None:
-            return {"outcome": Outcome.FAILED, "message": f"supposed to fail (--fail {self._book.place(call)})"}
+            return {"outcome": Outcome.FAILED, "message": f"supposed to fail ({self._book.failing(call)})"}
         if self.kind == GATE and self._book.supposed(call) is None:
             return await self._verdict(call, context, input)
         return self._book.result(call, self._schema)
@@ -162,8 +167,7 @@ class Stub:
             self.output.model_validate(value)
         except PydanticError as problem:
             wrong = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'it'}: {each['msg']}" for each in problem.errors())
-            message = f"--stub {name}: {self.name} gives no such result: {wrong}"
-            raise ValidationError(message) from problem
+            raise self._book.unfit(name, f"{self.name} gives no such result: {wrong}") from problem
 
 
 class Remote:

@@ -131,6 +131,7 @@ def partition_for(partitions: int, *parts: str) -> int:
     return int.from_bytes(digest[:8], "big") % partitions
 
 
+@lru_cache(maxsize=1_024)
 def definition(kind: str, workspace: str, name: str) -> str:
     """Make the stream id of a definition in the catalogue: the same name always meets the same stream."""
     return derive(kind, TIMELESS_MS, 0, kind, workspace, name)

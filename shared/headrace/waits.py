@@ -1,4 +1,4 @@
-"""Waiting that a task does again and again, with less around it than asyncio's own: a flag, and a time limit.
+"""Waiting that a task does again and again, with less around it than asyncio's own: a flag, a pulse, a time limit.
 
 An `asyncio.Event` serves many waiters, and `asyncio.timeout` makes a timer and a context manager each time; a loop that
 turns for every message needs neither. What they promise of cancellation holds here as well.
@@ -46,6 +46,32 @@ class Signal:
                 timer.cancel()
         raised, self._raised = self._raised, False
         return raised
+
+
+class Pulse:
+    """Wakes those who wait just now; nobody who comes later."""
+
+    __slots__ = ("_waiters",)
+
+    def __init__(self) -> None:
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def send(self) -> None:
+        """Let everybody who waits go on."""
+        for waiter in self._waiters:
+            _release(waiter)
+
+    async def wait_for(self, seconds: float) -> None:
+        """Wait for the next one, but no longer than so many seconds."""
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        self._waiters.append(waiter)
+        timer = loop.call_later(seconds, _release, waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.remove(waiter)
+            timer.cancel()
 
 
 class Limit:

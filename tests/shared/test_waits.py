@@ -1,4 +1,4 @@
-"""Waiting again and again: a flag that is lowered once it was seen, and a limit whose timer stays."""
+"""Waiting again and again: a flag that is lowered once it was seen, a pulse, and a limit whose timer stays."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,7 +7,7 @@ import pytest
 
 from headrace import telemetry
 from headrace.testing.virtual import VirtualLoop
-from headrace.waits import Limit, Signal
+from headrace.waits import Limit, Pulse, Signal
 
 
 def virtually(scenario: Callable[[], Awaitable[None]]) -> None:
@@ -33,6 +33,26 @@ def test_a_signal_wakes_whoever_waits_and_is_remembered_for_whoever_comes() -> N
         signal.set()
         assert await signal.wait_for(1.0)
         assert now_s() == pytest.approx(4.0)
+
+    virtually(scenario)
+
+
+def test_a_pulse_wakes_all_who_wait_just_now_and_nobody_who_comes_later() -> None:
+    async def scenario() -> None:
+        pulse = Pulse()
+        woken: list[float] = []
+
+        async def waits(seconds: float) -> None:
+            await pulse.wait_for(seconds)
+            woken.append(now_s())
+
+        async with asyncio.TaskGroup() as group:
+            for seconds in (1.0, 5.0, 9.0):
+                group.create_task(waits(seconds))
+            asyncio.get_running_loop().call_later(3.0, pulse.send)
+        assert woken == pytest.approx([1.0, 3.0, 3.0])
+        await pulse.wait_for(2.0)  # the one that was sent is over
+        assert now_s() == pytest.approx(5.0)
 
     virtually(scenario)
 

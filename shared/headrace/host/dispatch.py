@@ -6,7 +6,6 @@ made anew. So a lost message is repaired and a backlog is not flooded. Orders of
 are suspects: their holders are asked to speak, and then they are judged by the same rule.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable
 
@@ -38,6 +37,7 @@ from headrace.vocabulary import (
     AttemptStatus,
     Effect,
 )
+from headrace.waits import Pulse
 from headrace.wire import BeatNow, EndChain, Interrupt, WorkOrder
 
 MARK_AFTER_S = 1.0
@@ -87,7 +87,7 @@ class Dispatcher:
         self._stops = Stops(clock)
         self._deadlines = Deadlines(clock, presence)
         self._doubted_at = -HASTE_S
-        self.doubted = asyncio.Event()
+        self.doubted = Pulse()
         """Wakes whoever waits for it when the first order of new tenures comes that may be out already."""
 
     @property
@@ -140,8 +140,7 @@ class Dispatcher:
         self._deadlines.note(order.attempt_id, dispatch.queue_until)
         if suspect:
             if not self.hasty:
-                self.doubted.set()  # it is for those who wait just now
-                self.doubted.clear()
+                self.doubted.send()
             self._doubted_at = now
             pool.suspects[order.attempt_id] = known
             pool.asked = False

@@ -9,7 +9,7 @@ import msgspec
 from headrace import codec
 from headrace.beats import Gathered
 from headrace.bus.port import Bus, Subscription
-from headrace.clock import Clock, until_tick, within
+from headrace.clock import Clock, until_tick
 from headrace.errors import HeadraceError, UnavailableError
 from headrace.host import metrics
 from headrace.host.cadence import BUS_TIMEOUT_S, HASTE_FACTOR, Cadence
@@ -17,6 +17,7 @@ from headrace.host.dispatch import Dispatcher
 from headrace.host.presence import Presence
 from headrace.keys import COMMANDS, OWNERS, POOL, Keys
 from headrace.vocabulary import PRESENCE_STALE_S
+from headrace.waits import Limit
 from headrace.wire import Beat, ForgetWorkers, Probe
 
 PROBE: Final = OWNERS.encode() + b"\n"
@@ -52,6 +53,7 @@ class Listening:
         self._dispatcher = dispatcher
         self._cadence = cadence
         self._gathered = Gathered()
+        self._limit = Limit(BUS_TIMEOUT_S)
         self._sent = self._served = 0
 
     async def run(self) -> None:
@@ -116,7 +118,7 @@ class Listening:
             period_s /= HASTE_FACTOR
         elif not self._dispatcher.busy:
             period_s *= IDLE_FACTOR
-        await within(self._dispatcher.doubted, until_tick(self._clock.monotonic(), period_s))
+        await self._dispatcher.doubted.wait_for(until_tick(self._clock.monotonic(), period_s))
 
     async def _judge(self) -> None:
         while True:
@@ -124,7 +126,7 @@ class Listening:
             self._dispatcher.tick()
             for pool in self._dispatcher.watched_pools():
                 try:
-                    async with asyncio.timeout(BUS_TIMEOUT_S):
+                    with self._limit:
                         passed = await self._bus.passed(pool)
                 except (UnavailableError, TimeoutError) as problem:
                     _logger.debug("nobody tells how far pool %s has come: %s", pool, problem)

@@ -16,7 +16,7 @@ from headrace.host.intake import Intake
 from headrace.host.items import Item, advance
 from headrace.host.tenure import Held
 from headrace.log.port import Holdings, Log, Tenure
-from headrace.waits import Signal
+from headrace.waits import Limit, Signal
 
 NUDGED_AGAIN_S: Final = 0.1
 """How long it waits at the second of several nudges that follow each other; twice as long at each further one."""
@@ -74,6 +74,7 @@ class Tenures:
         self._held: dict[tuple[str, int], Held] = {}
         self._to_release: set[tuple[str, int]] = set()
         self._nudged = Signal()
+        self._limit = Limit(cadence.lease_s)
         self._leaving = self._left = False
         self.answered = False
         """Whether the last heartbeat was answered."""
@@ -109,7 +110,7 @@ class Tenures:
                 pause_s = min(max(pause_s * 2, NUDGED_AGAIN_S), self._cadence.renew_s)
 
     async def _renew(self) -> None:
-        async with asyncio.timeout(self._cadence.lease_s):
+        with self._limit:
             if self._to_release:
                 releasing = sorted(self._to_release)
                 await self._log.release(self._owner_id, releasing)

@@ -1,6 +1,5 @@
 """Waking: streams get a `Wake` when the time has come that they asked for."""
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
@@ -12,7 +11,7 @@ from headrace.host.cadence import READ_TIMEOUT_S, Cadence
 from headrace.host.tenure import Held
 from headrace.host.wakeups import Wakeups
 from headrace.log.port import Log
-from headrace.waits import Signal
+from headrace.waits import Limit, Signal
 
 REFILL_MAX: Final = 5_000
 """Streams read from the database's index at once, and taken over of them before they are woken."""
@@ -42,6 +41,7 @@ class Waking:
         self._send = send
         self._cadence = cadence
         self._stirred = Signal()
+        self._limit = Limit(READ_TIMEOUT_S)
         self._refill_at = 0.0
         self._looks_at = 0.0
         """When it looks again by itself, in monotonic seconds."""
@@ -96,7 +96,7 @@ class Waking:
         after, fresh = None, 0
         while fresh < REFILL_MAX and not self._wakeups.full:
             try:
-                async with asyncio.timeout(READ_TIMEOUT_S):
+                with self._limit:
                     found = await self._log.due(log, sorted(parts), until, REFILL_MAX, after)
             except (UnavailableError, TimeoutError) as problem:
                 _logger.info("what is due is read again: %s", problem)

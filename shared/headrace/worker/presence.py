@@ -1,6 +1,5 @@
 """Being seen: beats, and what owners say to workers."""
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -10,10 +9,11 @@ import msgspec
 
 from headrace import beats, telemetry
 from headrace.bus.port import Subscription
-from headrace.clock import Clock, until_tick, within
+from headrace.clock import Clock, until_tick
 from headrace.errors import ForbiddenError, UnauthorizedError, UnavailableError
 from headrace.keys import OWNERS, POOL, Keys
 from headrace.vocabulary import PRESENCE_INTERVAL_S
+from headrace.waits import Signal
 from headrace.wire import Beat, BeatNow, Control, Drain, EndChain, Interrupt, Probe
 
 OPEN_RETRY_S = 0.5
@@ -78,7 +78,7 @@ class Presence:
         self._way, self._keys, self._clock = way, keys, clock
         self._pools, self._worker = tuple(pools), worker
         self._beat, self._listener = beat, listener
-        self._beat_now = asyncio.Event()
+        self._beat_now = Signal()
         self._asked: deque[str] = deque()
         self._left = False
         self._decoder: msgspec.json.Decoder[Control] = msgspec.json.Decoder(Control)
@@ -98,14 +98,13 @@ class Presence:
         try:
             connected = True
             while True:
-                self._beat_now.clear()
                 while self._asked:
                     self._say(answers=self._asked.popleft())
                 self._say()
                 if self._way.connected and not connected:
                     self._listener.reconnected()
                 connected = self._way.connected
-                await within(self._beat_now, until_tick(self._clock.monotonic(), PRESENCE_INTERVAL_S))
+                await self._beat_now.wait_for(until_tick(self._clock.monotonic(), PRESENCE_INTERVAL_S))
         finally:
             await subscription.close()
 

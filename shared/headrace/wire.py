@@ -3,8 +3,6 @@
 Times are milliseconds since 1970, durations seconds.
 """
 
-from typing import Any
-
 from headrace.codec import NULL, Raw
 from headrace.envelope import Message
 
@@ -121,7 +119,8 @@ class Beat(Message, frozen=True, kw_only=True):
     draining: bool = False
     done_total: int = 0
     failed_total: int = 0
-    tools: tuple[dict[str, Any], ...] = ()
+    tools: tuple[Raw, ...] = ()
+    """An object a tool: only who shows it reads it."""
     leaving: bool = False
     cancelled_total: int = 0
     blocked: Blocked | None = None

@@ -174,14 +174,16 @@ class World:
     def beat(self) -> None:
         if self.beating:
             tools = (
-                {
-                    "name": "echo",
-                    "state": "loaded",
-                    "success_count": 3,
-                    "error_count": 1,
-                    "last_execution_time_ms": 2.0,
-                    "avg_execution_time_ms": 1.5,
-                },
+                codec.raw(
+                    {
+                        "name": "echo",
+                        "state": "loaded",
+                        "success_count": 3,
+                        "error_count": 1,
+                        "last_execution_time_ms": 2.0,
+                        "avg_execution_time_ms": 1.5,
+                    }
+                ),
             )
             beat = Beat(
                 worker="wrk_one",

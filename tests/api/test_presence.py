@@ -211,7 +211,7 @@ async def test_a_word_to_forget_names_workers_and_pools_to_everybody() -> None:
 @in_virtual_time
 async def test_what_a_beat_says_of_a_worker_is_shown() -> None:
     place = Place()
-    place.beat(started_at=1_000, blocked=Blocked(since=2_000), tools=({"name": "look", "state": "ready"},))
+    place.beat(started_at=1_000, blocked=Blocked(since=2_000), tools=(codec.raw({"name": "look", "state": "ready"}),))
     shown = place.shown()
     assert (shown["started_at"], shown["status"]) == ("1970-01-01T00:00:01.000Z", "idle")
     assert shown["blocked"] == {"since": "1970-01-01T00:00:02.000Z", "tool": "", "attempt_id": ""}

@@ -8,6 +8,7 @@ import pytest
 from headrace import beats, ids
 from headrace.bus.memory import MemoryBus
 from headrace.clock import SystemClock
+from headrace.codec import raw
 from headrace.errors import MESSAGE_CHARS_MAX
 from headrace.host.cadence import QUICK
 from headrace.host.dispatch import Dispatcher
@@ -46,13 +47,13 @@ def test_what_many_tools_failed_with_fits_into_a_beat() -> None:
         record.started(1)
         record.ended(1.0, error="x" * MESSAGE_CHARS_MAX)
     registry.refuse("missing", ValueError("x" * MESSAGE_BYTES_MAX))
-    told = beats.messages(msgspec.structs.replace(beat(1), tools=registry.show()))
+    told = beats.messages(msgspec.structs.replace(beat(1), tools=registry.told()))
     assert max(map(len, told)) < MESSAGE_BYTES_MAX
     assert all(shown["reason"].endswith("x") for shown in registry.show())
 
 
 def test_very_many_tools_are_told_in_several_messages_and_whole_where_they_are_heard() -> None:
-    tools = tuple({"name": f"tool_{number}", "state": "failed", "reason": "x" * 400} for number in range(5_000))
+    tools = tuple(raw({"name": f"tool_{number}", "state": "failed", "reason": "x" * 400}) for number in range(5_000))
     told = beats.messages(msgspec.structs.replace(beat(MANY), tools=tools))
     assert max(map(len, told)) < MESSAGE_BYTES_MAX
     gathered = beats.Gathered()

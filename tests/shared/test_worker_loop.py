@@ -112,7 +112,7 @@ async def test_a_tool_that_cannot_be_announced_is_refused_by_name_and_the_others
     async with working(tmp_path, verbose, misplaced, note) as (owner, worker):
         await until(lambda: owner.announced)
         await owner.report_of(owner.send(owner.order("note", {"text": "a"})))
-        tools = {each["name"]: each for each in worker.beat().tools}
+        tools = {each["name"]: each for each in map(codec.loads, worker.beat().tools)}
     assert set(owner.announced) == {"note"}
     assert tools["verbose"]["state"] == tools["misplaced"]["state"] == "unavailable"
     assert "the manifest of tool 'verbose' takes 1250" in tools["verbose"]["reason"]
@@ -310,7 +310,7 @@ async def test_beats_name_every_held_attempt_also_those_that_wait(tmp_path: Path
         await until(lambda: owner.held() == {order.attempt_id for order in orders})
         beat = owner.beats[-1]
         assert (beat.pools, beat.slots, beat.service) == (("test",), 1, "test")
-        assert beat.tools[0]["state"] == "running"
+        assert codec.loads(beat.tools[0])["state"] == "running"
         assert beat.worker == worker.beat().worker
         for order in orders:
             owner.control(Interrupt(attempt_id=order.attempt_id, reason="stop"))

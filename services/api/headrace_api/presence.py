@@ -12,7 +12,7 @@ import msgspec
 from headrace import telemetry
 from headrace.beats import Gathered
 from headrace.clock import Clock
-from headrace.codec import encode
+from headrace.codec import encode, loads
 from headrace.errors import ForbiddenError, UnauthorizedError
 from headrace.keys import COMMANDS, OWNERS, POOL, Keys
 from headrace.vocabulary import PRESENCE_FORGOTTEN_S, PRESENCE_LOST_S, PRESENCE_STALE_S
@@ -254,8 +254,9 @@ class Presence:
         """Give what living workers say about their tools, by tool name."""
         stats: dict[str, list[dict[str, Any]]] = {}
         for seen in self._alive():
-            for told in seen.beat.tools:
-                stats.setdefault(str(told.get("name")), []).append({**told, "worker": seen.beat.worker})
+            for told in map(loads, seen.beat.tools):
+                if isinstance(told, dict):
+                    stats.setdefault(str(told.get("name")), []).append({**told, "worker": seen.beat.worker})
         return stats
 
 

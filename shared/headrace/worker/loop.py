@@ -18,6 +18,7 @@ from headrace.errors import TooLargeError
 from headrace.keys import POOL, Keys
 from headrace.messages import ReportAttempt
 from headrace.vocabulary import DRAIN_S, MESSAGE_BYTES_MAX
+from headrace.waits import Signal
 from headrace.wire import Beat, EndChain, Interrupt, WorkOrder
 from headrace.worker import orders
 from headrace.worker.announcing import Announcer
@@ -67,7 +68,7 @@ class WorkerLoop:
         self._started_at = clock.now_ms()
         self._holdings = runner.holdings
         self._interrupts: deque[Interrupt | EndChain] = deque()
-        self._wake = asyncio.Event()
+        self._wake = Signal()
         self._empty = asyncio.Event()
         self._sources = Sources(bus, clock, identity.pools, identity.slots, self._wake.set)
         self._queue: deque[Held] = deque()
@@ -130,7 +131,7 @@ class WorkerLoop:
             done_total=self._tally.done,
             failed_total=self._tally.failed,
             cancelled_total=self._tally.cancelled,
-            tools=self._runner.registry.show(),
+            tools=self._runner.registry.told(),
             blocked=self._watchdog.blocked if self._watchdog is not None else None,
             abandoned=self._runner.threads.abandoned(),
         )
@@ -192,7 +193,6 @@ class WorkerLoop:
         """
         while True:
             await self._wake.wait()
-            self._wake.clear()
             while self._sources.arrived:
                 self._take(*self._sources.arrived.popleft())
             while self._interrupts:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import Any, Final
 
+from headrace.codec import NULL, Raw, raw
 from headrace.errors import HeadraceError, ToolNotFoundError
 from headrace.events.catalogue import ToolManifest
 from headrace.plans.model import manifest_digest
@@ -44,6 +45,7 @@ class ToolRecord:
         self._settled_state = "loaded"
         self._under_way = 0
         self._durations_ms: tuple[float, ...] = ()  # replaced whole: beats are made on another thread
+        self._told: tuple[object, Raw] = None, NULL  # replaced whole, too
 
     @property
     def state(self) -> str:
@@ -74,6 +76,15 @@ class ToolRecord:
         """Note that the call abandoned last was over its time: an error after all."""
         self.error_count += 1
         self._settled_state, self.reason = "failed", reason
+
+    def told(self) -> Raw:
+        """Give what `show` gives as beats carry it: written anew when it has changed."""
+        now = self.state, self.reason, self.success_count, self.error_count, self._durations_ms, self.last_used
+        known, text = self._told
+        if known != now:
+            text = raw(self.show())
+            self._told = now, text
+        return text
 
     def show(self) -> dict[str, Any]:
         """Give what beats carry and `/api/tools` shows."""
@@ -145,9 +156,16 @@ class Registry:
         """Give the pools that the tools belong to."""
         return tuple(sorted({record.manifest.pool for record in self._records.values()}))
 
+    def told(self) -> tuple[Raw, ...]:
+        """Give what `show` gives as beats carry it."""
+        return (*[record.told() for record in self.records()], *map(raw, self._missing()))
+
     def show(self) -> tuple[dict[str, Any], ...]:
         """Give the state of every tool and of every plug-in that did not load."""
-        missing = (
+        return (*(record.show() for record in self.records()), *self._missing())
+
+    def _missing(self) -> list[dict[str, Any]]:
+        return [
             {
                 "name": name,
                 "state": "unavailable",
@@ -157,5 +175,4 @@ class Registry:
             }
             for name, reason in sorted(self._unavailable.items())
             if name not in self._records
-        )
-        return (*(record.show() for record in self.records()), *missing)
+        ]

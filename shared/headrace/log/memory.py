@@ -5,7 +5,7 @@ It lives on the given clock. Failures that a database can show are asked for by 
 """
 
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -208,8 +208,9 @@ class MemoryLog(MemoryBodies, MemoryOwners):
         self._up()
         names = list(projection.table_of(table).columns)
         at, last = names.index(order), names.index(tail)
-        wanted = [(names.index(name), one) for name, one in where.items()]
-        found = [row for row in self._rows[table].values() if all(_fits(row[n], one) for n, one in wanted)]
+        found: Iterable[projection.Values] = self._rows[table].values()
+        for name, one in where.items():
+            found = _fitting(found, names.index(name), one)
         places = [(projection.place(row[at], row[last]), row) for row in found]
         if seen is not None:
             places = [each for each in places if (each[0] < seen if descending else each[0] > seen)]
@@ -316,12 +317,12 @@ class MemoryLog(MemoryBodies, MemoryOwners):
             self._blobs.setdefault(digest, bytes(body))
 
 
-def _fits(value: Any, wanted: Any) -> bool:
+def _fitting(rows: Iterable[projection.Values], n: int, wanted: Any) -> list[projection.Values]:
+    """Give the rows whose nth value is what is wanted, or one of several, or holds what a mapping holds."""
     if isinstance(wanted, Mapping):
-        kept = codec.loads(value) if value is not None else {}
-        return all(kept.get(name) == text for name, text in wanted.items())
-    if isinstance(wanted, list | tuple | set | frozenset):
-        return any(_fits(value, one) for one in wanted)
-    if isinstance(wanted, str):
-        wanted = projection.storable(wanted)
-    return bool(value == wanted)
+        members = wanted.items()
+        kept = ((row, codec.loads(row[n]) if row[n] is not None else {}) for row in rows)
+        return [row for row, held in kept if all(held.get(name) == text for name, text in members)]
+    several = wanted if isinstance(wanted, list | tuple | set | frozenset) else (wanted,)
+    these = tuple(projection.storable(one) if isinstance(one, str) else one for one in several)
+    return [row for row in rows if row[n] in these]

@@ -25,11 +25,12 @@ from headrace.messages import (
 )
 from headrace.steering import PauseRun, ResumeRun, SettleOutcome, SignalRun
 from headrace.testing.checker.history import Asked, History
-from headrace.testing.simulation.documents import TRIGGER, Compiler, triggered
+from headrace.testing.simulation.documents import TRIGGER, TRIGGERED, Compiler, triggered
 from headrace.testing.simulation.features import SIGNAL
 from headrace.testing.simulation.scenario import Job
 from headrace.testing.simulation.world import KEYS, Installation, Machine
 from headrace.vocabulary import LOG_APPROVALS, LOG_CATALOGUE, LOG_PARTITIONS, LOG_RUNS, WORKSPACE_DEFAULT, Role
+from headrace.waits import Signal
 
 ASK_S: Final = 3.0
 AGAIN_S: Final = 0.4
@@ -57,6 +58,7 @@ class Clients:
         self.unanswered: set[str] = set()
         self._asked = self._lost = False
         """Whether approvals, and writes that were lost, may wait for somebody."""
+        self._stirred = Signal()
         self.triggers: dict[int, str] = {}
 
     async def live(self, jobs: tuple[Job, ...]) -> None:
@@ -99,7 +101,7 @@ class Clients:
 
     async def _trigger(self, job: Job) -> None:
         await asyncio.sleep(job.at)
-        document = triggered(job.document)
+        document = triggered(job.document % TRIGGERED)
         name = document["metadata"]["name"]
         stream = ids.definition("wfl", WORKSPACE_DEFAULT, name)
         await self.ask(LOG_CATALOGUE, ApplyWorkflow(spec=codec.raw(document)), stream=stream)
@@ -122,9 +124,13 @@ class Clients:
         """Note what people are asked for, so that they need not look when nobody asks."""
         self._asked = self._asked or recorded.type == APPROVAL_OPENED
         self._lost = self._lost or recorded.type == OUTCOME_LOST
+        if self._asked or self._lost:
+            self._stirred.set()
 
     async def _decide_for_ever(self) -> None:
         while True:
+            if not (self._asked or self._lost):
+                await self._stirred.wait()
             await asyncio.sleep(LOOK_S)
             if self._asked:
                 await self._decide_all()

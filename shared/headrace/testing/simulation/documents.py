@@ -19,6 +19,8 @@ LONG: Final = 5
 STEPS_MIN: Final = 4
 STEPS_MAX: Final = 14
 TRIGGER: Final = "ping"
+TRIGGERED: Final = 48
+"""How many of them a trigger starts: their planners compile these, which takes a while, so there are fewer."""
 RELIABLE: Final = frozenset({"look", "note", "transform"})
 """Kinds whose output later steps may refer to: they are there whenever the run is."""
 
@@ -51,6 +53,12 @@ class Compiler:
                 raise TypeError(message)
             known = self._known[number] = Compiled(document, bytes(made.plan))
         return known
+
+    def compile_triggered(self, kept: Any) -> None:
+        """Compile all workflows that a trigger starts, for planners that begin with what was `kept`."""
+        self._preparer._kept = kept  # noqa: SLF001  (as those planners' do)
+        for number in range(TRIGGERED):
+            at_once(self._preparer.compiled(codec.raw(triggered(number)), WORKSPACE_DEFAULT))
 
 
 def child() -> dict[str, Any]:

@@ -16,12 +16,12 @@ JOBS_S: Final = 4.8
 """Within so much of it runs are asked for."""
 AT_WORK: Final = 0.6
 """The share of faults that strike where work is done, as an event takes hold, instead of at a time."""
-AT_WORK_MAX: Final = 80
+AT_WORK_MAX: Final = 60
 """They wait for so many events at most: about what takes hold while the storm lasts."""
 MOMENTS_S: Final = (0.0, 0.0, 0.01, 0.05)
 """How long after the event they strike: before its owner hears of it, as it hears, or when its orders are out."""
 RUNS_MIN: Final = 3
-RUNS_MAX: Final = 5
+RUNS_MAX: Final = 4
 FAULTS_MIN: Final = 5
 FAULTS_MAX: Final = 11
 FOUL_MAX: Final = 0.44
@@ -91,12 +91,14 @@ KINDS: Final[dict[str, tuple[float, float, float]]] = {
 """Faults by kind: weight, and the shortest and longest time they last, in seconds (how soon the killed come back)."""
 
 
-def scenario(seed: int) -> Scenario:
-    """Draw what a seed means."""
+def scenario(seed: int, *, runs_max: int = RUNS_MAX, at_work_max: int = AT_WORK_MAX) -> Scenario:
+    """Draw what a seed means; with other bounds, what it meant with those."""
     chance = Chance(f"scenario {seed}")
-    jobs = tuple(_job(chance, number) for number in range(chance.randint(RUNS_MIN, RUNS_MAX)))
-    kinds, weights = list(KINDS), [weight for weight, _, _ in KINDS.values()]
-    faults = [_fault(chance, kind) for kind in chance.choices(kinds, weights, k=chance.randint(FAULTS_MIN, FAULTS_MAX))]
+    jobs = tuple(_job(chance, number) for number in range(chance.randint(RUNS_MIN, runs_max)))
+    kinds = chance.choices(
+        list(KINDS), [weight for weight, _, _ in KINDS.values()], k=chance.randint(FAULTS_MIN, FAULTS_MAX)
+    )
+    faults = [_fault(chance, kind, at_work_max) for kind in kinds]
     return Scenario(
         seed=seed,
         planners=chance.choice([1, 2, 2]),
@@ -120,14 +122,14 @@ def _job(chance: Chance, number: int) -> Job:
     )
 
 
-def _fault(chance: Chance, kind: str) -> Fault:
+def _fault(chance: Chance, kind: str, at_work_max: int) -> Fault:
     _, shortest, longest = KINDS[kind]
     at_work = chance.happens(AT_WORK)
     share = chance.random() ** (1 if kind.startswith("pause") else 2)  # what is away soon does its work in the storm
     return Fault(
         kind=kind,
         at=FAULTS_S * (1 - chance.random() / 2 if at_work else chance.random()),
-        after=chance.randint(1, AT_WORK_MAX) if at_work else None,
+        after=chance.randint(1, at_work_max) if at_work else None,
         moment=chance.choice(MOMENTS_S) if at_work else 0.0,
         which=chance.randrange(8),
         seconds=shortest + share * (longest - shortest),

@@ -29,7 +29,7 @@ from headrace.testing.simulation.rolls import Rolls
 from headrace.testing.simulation.scenario import STORM_S, Scenario
 from headrace.testing.simulation.storage import PARTITIONS, World, small
 from headrace.testing.simulation.weather import CALM, Weather
-from headrace.testing.simulation.world import GATEKEEPER, PLANNER, WORKER, Installation
+from headrace.testing.simulation.world import COMPILED, GATEKEEPER, PLANNER, WORKER, Installation
 from headrace.testing.views import at_once
 from headrace.vocabulary import LOG_APPROVALS, LOG_CATALOGUE, LOG_FLOW, LOG_RUNS, WORKSPACE_DEFAULT
 
@@ -84,7 +84,10 @@ class Schedule:
         self.reader = Reader(self.log, self.world.machine("reader"), self.history)
 
     def run(self, *, tidy: bool = True) -> Outcome:
-        """Run it to its end. Unless it is `tidy`, its tasks are left as they are, for a process that soon ends."""
+        """Run it to its end. Unless it is `tidy`, its tasks are left as they are, for a process that soon ends.
+
+        Nor has it a story then, if nothing was found.
+        """
         with small(), unlisted():
             return self._run(tidy=tidy)
 
@@ -102,7 +105,7 @@ class Schedule:
             if tidy:
                 self.world.close()
                 self.loop.close()
-        return self._outcome()
+        return self._outcome(told=tidy)
 
     async def _story(self) -> None:
         scenario, world = self.scenario, self.world
@@ -155,7 +158,7 @@ class Schedule:
         self.found += self.watch.see(recorded)
         self.found += self.rolls.see(recorded)
 
-    def _outcome(self) -> Outcome:
+    def _outcome(self, *, told: bool) -> Outcome:
         self.found += [Finding("nothing falls", told) for told in (*self.world.fallen, *self.loop.problems)]
         self.found += [Finding("one owner at a time", told) for told in self.log.overtaken]
         self.found += [Finding("nothing is poison", one.error) for one in self.log._parked]  # noqa: SLF001  (all of it)
@@ -175,7 +178,7 @@ class Schedule:
             effects=len(self.world.ledger.acted),
             seconds=self.loop.time(),
             callbacks=self.loop.callbacks,
-            story=story(self),
+            story=story(self) if told or self.found else b"",
         )
 
 
@@ -230,6 +233,7 @@ def prepare() -> None:
         library.add({made.digest: made.body})
         for room in rooms:
             room._graph(made.digest)  # noqa: SLF001  (so that it is made, and shared from then on)
+    compiler.compile_triggered(COMPILED)
 
 
 def _rooms(library: Any) -> list[Any]:

@@ -144,7 +144,7 @@ class Installation:
         library, presence = CachedLibrary(), Presence(clock, CADENCE)
         preparers = service.preparers(machine.log, clock=clock, presence=presence)
         if LOG_CATALOGUE in preparers:
-            preparers[LOG_CATALOGUE]._kept = _compiled  # noqa: SLF001  (by document and tools: what it gives never changes)
+            preparers[LOG_CATALOGUE]._kept = COMPILED  # noqa: SLF001  (by document and tools: what it gives never changes)
         host = machine.host = OwnerHost(
             machine.log,
             machine.bus,
@@ -200,7 +200,7 @@ async def _together(works: Sequence[Callable[[], Coroutine[Any, Any, None]]]) ->
             group.create_task(work())
 
 
-_compiled: Final[OrderedDict[tuple[str, str], Any]] = OrderedDict()
+COMPILED: Final[OrderedDict[tuple[str, str], Any]] = OrderedDict()
 """What the planners of all schedules have compiled, so that each document is compiled once a process."""
 
 

@@ -110,12 +110,12 @@ class Booked(BaseModel):
 
 
 class World:
-    """What was booked and given back, and how long that takes which fails."""
+    """What was booked and given back; no train goes while it is broken, and nothing is given back while it is stuck."""
 
     def __init__(self) -> None:
         self.booked: Counter[str] = Counter()
         self.given_back: Counter[str] = Counter()
-        self.broken = True
+        self.broken, self.stuck = True, False
 
         @headrace.tool(effect="write", access="auto", idempotent=True)
         async def book(room: str) -> Booked:
@@ -126,6 +126,9 @@ class World:
         @headrace.tool(effect="write", access="auto", idempotent=True)
         async def give_back(booking: str) -> Booked:
             """Give a booking back."""
+            if self.stuck:
+                message = "nobody is there"
+                raise StepError(message, type="upstream_error")
             self.given_back[booking] += 1
             return Booked(id=booking)
 

@@ -129,15 +129,16 @@ def open_command(run: Run, ask: Ask) -> OpenApproval:
 
 
 def unheard(run: Run) -> Iterator[Ask]:
-    """Give the questions that must be repeated: those without receipt, and of a run that is over those taken back."""
+    """Give the questions that must be repeated: those without receipt, and of a run that comes to its end those taken back."""
     for ask in run.asked():
-        if run.final or not ask.received:
+        if run.halted or not ask.received:
             yield ask
 
 
 def take_back(run: Run, ask: Ask) -> SupersedeApproval:
     """Give the message that says that no answer is needed any more."""
-    reason = f"the run {run.data.status}" if run.final else "the run is being cancelled"
+    ending = "is being cancelled" if run.data.undo is None else "is over but for what undoes its steps"
+    reason = f"the run {run.data.status if run.final else ending}"
     asked = None if ask.received else open_command(run, ask)
     return SupersedeApproval(reason=reason, reply_to=run.data.id, step=ask.step, digest=ask.digest, asked=asked)
 

@@ -287,9 +287,12 @@ def _account(run: Run, event: RunEvent, at: int) -> None:
 
 
 def _waits(run: Run) -> bool:
-    if run.data.paused is not None or run.data.children:
+    """Tell whether the run waits; one that comes to its end does so only for what is under way."""
+    if run.data.children:
         return True
-    if run.asked():
+    if run.halted:
+        return any(known.open is not None or _retries(known) for _, known in run.going())
+    if run.data.paused is not None or run.asked():
         return True
     return any(known.status == StepStatus.WAITING or _retries(known) for _, known in run.going())
 

@@ -29,23 +29,23 @@ def explain(run: Run) -> Sequence[Reason]:
         reasons.append(
             Reason("compensation", message, "wait: it ends by itself, at the latest then", step_id, undo.deadline(run))
         )
-    if data.paused is not None:
+    if data.paused is not None and not run.halted:
         why = f" ({data.paused.reason})" if data.paused.reason else ""
         parent = data.paused.parent_id
         who = f"parent {parent}, which {data.paused.by.name} paused" if parent else data.paused.by.name
         message = f"Paused by {who}{why}: nothing new begins."
         reasons.append(Reason(WaitingFor.RESUME, message, f"headrace runs resume {parent or data.id}"))
-    for ask in run.asked():
+    for ask in () if run.halted else run.asked():
         who = " or ".join(ask.roles)
         what = f"step {ask.step!r}" if ask.step else "the run's gated tools"
         message = f"Waiting for approval of {what} by {ask.quorum} {who} other than {run.queued.requester.name}."
         remedy = f"headrace approvals approve {ask.approval_id}"
         reasons.append(Reason(WaitingFor.APPROVAL, message, remedy, step=ask.step or None, until=ask.expires_at))
     reasons.extend(permits.reasons(run))
-    reasons.extend(waits.reasons(run))
+    reasons.extend(() if run.halted else waits.reasons(run))
     reasons.extend(children.reasons(run))
     for step_id, known in run.going():
-        if known.status == StepStatus.WAITING and known.due_at is not None:
+        if known.status == StepStatus.WAITING and known.due_at is not None and not run.halted:
             reasons.append(
                 Reason(WaitingFor.TIMER, f"Step {step_id!r} waits for its time.", "wait", step_id, known.due_at)
             )

@@ -290,7 +290,7 @@ def _release(run: Run, permit_id: str, flow_id: str) -> Tell:
 
 def waits(run: Run) -> Iterator[dict[str, object]]:
     """Give what the run waits for, of keys, as its row shows it."""
-    if stands_in_line(run):
+    if stands_in_line(run) and not run.halted:
         permit = held_key(run)
         yield {
             "step": None,

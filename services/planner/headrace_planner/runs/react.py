@@ -32,7 +32,7 @@ from headrace_planner.runs.limits import queue_until
 from headrace_planner.runs.orders import order_for
 from headrace_planner.runs.state import Instance, Run
 
-STOPPING: Final = frozenset({RunCancelled, RunFailed, RunSucceeded, CancelRequested})
+STOPPING: Final = frozenset({RunCancelled, RunFailed, RunSucceeded, CancelRequested, CompensationStarted})
 """By which a run needs no answers any more."""
 
 
@@ -97,7 +97,7 @@ def _receipts(run: Run, command: RunCommand) -> Iterator[Effect]:
         yield Tell(LOG_APPROVALS, command.approval_id, NoteOutcomeReceived(), run.data.workspace)
     elif type(command) is NoteApprovalReceived:
         ask = run.data.asks.get(command.approval_id)
-        if ask is not None and (run.final or ask.status == ApprovalStatus.SUPERSEDED):
+        if ask is not None and (run.halted or ask.status == ApprovalStatus.SUPERSEDED):
             yield _take_back(run, ask)  # the first word of it came before the question
     elif type(command) is Wake:
         if run.exists:
@@ -147,7 +147,7 @@ def _again(run: Run) -> Iterator[Tell]:
     yield from parents.again(run)
     yield from watches.again(run)
     for ask in asks.unheard(run):
-        yield _take_back(run, ask) if run.final else _tell(run, ask)
+        yield _take_back(run, ask) if run.halted else _tell(run, ask)
 
 
 def _tell(run: Run, ask: Ask) -> Tell:

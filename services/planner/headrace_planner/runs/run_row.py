@@ -162,11 +162,14 @@ def busy(run: Run) -> bool:
 
 
 def _waiting(run: Run, going: list[Instance]) -> list[dict[str, Any]]:
-    """Give what a run waits for that is not over, the most telling first; `going` is what is under way."""
+    """Give what a run waits for that is not over, the most telling first; `going` is what is under way.
+
+    One that comes to its end waits for nothing any more that would let it go on.
+    """
     found = [] if run.data.begun else [_wait(WaitingFor.START, "a person's start")]
-    if run.data.paused is not None:
+    if run.data.paused is not None and not run.halted:
         found.append(_paused(run.data.paused))
-    for ask in run.asked():
+    for ask in () if run.halted else run.asked():
         message = f"{ask.quorum} of {' or '.join(ask.roles)}"
         wait = _wait(WaitingFor.APPROVAL, message, ask.step or None, ask.expires_at, ask.approval_id)
         found.append({**wait, "quorum": ask.quorum, "roles": list(ask.roles)})
@@ -174,7 +177,7 @@ def _waiting(run: Run, going: list[Instance]) -> list[dict[str, Any]]:
         found.extend(_unknown_outcomes(run, going))
     if not run.apart:
         found.extend(permits.waits(run))
-        found.extend(waits.shown(run) if run.graph.waits else ())
+        found.extend(waits.shown(run) if run.graph.waits and not run.halted else ())
         found.extend(children.waits(run) if run.data.children else ())
     for step_id, known in run.going():
         if known.due_at is not None or known.open is not None or known.map is not None:
@@ -184,7 +187,7 @@ def _waiting(run: Run, going: list[Instance]) -> list[dict[str, Any]]:
 
 def _times(run: Run, step_id: str, known: StepState) -> Iterator[dict[str, Any]]:
     """Give the times that a step waits for: its timer, and the next try of it or of a map's items."""
-    if known.due_at is not None:
+    if known.due_at is not None and not run.halted:
         yield _wait(WaitingFor.TIMER, "a timer", step_id, known.due_at)
     if known.open is not None and known.open.retry_at is not None:
         yield _wait(

@@ -39,6 +39,8 @@ def due(run: Run, now: int) -> list[RunEvent]:
     over = list(limits.steps_over(run, now, doubts.over_time))
     ended = {event.step for event in over if isinstance(event, StepFailed | OutcomeLost)}
     again = [event for event in retries_due(run, now) if event.step not in ended]
+    if run.halted:
+        return [*over, *again]
     return [*over, *timers_over(run, now), *waits.expired(run, now), *again]
 
 
@@ -82,11 +84,19 @@ def _times(run: Run) -> Iterator[int]:
         return
     if run.data.asks:
         for ask in unheard(run):
-            yield (run.data.finished_at or run.data.created_at if run.final else ask.asked_at) + AGAIN_MS
+            yield (_ending_since(run) or ask.asked_at) + AGAIN_MS
     if not run.apart:
         yield from _told_again(run)
     if not run.final:
         yield from _own(run)
+
+
+def _ending_since(run: Run) -> int | None:
+    """Give since when a run needs no answers any more."""
+    data = run.data
+    if run.final:
+        return data.finished_at or data.created_at
+    return data.cancel_at if data.undo is None else data.undo.at
 
 
 def _told_again(run: Run) -> Iterator[int]:
@@ -122,9 +132,9 @@ def _own(run: Run) -> Iterator[int]:
     under_way = False
     for step_id, known in run.going():
         under_way = under_way or known.open is not None or known.map is not None
-        if known.due_at is not None:
+        if known.due_at is not None and not run.halted:
             yield known.due_at
-        if known.wait is not None and known.wait.expires_at is not None:
+        if known.wait is not None and known.wait.expires_at is not None and not run.halted:
             yield known.wait.expires_at
         if known.timed_since is not None and (until := limits.step_deadline(run, step_id, known)) is not None:
             yield until

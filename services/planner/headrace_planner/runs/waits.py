@@ -81,6 +81,10 @@ def signal(run: Run, command: SignalRun, context: Context) -> Sequence[RunEvent]
         return ()
     if run.final:
         return Rejection(ConflictError(f"the run is over: {data.status}", details={"status": str(data.status)}))
+    if run.halted:
+        ending = "is being cancelled" if data.undo is None else "is over but for what undoes its steps"
+        message = f"nothing of the run takes a signal any more: it {ending}"
+        return Rejection(ConflictError(message, details={"status": str(data.status)}))
     known = sorted({wait.signal for _, wait in run.graph.waits if wait.signal is not None})
     if command.name not in known:
         there = f"it waits for: {', '.join(known)}" if known else "no step of it waits for one"

@@ -129,7 +129,9 @@ MUTANTS = (
         "a timer is lost: waits are not among the times to wake",
         (
             Edit(
-                f"{RUNS}/times.py", "if known.due_at is not None:", "if known.due_at is not None and known.due_at < 0:"
+                f"{RUNS}/times.py",
+                "if known.due_at is not None and not run.halted:",
+                "if known.due_at is not None and known.due_at < 0:",
             ),
         ),
     ),

@@ -208,9 +208,16 @@ class World:
 
     async def announce_limited(self, name: str, limit: RateLimit) -> None:
         """Announce a tool with a rate limit, which the worker performs like `echo`."""
+        await self._announce_one(name, rate_limit=limit)
+
+    async def announce_integration(self, name: str, integration: str) -> None:
+        """Announce an operation of an integration."""
+        await self._announce_one(name, requires_connection=integration)
+
+    async def _announce_one(self, name: str, **more: Any) -> None:
         manifest = ToolManifest(
             name=name, version="1", effect="read", access="auto", idempotent=True, pool=RUNNER,
-            input_schema=ANY, output_schema=ANY, rate_limit=limit,
+            input_schema=ANY, output_schema=ANY, **more,
         )  # fmt: skip
         stream = ids.definition("tol", WORKSPACE, name)
         await self._tell(LOG_CATALOGUE, stream, AnnounceTool(manifest=manifest, worker="wrk_one"))

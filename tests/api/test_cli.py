@@ -66,6 +66,17 @@ async def test_a_connections_settings_are_json_where_they_are_json_and_text_wher
     assert (code, "--setting: not JSON" in err) == (2, True)
 
 
+async def test_what_is_asked_for_by_name_and_is_not_there_is_code_1(cli: Run, world: World) -> None:
+    for kind in ("tool", "worker", "token", "artifact", "workflow", "connection", "run"):
+        for shown in ("text", "json"):
+            code, out, err = await cli("get", kind, "ghost", "-o", shown)
+            assert (code, out) == (1, ""), (kind, shown, out)
+            assert err.startswith("error: not_found: "), (kind, err)
+    await world.announce_integration("github.issues", "github")
+    code, _, err = await cli("connections", "set", "mine")
+    assert (code, "'mine'; there are: github -> say which it is by --integration" in err) == (2, True), err
+
+
 async def test_a_run_that_waits_for_somebody_is_code_3_and_is_approved_by_another(cli: Run, tmp_path: Path) -> None:
     code, out, err = await cli("run", written(tmp_path, SIGN_OFF))
     assert (code, "sign_off waits for approval" in out) == (3, True)

@@ -128,7 +128,10 @@ async def test_workers_are_active_while_they_beat_row_14(http: httpx2.AsyncClien
 async def test_tools_carry_how_they_have_done(http: httpx2.AsyncClient) -> None:
     tool = await get(http, "/tools/echo")
     assert (tool["success_count"], tool["error_count"], tool["avg_execution_time_ms"]) == (3, 1, 1.5)
-    assert (await http.get("/tools/ghost")).json()["error"]["type"] == "tool_not_found"
+    ghost = await http.get("/tools/ghost")
+    assert (ghost.status_code, ghost.json()["error"]["type"]) == (404, "not_found")
+    called = await http.post("/tools/ghost/run", json={})
+    assert (called.status_code, called.json()["error"]["type"]) == (400, "tool_not_found")
 
 
 async def test_connections_never_show_secrets(http: httpx2.AsyncClient) -> None:
@@ -141,6 +144,21 @@ async def test_connections_never_show_secrets(http: httpx2.AsyncClient) -> None:
     assert (raw.status_code, "ghp_secret" in raw.text) == (400, False)
     assert (await http.delete("/connections/github")).status_code == 204
     assert (await http.get("/connections/github")).status_code == 404
+
+
+async def test_an_integration_that_no_worker_offers_is_refused_once_any_offers_one(
+    http: httpx2.AsyncClient, world: World
+) -> None:
+    early = await http.put("/connections/early", json={"integration": "ledger"})
+    assert early.status_code == 200, "no worker has offered any yet"
+    await world.announce_integration("github.issues", "github")
+    assert (await http.put("/connections/second", json={"integration": "github"})).status_code == 200
+    refused = await http.put("/connections/third", json={"integration": "githbu"})
+    said = "no worker has ever offered an integration 'githbu'; did you mean github?"
+    assert (refused.status_code, refused.json()["error"]["message"]) == (400, said)
+    assert refused.json()["error"]["details"]["problems"][0]["field"] == "integration"
+    kept = await http.put("/connections/early", json={"integration": "ledger", "settings": {"base_url": "http://x"}})
+    assert kept.status_code == 200, "what is kept may be changed"
 
 
 async def test_a_trigger_event_is_published_under_its_key(http: httpx2.AsyncClient) -> None:

@@ -18,7 +18,7 @@ ANYWHERE: Final[tuple[Case, ...]] = (
     ("GET", "/runs?limit=0", None, "limit"),
     ("GET", "/runs?cursor=odd", None, "cursor"),
     ("GET", "/approvals?status=odd", None, "status"),
-    ("GET", "/tools/ghost", None, "name"),
+    ("POST", "/tools/ghost/run", {}, "name"),
     ("GET", "/blobs/odd", None, "digest"),
     ("POST", "/runs", {"spec": ECHO, "inputs": []}, "inputs"),
     ("POST", "/runs", {"spec": ECHO, "inputs": {"x": 1}}, "inputs.x"),

@@ -31,7 +31,12 @@ def set_(
     secrets = pairs(secret or [], "--secret")
 
     async def todo(api: "Client") -> None:
-        body = await api.save_connection(name, integration or name, settings=settings, secrets=secrets)
+        try:
+            body = await api.save_connection(name, integration or name, settings=settings, secrets=secrets)
+        except ValidationError as problem:
+            if integration is None and problem.details.get("field") == "integration":
+                problem.message += " -> say which it is by --integration"
+            raise
         show(output, body, lambda: print(f"{name}: {body['status']}"))
 
     work(url, token, todo)

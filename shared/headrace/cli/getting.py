@@ -7,7 +7,7 @@ from urllib.parse import quote
 import typer
 
 from headrace.cli.options import Out, Output, Token, Url, ago, body_shown, show, show_fields, show_table, work
-from headrace.errors import MissingArgumentError, ValidationError
+from headrace.errors import MissingArgumentError, NotFoundError, ValidationError
 
 if TYPE_CHECKING:
     from headrace.client.client import Client
@@ -83,6 +83,9 @@ def get(
             async for item in api.pages(f"/{noun}")
             if name is None or name in {item.get(field) for field in NAMED_BY}
         ]
+        if name is not None and not items:
+            message = f"there is no {noun.removesuffix('s')} {name!r}"
+            raise NotFoundError(message)
         show(output, {"items": items, "next_cursor": None}, lambda: _table(noun, items))
 
     work(url, token, todo)

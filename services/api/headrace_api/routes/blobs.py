@@ -30,6 +30,10 @@ SAFE_TYPES = (
 )
 
 
+HEX_CHARS = 64
+"""Of a digest, which may come without its `sha256:`."""
+
+
 def checked_digest(text: str) -> str:
     """Read a digest, with or without `sha256:`; raises ValidationError."""
     digest = full_digest(text)
@@ -130,6 +134,9 @@ async def get_artifact(asked: Asked, digest: str) -> Response:
     """Download a kept output, or a large output of a step, whole: by its digest, or by the artifact's id."""
     if digest.startswith(f"{ids.ARTIFACT}_"):
         return await _inline(asked, digest)
+    if not digest.startswith("sha256:") and len(digest) != HEX_CHARS:
+        message = f"there is no artifact {digest!r}: it is named by its id, or by its digest"
+        raise NotFoundError(message)
     wanted = checked_digest(digest)
     media_type = await _media_type(asked.desk, wanted, asked.workspace)
     return _download(await _body(asked.desk, wanted), media_type, wanted.removeprefix("sha256:")[:16])

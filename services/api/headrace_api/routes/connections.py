@@ -5,7 +5,8 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from headrace import ids
-from headrace.errors import NotFoundError
+from headrace.errors import NotFoundError, ValidationError
+from headrace.expressions.near import hint
 from headrace.messages import DeleteConnection, SaveConnection
 from headrace.vocabulary import LOG_CATALOGUE
 from headrace_api import shapes, views
@@ -15,6 +16,7 @@ from headrace_api.bodies import ConnectionBody
 
 router = APIRouter(tags=["connections"])
 CONNECTION = "con"
+TOOLS_PAGE = 1_000
 
 
 async def _row(asked: Asking, name: str) -> dict[str, Any]:
@@ -24,6 +26,28 @@ async def _row(asked: Asking, name: str) -> dict[str, Any]:
         message = f"there is no connection {name!r}"
         raise NotFoundError(message)
     return row
+
+
+async def _check_known(asked: Asking, name: str, integration: str) -> None:
+    """Refuse an integration that no tool works with; while no worker has offered one, whatever is named may be meant."""
+    known: set[str] = set()
+    after: str | None = None
+    while True:
+        rows = await asked.desk.log.rows(
+            "tools", {"workspace": asked.workspace}, descending=False, after=after, limit=TOOLS_PAGE
+        )
+        known |= {row["manifest"]["requires_connection"] for row in rows if row["manifest"].get("requires_connection")}
+        if len(rows) < TOOLS_PAGE:
+            break
+        after = rows[-1]["id"]
+    if not known or integration in known:
+        return
+    row = await asked.desk.own_row(
+        "connections", {"id": ids.definition(CONNECTION, asked.workspace, name)}, asked.workspace
+    )
+    if row is None or row["integration"] != integration:
+        message = f"no worker has ever offered an integration {integration!r}{hint(integration, known)}"
+        raise ValidationError(message, details={"field": "integration"})
 
 
 @router.get("/connections", name="list_connections", responses=says(shapes.Page[shapes.Connection]))
@@ -42,6 +66,7 @@ async def get_connection(asked: Asked, name: str) -> Response:
 @router.put("/connections/{name}", name="save_connection", responses=says(shapes.Connection))
 async def save_connection(asked: Asked, name: str, body: ConnectionBody) -> Response:
     """Connect an integration. Secrets come as references, which only the integrations service resolves."""
+    await _check_known(asked, name, body.integration)
     command = SaveConnection(name=name, integration=body.integration, settings=body.settings, secrets=body.secrets)
     stream = ids.definition(CONNECTION, asked.workspace, name)
     await asked.send(LOG_CATALOGUE, command, stream_id=stream, keyed=False)

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from headrace.errors import ToolNotFoundError
+from headrace.errors import NotFoundError, ToolNotFoundError
 from headrace.messages import CreateRun
 from headrace_api import shapes, starting
 from headrace_api.answers import answer
@@ -39,7 +39,10 @@ async def _tool_row(asked: Asked, name: str) -> dict[str, Any]:
 @router.get("/tools/{name}", name="get_tool", responses=says(shapes.Tool))
 async def get_tool(asked: Asked, name: str) -> Response:
     """Show a tool with its schemas."""
-    row = await _tool_row(asked, name)
+    try:
+        row = await _tool_row(asked, name)
+    except ToolNotFoundError as problem:
+        raise NotFoundError(problem.message) from problem
     return answer(tool(row, asked.desk.presence.tool_stats().get(name, [])))
 
 

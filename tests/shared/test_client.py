@@ -1,6 +1,6 @@
 """The client: repeats what may be repeated, resumes streams, raises the api's own errors."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 
 import httpx2
 import pytest
@@ -78,6 +78,45 @@ async def test_a_broken_stream_goes_on_after_its_last_event() -> None:
         events = [event async for event in api.run_events("run_x")]
     assert [event.data.get("n") for event in events] == [1, 2, 3, None]
     assert asked == [None, "2"]
+
+
+@in_virtual_time
+async def test_time_that_the_api_was_asked_to_wait_uses_up_no_patience_and_is_not_waited_twice() -> None:
+    clock, asked = VirtualClock(), list[tuple[str, str]]()
+
+    async def handle(request: httpx2.Request) -> httpx2.Response:
+        asked.append((request.headers["prefer"], request.headers["idempotency-key"]))
+        if len(asked) > 2:
+            return httpx2.Response(200, json={"ok": True})
+        await clock.sleep(39.5 if len(asked) == 1 else 18)
+        if len(asked) == 1:
+            return httpx2.Response(503, json=AWAY)  # as an api says that ends
+        message = "cut off"
+        raise httpx2.ReadError(message, request=request)
+
+    async with waiting(handle, clock) as api:
+        assert await api.post("/runs", {}, wait_s=60) == {"ok": True}
+    assert [prefer for prefer, _ in asked] == ["wait=60", "wait=20", "wait=2"]
+    assert len({key for _, key in asked}) == 1
+
+
+@in_virtual_time
+async def test_an_api_that_is_not_there_is_given_up_as_soon_however_long_it_was_to_wait() -> None:
+    clock = VirtualClock()
+
+    async def handle(request: httpx2.Request) -> httpx2.Response:
+        message = "refused"
+        raise httpx2.ConnectError(message, request=request)
+
+    async with waiting(handle, clock) as api:
+        with pytest.raises(errors.UnavailableError, match="cannot be reached"):
+            await api.post("/runs", {}, wait_s=60)
+    assert PATIENCE_S - 3 < clock.monotonic() < PATIENCE_S
+
+
+def waiting(handle: Callable[[httpx2.Request], Coroutine[None, None, httpx2.Response]], clock: VirtualClock) -> Client:
+    http = httpx2.AsyncClient(transport=httpx2.MockTransport(handle), timeout=None)
+    return Client("http://api", transport=Transport("http://api", "hr_x", http=http, clock=clock))
 
 
 class Silent(httpx2.AsyncByteStream):

@@ -83,17 +83,18 @@ class Transport:
         key: str | None = None,
         wait_s: float = 0.0,
     ) -> bytes:
-        """Make a request and give the bytes of its answer."""
+        """Make a request and give the bytes of its answer. What the api waits for, as asked, uses up no patience."""
         headers = dict(self._headers)
         if content is not None:
             headers["Content-Type"] = "application/json"
         if method == "POST":
             headers["Idempotency-Key"] = key or mint(self._clock, REQUEST)
-        if wait_s:
-            headers["Prefer"] = f"wait={int(wait_s)}"
         given = {name: value for name, value in (query or {}).items() if value is not None}
-        began, pause = self._clock.monotonic(), AGAIN_FIRST_S
+        began, pause, left_s = self._clock.monotonic(), AGAIN_FIRST_S, wait_s
         while True:
+            if wait_s:
+                headers["Prefer"] = f"wait={int(left_s)}"
+            asked = self._clock.monotonic()
             try:
                 response = await self._http.request(
                     method,
@@ -101,7 +102,7 @@ class Transport:
                     params=given,
                     content=content,
                     headers=headers,
-                    timeout=self._timeout_s + wait_s,
+                    timeout=self._timeout_s + left_s,
                 )
                 trouble = self._trouble(response)
             except httpx2.TransportError as problem:
@@ -111,6 +112,8 @@ class Transport:
             if not isinstance(trouble, errors.UnavailableError):
                 raise trouble
             pause = float(trouble.details.get("retry_after_s") or pause)
+            waited_s = min(self._clock.monotonic() - asked, left_s)
+            began, left_s = began + waited_s, left_s - waited_s
             if self._clock.monotonic() - began + pause > self._patience_s:
                 raise trouble
             await self._clock.sleep(pause)

@@ -12,7 +12,7 @@ from headrace.events.catalogue import WorkflowApplied
 from headrace.events.runs import LateResultKept, RunFailed, RunSucceeded
 from headrace.log.port import Batch, NewEvent
 from headrace.vocabulary import LOG_CATALOGUE, LOG_RUNS
-from headrace_api import starting, streaming
+from headrace_api import families, starting, streaming
 from headrace_api.admission import Caller
 from headrace_api.asking import Asking, let_in
 from tests.api.test_workers_presence import Place
@@ -110,3 +110,34 @@ async def test_large_outputs_are_found_behind_any_number_of_late_results(place: 
         "detail": {},
     }
     assert (await starting.result(asking(place), row))["outputs"] == {"text": "large"}
+
+
+async def test_children_that_are_waited_for_are_counted_whole_and_those_that_wait_themselves_come_first(
+    place: Place,
+) -> None:
+    steps, shown = [f"s{number}" for number in range(7)], 20
+    kids = {step: [ids.derive(ids.RUN, 1_800_000_000_000, 0, step, str(n)) for n in range(shown)] for step in steps}
+    rows = [
+        Row("runs", {"id": child, "workspace": "default", "status": "running", "waiting_for": None, "partition": 0})
+        for found in kids.values()
+        for child in found
+    ]
+    stuck, unknown, alone = kids["s6"][7], kids["s6"][3], kids["s5"][0]
+    rows.append(Row("runs", {**rows[0].columns, "id": stuck, "status": "waiting", "waiting_for": "signal"}))
+    rows = [row for row in rows if row.columns["id"] != unknown]
+    await append(place, LOG_RUNS, RUN, [RunSucceeded(outputs=codec.raw(None))], rows)
+    waits = [
+        {"for": "children", "step": step, "children": found, "message": f"500 child runs: {', '.join(found)}, …"}
+        for step, found in kids.items()
+    ]
+    waits.append({"for": "children", "step": "one", "children": [alone], "message": f"a child run: {alone}"})
+    told = (await families.with_statuses(asking(place), {"detail": {"waiting": waits}}))["detail"]["waiting"]
+    assert told[6]["children"][0] == stuck
+    assert told[6]["message"].startswith(
+        f"500 child runs: {stuck} (waiting, waits for signal); {kids['s6'][0]} (running)"
+    )
+    assert told[6]["message"].endswith(f"{kids['s6'][-1]} (running); …")
+    assert [said for each in told for said in each["message"].split("; ") if "not on record" in said] == [
+        f"{unknown} (not on record yet)"
+    ]
+    assert told[7]["message"] == f"child run {alone} (running)"

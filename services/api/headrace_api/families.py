@@ -1,6 +1,7 @@
 """A run's parent and its children, as callers meet them."""
 
 from collections.abc import Mapping
+from itertools import batched
 from typing import Any, Final
 
 from fastapi import Response
@@ -78,21 +79,26 @@ async def page(asked: Asking, paged: Paging, parent_id: str, where: Row) -> Resp
 
 
 async def with_statuses(asked: Asking, row: dict[str, Any]) -> dict[str, Any]:
-    """Add to what a run waits for how the children stand that it waits for."""
+    """Add to what a run waits for how the children stand that it waits for; those that wait themselves come first."""
     detail = row["detail"] or {}
     waiting = detail.get("waiting") or []
     named = [child for each in waiting if each["for"] == WaitingFor.CHILDREN for child in each.get("children", ())]
     if not named:
         return row
-    rows = await _runs(asked, named[:PAGE_MAX])
+    rows: dict[str, dict[str, Any]] = {}
+    for some in batched(named, PAGE_MAX):
+        rows |= await _runs(asked, list(some))
     told = [_told(each, rows) if each["for"] == WaitingFor.CHILDREN else each for each in waiting]
     return {**row, "detail": {**detail, "waiting": told}}
 
 
 def _told(each: dict[str, Any], rows: Mapping[str, Row]) -> dict[str, Any]:
+    children = sorted(each.get("children", ()), key=lambda child: not (rows.get(child) or {}).get("waiting_for"))
     said = []
-    for child in each.get("children", ()):
+    for child in children:
         row = rows.get(child)
         why = f", waits for {row['waiting_for']}" if row and row["waiting_for"] else ""
-        said.append(f"child run {child} ({row['status'] if row else 'not on record yet'}{why})")
-    return {**each, "message": "; ".join(said)}
+        said.append(f"{child} ({row['status'] if row else 'not on record yet'}{why})")
+    many, _, listed = each["message"].partition(": ")  # as the run says it: how many there are, and the first of them
+    message = f"child run {said[0]}" if len(said) == 1 else f"{many}: {'; '.join(said)}"
+    return {**each, "children": children, "message": message + ("; …" if listed.endswith("…") else "")}

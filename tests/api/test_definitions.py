@@ -5,6 +5,7 @@ from typing import Any
 import httpx2
 from pydantic import BaseModel
 
+from headrace.log.port import Parked
 from headrace_api import shapes, worker_shapes
 from headrace_api.routes import health
 from tests.api.kit import SIGN_OFF, World, step, until, workflow
@@ -190,3 +191,25 @@ async def test_lines_that_are_none_are_parked_and_doctor_shows_them(http: httpx2
     assert (await http.post("/doctor", json=body)).json() == {"dismissed": []}
     assert (await get(http, "/doctor"))["parked"] == []
     assert (await http.post("/doctor", json={"action": "dismiss", "parked": []})).status_code == 400
+
+
+async def test_parked_messages_are_shown_to_whom_they_concern(http: httpx2.AsyncClient, world: World) -> None:
+    async def park(body: bytes, stream_id: str | None = None) -> None:
+        await world.log.park(Parked(source="x", error=f"error {body!r}", body=body, at=1, stream_id=stream_id))
+
+    run = (await http.post("/runs", json={"spec": workflow("w", [step("echo")])})).json()["id"]
+    await park(b"theirs by its stream", run)
+    await park(b'{"workspace":"default","body":"theirs by what it says"}')
+    await park(b'[{"workspace":"default","text":"theirs in a list"}]')
+    await park(b'{"workspace":"elsewhere","body":"the stranger\'s"}')
+    await park(b"anybody's")
+    async with world.http("stranger") as elsewhere:
+        shown = (await get(elsewhere, "/doctor"))["parked"]
+        assert [each["body_preview"][-12:] for each in shown] == ["anybody's", '"the stranger\'s"}'[-12:]]
+        every = [each["id"] for each in (await get(http, "/doctor"))["parked"]]
+        assert len(every) == 4
+        told = await elsewhere.post(
+            "/doctor", json={"action": "dismiss", "parked": [*every, *(one["id"] for one in shown)]}
+        )
+        assert sorted(told.json()["dismissed"]) == sorted(each["id"] for each in shown)
+    assert len((await get(http, "/doctor"))["parked"]) == 3

@@ -289,6 +289,8 @@ async def test_a_parked_message_that_was_seen_to_is_let_go_and_its_id_comes_neve
     for number in (1, 2):
         await log.park(Parked(source="trigger", error=f"error {number}", body=b"", at=number))
     second, first = [one.id for one in await log.parked()]
+    assert [one.id for one in await log.parked(9, [first, first + 10_000])] == [first]
+    assert await log.parked(9, []) == []
     assert await log.dismiss_parked([second, second + 7]) == [second]
     assert await log.dismiss_parked([second]) == []
     await log.park(Parked(source="trigger", error="error 3", body=b"", at=3))

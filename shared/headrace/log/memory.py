@@ -245,10 +245,10 @@ class MemoryLog(MemoryBodies, MemoryOwners):
             for key in keys:
                 self._rows[table].pop(tuple(key), None)
 
-    async def parked(self, limit: int = 100) -> list[Parked]:
+    async def parked(self, limit: int = 100, wanted: Sequence[int] | None = None) -> list[Parked]:
         """Read what was parked, the newest first."""
         self._up()
-        return self._parked[::-1][:limit]
+        return [each for each in self._parked[::-1] if wanted is None or each.id in wanted][:limit]
 
     async def dismiss_parked(self, parked: Sequence[int]) -> list[int]:
         """Let parked messages go that somebody has seen to."""

@@ -271,8 +271,8 @@ class ReadLog(Protocol):
         """Read who holds which partition until when, for `headrace doctor`."""
         ...
 
-    async def parked(self, limit: int = 100) -> list[Parked]:
-        """Read what was parked, the newest first."""
+    async def parked(self, limit: int = 100, wanted: Sequence[int] | None = None) -> list[Parked]:
+        """Read what was parked, the newest first; only those of `wanted` ids, if any are named."""
         ...
 
     async def dismiss_parked(self, parked: Sequence[int]) -> list[int]:

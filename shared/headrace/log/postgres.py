@@ -307,9 +307,9 @@ class PostgresLog:
         """Read who holds which partition until when."""
         return [dict(row) for row in await self._reader.fetch(QUERIES["partitions"])]
 
-    async def parked(self, limit: int = 100) -> list[Parked]:
+    async def parked(self, limit: int = 100, wanted: Sequence[int] | None = None) -> list[Parked]:
         """Read what was parked, the newest first."""
-        rows = await self._reader.fetch(QUERIES["parked"], limit)
+        rows = await self._reader.fetch(QUERIES["parked"], limit, None if wanted is None else list(wanted))
         return [Parked(**dict(row)) for row in rows]
 
     async def dismiss_parked(self, parked: Sequence[int]) -> list[int]:

@@ -114,7 +114,8 @@ select id from headrace.{table} where partition = $1 and busy order by id
 insert into headrace.parked (source, error, body, at, stream_id) values ($1, $2, $3, $4, $5)
 
 -- parked --
-select source, error, body, at, id, stream_id from headrace.parked order by id desc limit $1
+select source, error, body, at, id, stream_id from headrace.parked where $2::bigint[] is null or id = any($2)
+  order by id desc limit $1
 
 -- dismiss_parked --
 delete from headrace.parked where id = any($1) returning id

@@ -11,7 +11,7 @@ from headrace.bus.writes import REMEDY
 from headrace.errors import UnavailableError
 from headrace.ids import month_text
 from headrace.vocabulary import LOG_PARTITIONS, PREVIEW_CHARS
-from headrace_api import shapes, views
+from headrace_api import parking, shapes, views
 from headrace_api.answers import answer
 from headrace_api.asking import Asked, raw_answers, says
 from headrace_api.desk import Desk
@@ -98,6 +98,7 @@ async def metrics(request: Request) -> Response:
 async def doctor(asked: Asked) -> Response:
     """Look over everything: a bus that does not answer, partitions without an owner, messages that were parked.
 
+    Of those it shows the workspace's own, and what nobody can tell whose it is.
     Without the database there is nothing to look at: that is 503, as for every route that reads.
     """
     desk = asked.desk
@@ -113,7 +114,7 @@ async def doctor(asked: Asked) -> Response:
             "body_preview": each.body[:PREVIEW_CHARS].decode("utf-8", "replace"),
             "body_bytes": len(each.body),
         }
-        for each in await desk.log.parked()
+        for each in await parking.seen(desk, asked.workspace)
     ]
     now = desk.clock.now_ms()
     problems = [] if found["bus"] else ["bus does not answer"]
@@ -145,7 +146,8 @@ async def doctor(asked: Asked) -> Response:
 @router.post("/doctor", name="act_on_parked", responses=says(Dismissed))
 async def act_on_parked(asked: Asked, body: ParkedAction) -> Response:
     """Let parked messages go that somebody has seen to: `dismiss`, by their ids. What is gone already changes nothing."""
-    dismissed = await asked.desk.log.dismiss_parked(body.parked)
+    shown = [each.id for each in await parking.seen(asked.desk, asked.workspace, body.parked)]
+    dismissed = await asked.desk.log.dismiss_parked(shown)
     _log.info("%s dismissed parked messages: %s", asked.caller.actor.name, dismissed)
     return answer({"dismissed": dismissed})
 

@@ -44,6 +44,7 @@ class Refused(msgspec.Struct, frozen=True):
 
     workflow: str
     reason: str
+    stream_id: str | None = None
 
 
 def read(name: str, data: bytes, *, message_id: str, sequence: int, at: int) -> Trigger:
@@ -96,10 +97,10 @@ def _match(trigger: Trigger, workflow: dict[str, Any], declared: dict[str, Any])
             return None
         if workflow["plan_digest"] is None:
             why = "; ".join(str(problem) for problem in workflow["problems"] or ())
-            return Refused(workflow["name"], f"the workflow does not compile any more: {why}")
+            return Refused(workflow["name"], f"the workflow does not compile any more: {why}", workflow.get("id"))
         return Start(workflow, template(declared.get("inputs") or {}).resolve(scope), declared.get("priority"))
     except HeadraceError as problem:
-        return Refused(workflow["name"], problem.message)
+        return Refused(workflow["name"], problem.message, workflow.get("id"))
 
 
 def _meant(when: str | None, scope: Values) -> bool:

@@ -63,7 +63,7 @@ class TriggerRouter:
                 name, delivery.data, message_id=delivery.message_id, sequence=delivery.sequence, at=delivery.at
             )
         except HeadraceError as problem:
-            await self._park(delivery, [f"trigger {name}: {problem.message}"])
+            await self._park(delivery, f"trigger {name}: {problem.message}")
             return
         starts, refused = matches(trigger, await self._declared())
         waiting = await self._waiters.of(name)  # before it starts any: a run does not wait for what started it
@@ -75,12 +75,11 @@ class TriggerRouter:
             if isinstance(outcome, UnavailableError):
                 message = f"trigger {name} ({trigger.identity}) must come again: {outcome.message}"
                 raise UnavailableError(message)
-        reasons = [
-            f"workflow {one.workflow}: {one.reason}" for one in [*refused, *outcomes] if isinstance(one, Refused)
-        ]
-        reasons += [problem.message for problem in delivered.result()]
-        if reasons:
-            await self._park(delivery, [f"trigger {name}: {reason}" for reason in reasons])
+        for one in [*refused, *outcomes]:
+            if isinstance(one, Refused):
+                await self._park(delivery, f"trigger {name}: workflow {one.workflow}: {one.reason}", one.stream_id)
+        for told in delivered.result():
+            await self._park(delivery, f"trigger {name}: {told.message}")
 
     async def _start(self, trigger: Trigger, start: Start) -> Refused | UnavailableError | None:
         """Create one run and wait until it is committed; gives why not, when it is refused for good or for now."""
@@ -95,13 +94,17 @@ class TriggerRouter:
         except UnavailableError as problem:
             return problem
         except HeadraceError as problem:
-            return Refused(name, problem.message)
+            return Refused(name, problem.message, start.workflow.get("id"))
         if answer.error is None or answer.status == UNPROCESSABLE:
             return None  # 422: the event started a run of an older version of the workflow already
         refusal = from_envelope({"type": answer.error.type, "message": answer.error.message})
         if isinstance(refusal, RateLimitedError):
             return UnavailableError(refusal.message)  # the event waits on the bus until the workspace has room
-        return refusal if isinstance(refusal, UnavailableError) else Refused(name, refusal.message)
+        return (
+            refusal
+            if isinstance(refusal, UnavailableError)
+            else Refused(name, refusal.message, start.workflow.get("id"))
+        )
 
     async def _create(self, trigger: Trigger, start: Start) -> Answer:
         row = start.workflow
@@ -136,7 +139,9 @@ class TriggerRouter:
             self._workflows = position, workflows
         return workflows
 
-    async def _park(self, delivery: Delivery, reasons: list[str]) -> None:
-        for reason in reasons:
-            _log.warning("%s; kept for `headrace doctor`", reason)
-            await self._log.park(Parked(source="trigger", error=reason, body=delivery.data, at=self._clock.now_ms()))
+    async def _park(self, delivery: Delivery, reason: str, stream_id: str | None = None) -> None:
+        """Keep an event with why it did nothing; `stream_id` is the workflow's that it is about, whose workspace may see it."""
+        _log.warning("%s; kept for `headrace doctor`", reason)
+        now = self._clock.now_ms()
+        parked = Parked(source="trigger", error=reason, body=delivery.data, at=now, stream_id=stream_id)
+        await self._log.park(parked)

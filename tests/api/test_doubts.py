@@ -16,9 +16,11 @@ from headrace.events.steering import Failure, OutcomeLost, OutcomeSettled
 from headrace.keys import Keys
 from headrace.messages import CancelRun, Wake
 from headrace.plans.model import CallStep, Plan, PlanStep, ToolPin
+from headrace.steering import SettleOutcome
 from headrace_api.effects import Effects
 from headrace_api.explaining import explain
 from headrace_api.presence import Presence
+from tests.planner.family_kit import House, pin, sub
 from tests.planner.runs_kit import Sim, call
 
 ACTS = ToolPin(version="1", digest="sha256:a", effect="write", access="auto", pool="runner", idempotent=False)
@@ -100,3 +102,26 @@ def test_a_run_that_is_over_is_explained_with_what_may_have_happened() -> None:
     assert over["message"].startswith("it is over: cancelled")
     assert doubt["message"].startswith("whether w happened is unknown")
     assert doubt["remedy"] == f"look at the outside system; `headrace runs effects {sim.id}` has worker, time and key"
+
+
+def test_what_may_have_happened_in_a_child_is_looked_for_in_the_child() -> None:
+    kid = Plan(name="kid", kind="Workflow", steps=(call("w", tool="w"),), tools={"w": ACTS})
+    steps = (sub("c", items=[1, 2], on_item_error="collect"), call("w", "c", tool="w"))
+    sim = Sim(Plan(name="d", kind="Workflow", steps=steps, tools={"w": ACTS}, workflows={"kid": pin(kid)})).create()
+    house = House(kid)
+    house.move_in(sim)
+    house.mail()
+    first, second = (each for each in house.sims.values() if each is not sim)
+    first.claim("w").lose("w").do(SettleOutcome(step="w", answer="give_up"))
+    second.claim("w").report("w")
+    house.mail()
+    sim.claim("w").do(CancelRun()).later(11).do(Wake())
+    row = codec.loads(codec.dumps(sim.row()))
+    assert row["detail"]["unknown_outcomes"] == ["c[0]", "w"]
+    _, own, below = explain(row, [], sim.run.graph.plan, Presence(SystemClock(), Keys(b"k" * 32)), {})
+    assert (own["step"], own["message"].partition(":")[0]) == ("w", "whether w happened is unknown")
+    assert (below["step"], below["message"]) == (
+        "c",
+        "whether all that c[0] did happened is unknown: a child run says so",
+    )
+    assert f"`headrace runs show {sim.id}`" in below["remedy"]

@@ -72,6 +72,7 @@ class Sim:
         self.orders: dict[str, WorkOrder] = {}
         self.dispatched: list[Dispatch] = []
         self.told: list[Tell] = []
+        self.every: list[Tell] = []
         self.stopped: list[Stop] = []
         self.unchained: list[Unchain] = []
         self.last: Sequence[RunEvent] | Rejection = ()
@@ -133,6 +134,7 @@ class Sim:
                     self.orders[ids.instance(order.step, order.index)] = order
                 case Tell():
                     self.told.append(effect)
+                    self.every.append(effect)
                 case Stop():
                     self.stopped.append(effect)
                 case Unchain():

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from headrace.plans.model import COMPENSATION_SUFFIX, CallStep, GateStep, Plan, PlanStep
+from headrace.plans.model import COMPENSATION_SUFFIX, CallStep, GateStep, Plan, PlanStep, SubWorkflowStep
 from headrace.vocabulary import (
     POOL_GATES,
     POOL_INTEGRATIONS,
@@ -36,7 +36,7 @@ def explain(
         why = "" if error is None else f" ({_kind(error['type'], row['status'])}{error['message']})"
         told = f"it is over: {row['status']}{why}"
         again = "nothing to do" if row["status"] == RunStatus.SUCCEEDED else f"again: `headrace runs retry {row['id']}`"
-        return [_reason(None, None, told, again, None), *_doubts(row)]
+        return [_reason(None, None, told, again, None), *_doubts(row, plan)]
     detail = row["detail"] or {}
     reasons = [_waiting(row, each, flows, steps) for each in detail.get("waiting") or []]
     ending = [*_ending(row, steps, {each["step"] for each in reasons if each["waiting_for"] == WaitingFor.INPUT})]
@@ -129,14 +129,24 @@ def _kind(kind: str, status: str) -> str:
     return "" if kind == status else f"{kind}: "
 
 
-def _doubts(row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Name what may have happened or not, and will not be asked about any more."""
+def _doubts(row: Mapping[str, Any], plan: Plan | None) -> Iterator[dict[str, Any]]:
+    """Name what may have happened or not, and will not be asked about any more; of a child its own history has it."""
     names = (row["detail"] or {}).get("unknown_outcomes") or []
-    if not names:
-        return []
-    told = f"whether {', '.join(names)} happened is unknown: the act was permitted, and nobody said what became of it"
-    remedy = f"look at the outside system; `headrace runs effects {row['id']}` has worker, time and key"
-    return [_reason(names[0].partition("[")[0].partition("#")[0], None, told, remedy, None)]
+    families = {step.id for step in plan.steps if isinstance(step.body, SubWorkflowStep)} if plan is not None else set()
+    own = [name for name in names if _step_of(name) not in families]
+    below = [name for name in names if _step_of(name) in families]
+    if own:
+        told = f"whether {', '.join(own)} happened is unknown: the act was permitted, and nobody said what became of it"
+        remedy = f"look at the outside system; `headrace runs effects {row['id']}` has worker, time and key"
+        yield _reason(_step_of(own[0]), None, told, remedy, None)
+    if below:
+        told = f"whether all that {', '.join(below)} did happened is unknown: a child run says so"
+        remedy = f"look which: `headrace runs show {row['id']}` names the child runs, `headrace runs explain` says it of each"
+        yield _reason(_step_of(below[0]), None, told, remedy, None)
+
+
+def _step_of(name: str) -> str:
+    return name.partition("[")[0].partition("#")[0]
 
 
 def _over(step: Mapping[str, Any]) -> bool:

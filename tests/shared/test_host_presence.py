@@ -140,6 +140,10 @@ def test_how_long_something_is_performed_is_told_of_what_was_begun_and_is_asked_
     assert path.presence.performed_ms({"att_1", "att_2", "att_3"}) == 1 + 1_500 + 3_000
     assert path.presence.performed_ms({"att_2", "att_3"}) == 1 + 1_500 + 500
     assert path.presence.performed_ms({"att_3", "att_4"}) == 0
+    path.probe()
+    path.listen(10)
+    path.beat("wrk_2", "att_2", since=4_500)
+    assert path.presence.performed_ms({"att_1", "att_2"}) == 1 + 500, "who is lost performs nothing"
 
 
 def test_workers_are_forgotten_on_demand_only_when_nothing_was_heard_of_them() -> None:

@@ -112,3 +112,11 @@ async def test_a_broken_off_request_may_come_again_after_its_event_is_settled(
     assert (told.status_code, told.json()["sequence"]) == (202, sent.sequence)
     assert msgspec.json.decode((await world.log.answers([(*triggering.PLACE, claim.key)]))[
         (*triggering.PLACE, claim.key)].answer) == told.json()  # fmt: skip
+
+
+async def test_a_name_that_is_none_takes_no_key(http: httpx2.AsyncClient, world: World) -> None:
+    for name in ("%00", "a*b", "x" * 300):
+        refused = await post(http, name, {"a": 1})
+        assert (refused.status_code, "is not the name of a trigger" in refused.text) == (400, True), refused.text
+    assert (await post(http, "push", {"a": 1})).status_code == 202
+    assert published(world) == 1

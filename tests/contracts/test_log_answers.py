@@ -127,6 +127,7 @@ async def test_a_batch_without_events_keeps_an_answer_and_is_refused_for_one(log
 
 
 SAID = KeptAnswer("k", "sha256:1", "push", b"{}")
+ODD = KeptAnswer("k \x00 \ud800", "sha256:1", "push \x00", b"{}")
 
 
 async def test_an_answer_that_no_append_brings_is_kept_once(log: Log) -> None:
@@ -156,3 +157,10 @@ async def test_an_answer_is_kept_in_place_of_an_expired_one(log: Log, any_log_ur
     await age(log, any_log_url, 61_000, "k")
     assert await log.keep_answer("triggers", 0, other) is None
     assert await log.answers([("triggers", 0, "k")]) == {("triggers", 0, "k"): other}
+
+
+async def test_an_answer_is_kept_under_a_key_that_no_database_can_hold(log: Log) -> None:
+    assert await log.keep_answer("triggers", 0, ODD) is None
+    kept = await log.keep_answer("triggers", 0, ODD)
+    assert kept is not None
+    assert (kept.key, kept.answer) == (ODD.key, ODD.answer)

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from headrace import codec
+from headrace.bus import subjects
 from headrace.errors import KEY_HEADER, UnprocessableError
 from headrace.log.port import KeptAnswer
 from headrace_api.asking import Asking
@@ -20,7 +21,11 @@ TO_COME: Final = b""
 
 
 async def publish(asked: Asking, name: str, data: bytes) -> dict[str, Any]:
-    """Publish a trigger event and give the answer; raises UnprocessableError when its key was used for another one."""
+    """Publish a trigger event and give the answer; raises ValidationError for a name that is none.
+
+    Raises UnprocessableError when its key was used for another one.
+    """
+    subjects.trigger(name)  # a name that is none must not take a key, which would then refuse the right one
     if not asked.again:
         return await _published(asked, name, data, new=True)
     claim = claim_of(asked, name, data)

@@ -160,7 +160,8 @@ class PostgresLog:
     async def keep_answer(self, log: str, partition: int, answer: KeptAnswer) -> KeptAnswer | None:
         """Keep an answer unless another is kept; as KeyStore says."""
         place = log, partition, answer.key
-        stored = projection.storable(answer.key), answer.request_digest, answer.stream_id, answer.answer
+        key, about = projection.storable(answer.key), projection.storable(answer.stream_id)
+        stored = key, answer.request_digest, about, answer.answer
         kept_ms = int(IDEMPOTENCY_KEPT_S * 1000)
         while not await self._reader.fetch(QUERIES["keep_answer"], log, partition, *stored, kept_ms):
             kept = (await self.answers([place])).get(place)

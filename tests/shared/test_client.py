@@ -7,8 +7,9 @@ import pytest
 
 from headrace import errors
 from headrace.client.client import Client
-from headrace.client.transport import PATIENCE_S, Transport
+from headrace.client.transport import PATIENCE_S, TIMEOUT_S, Transport
 from headrace.testing.virtual import VirtualClock, in_virtual_time
+from headrace_api.routes.dashboards import WAIT_S
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 AWAY = {"error": {"type": "unavailable", "message": "away", "details": {"retry_after_s": 0.01}}}
@@ -117,6 +118,10 @@ async def test_an_api_that_is_not_there_is_given_up_as_soon_however_long_it_was_
 def waiting(handle: Callable[[httpx2.Request], Coroutine[None, None, httpx2.Response]], clock: VirtualClock) -> Client:
     http = httpx2.AsyncClient(transport=httpx2.MockTransport(handle), timeout=None)
     return Client("http://api", transport=Transport("http://api", "hr_x", http=http, clock=clock))
+
+
+def test_a_dashboard_that_takes_long_is_answered_before_the_client_gives_it_up() -> None:
+    assert WAIT_S + 5 <= TIMEOUT_S
 
 
 class Silent(httpx2.AsyncByteStream):

@@ -1,5 +1,7 @@
 """Dashboards: list them, and run one for a result per view."""
 
+from typing import Final
+
 from fastapi import APIRouter, Response
 
 from headrace import codec
@@ -13,7 +15,8 @@ from headrace_api.bodies import DashboardRunBody
 
 router = APIRouter(tags=["dashboards"])
 KIND = "Dashboard"
-WAIT_S = 30.0
+WAIT_S: Final = 20.0
+"""How long it is waited unless the caller says: clients, ours too, give a request up that is not answered within 30 s."""
 
 
 @router.get("/dashboards", name="list_dashboards", responses=says(shapes.Page[shapes.Workflow]))

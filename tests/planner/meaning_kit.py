@@ -39,7 +39,7 @@ class Meant:
     items: Callable[[Scope], Any] | None = None
     sides: dict[bool, list[str]] = field(default_factory=dict)
     body: "list[Meant]" = field(default_factory=list)
-    named: str = ""
+    part: Expr | None = None
 
 
 def performed(value: Any) -> dict[str, Any]:
@@ -65,6 +65,24 @@ def path(root: str, *keys: str | int) -> Expr:
         return found
 
     return Expr(root + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys), value)
+
+
+def size(one: Expr) -> Expr:
+    """Count."""
+
+    def value(scope: Scope) -> int:
+        found = one.value(scope)
+        if not isinstance(found, str | list | dict):
+            raise WrongError
+        return len(found)
+
+    return Expr(f"size({one.text})", value)
+
+
+def before(*keys: str) -> Expr:
+    """Read what a step gave in the round before, or 0 in the first."""
+    later = Expr("(iteration > 1)", lambda scope: scope("iteration") > 1)
+    return chosen(later, path("previous", *keys), literal(0))
 
 
 def literal(value: Any) -> Expr:
@@ -142,6 +160,8 @@ class Author:
         self._draw = Chance(f"meant {number}")
         self.steps: list[Meant] = []
         self._number = number
+        self._inside: tuple[str, ...] = ()
+        """The steps of the loop whose body is written just now."""
 
     def document(self, *, fuse: bool = True) -> dict[str, Any]:
         """Give the workflow as a document."""
@@ -182,8 +202,9 @@ class Author:
             with_["fail"] = f"{{{{ {fails.text} }}}}"
         step = self._step(id, "tool", known, {"tool": "look", "with": with_}, value=value.value, **more)
         if self._draw.happens(0.5):
-            step.named = self._draw.choice(["value", "text"])
-            step.written["outputs"] = {"part": f"{{{{ output.{step.named} }}}}"}
+            own = path("output", self._draw.choice(["value", "text"]))
+            step.part = plus(own, before(id, "outputs", "part")) if self._inside and self._draw.happens(0.6) else own
+            step.written["outputs"] = {"part": f"{{{{ {step.part.text} }}}}"}
         known.append(step)
 
     def _transform(self, id: str, known: list[Meant]) -> None:
@@ -213,8 +234,10 @@ class Author:
 
     def _loop(self, id: str, known: list[Meant]) -> None:
         body: list[Meant] = []
+        self._inside = (f"{id}_one", f"{id}_two")
         self._tool(f"{id}_one", body)
         self._draw.choice([self._transform, self._gate])(f"{id}_two", body)
+        self._inside = ()
         rounds = less(path("iteration"), literal(self._draw.randint(0, 3)))
         again = either(rounds, self._truth(body)) if self._draw.happens(0.3) else rounds
         loop = {"while": again.text, "steps": [one.id for one in body], "max_iterations": ROUNDS_MAX}
@@ -252,13 +275,19 @@ class Author:
             at = ("steps", step.id)
             if step.kind == "tool":
                 found.append(path(*at, "output", {"int": "value", "text": "text", "list": "list"}[kind]))
-                found += [path(*at, "outputs", "part")] if step.named else []
+                found += [path(*at, "outputs", "part")] if step.part else []
             if kind == "text":
                 found.append(path(*at, "status"))
+            elif kind == "int" and step.kind == "map" and step.collects:
+                found.append(size(path(*at, "failed")))
             elif kind == "int" and step.kind == "loop":
                 found.append(path(*at, "output", "iterations"))
             elif kind == "list" and step.kind == "map":
                 found.append(path(*at, "output"))
+        if self._inside:
+            one = self._inside[0]
+            found.append(before(one, "output", {"int": "value", "text": "text", "list": "list"}[kind]))
+            found += [before(one, "outputs", "part"), path("iteration")] if kind == "int" else []
         return found
 
     def _truth(self, known: list[Meant], depth: int = 0) -> Expr:

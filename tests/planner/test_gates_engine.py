@@ -38,6 +38,23 @@ async def test_a_gate_is_given_what_it_names_so_that_nothing_else_can_fail_it() 
         assert await run.result() == "passed"
 
 
+@in_virtual_time
+async def test_named_outputs_that_cannot_be_made_fail_only_the_gate_that_needs_them_and_it_says_why() -> None:
+    def judged(expression: str) -> dict[str, Any]:
+        steps: list[dict[str, Any]] = [
+            {"id": "count", "transform": {"n": 1}, "outputs": {"odd": "{{ run.labels.nope }}"}},
+            {"id": "some", "gate": {"type": "expression", "expression": expression}},
+        ]
+        return workflow("w", *steps, outputs="{{ steps.some.output.outcome }}")
+
+    async with Engine() as engine:
+        run = await engine.run(judged("steps.count.output.n > 0 || steps.count.outputs.odd == 1"))
+        assert await run.result() == "passed"
+        run = await (await engine.run(judged("steps.count.outputs.odd == 1"))).until("failed")
+        assert run.error_type == "precondition_failed"
+        assert "(count.outputs: expression 'run.labels.nope'" in str(run.error_message)
+
+
 @headrace.tool
 async def letter(lines: int, context: ToolContext) -> int:
     """Write a letter of so many lines, and keep it."""

@@ -44,6 +44,17 @@ class StoppedError(Exception):
     """A step failed that does not let the run go on."""
 
 
+class Parts(dict[str, Any]):
+    """Named outputs: what cannot be made of them fails who asks for it."""
+
+    def __getitem__(self, name: str) -> Any:
+        """Give one; raises WrongError for one that cannot be made."""
+        found = super().__getitem__(name)
+        if isinstance(found, WrongError):
+            raise found
+        return found
+
+
 class Reading:
     """What becomes of a workflow's steps. `needs` says which steps each waits for."""
 
@@ -63,7 +74,7 @@ class Reading:
 
     def _begin(self, steps: list[Meant]) -> None:
         for step in steps:
-            self.steps[step.id] = {"status": "pending", "output": None, "error": None, "outputs": None}
+            self.steps[step.id] = {"status": "pending", "output": None, "error": None, "outputs": None, "failed": []}
             self._begin(step.body)
 
     def _all(self, steps: list[Meant], here: Mapping[str, Any]) -> None:
@@ -85,8 +96,12 @@ class Reading:
         except (WrongError, BrokenError) as problem:
             known["status"] = "failed"
             known["error"] = str(problem) if isinstance(problem, BrokenError) else "expression_error"
-        if step.named and known["status"] == "succeeded":
-            known["outputs"] = {"part": known["output"][step.named]}
+        if step.part and known["status"] == "succeeded":
+            try:
+                made: Any = step.part.value(self._scope({**here, "output": known["output"]}))
+            except WrongError as problem:
+                made = problem
+            known["outputs"] = Parts(part=made)
         for inner in step.body:
             if self.steps[inner.id]["status"] == "pending":
                 self.steps[inner.id]["status"] = "skipped"
@@ -143,16 +158,18 @@ class Reading:
                 wrong.append(str(problem) or "expression_error")
         if wrong and not step.collects:
             raise BrokenError(OF_ITEMS)
+        self.steps[step.id]["failed"] = wrong
         return found
 
     def _rounds(self, step: Meant, here: Mapping[str, Any]) -> int:
-        rounds = 0
+        rounds, before = 0, dict[str, Any]()
         while _truth(step, self._scope({**here, "iteration": rounds})):
             if rounds == ROUNDS_MAX:
                 raise BrokenError(ENDLESS)
             rounds += 1
             self._begin(step.body)
-            self._all(step.body, {**here, "iteration": rounds})
+            self._all(step.body, {**here, "iteration": rounds, "previous": before})
+            before = {one.id: self.steps[one.id] for one in step.body}
         return rounds
 
     def _scope(self, here: Mapping[str, Any]) -> Scope:

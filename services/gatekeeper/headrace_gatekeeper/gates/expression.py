@@ -40,7 +40,9 @@ class Expression:
         try:
             value = parse(config.expression).holds(Values(roots, evidence.get("steps") or {}))
         except HeadraceError as problem:
-            return error(problem.message, expression=config.expression)
+            unmade = evidence.get("unmade") or []
+            why = f" ({'; '.join(unmade)})" if unmade else ""
+            return error(problem.message + why, expression=config.expression)
         if value:
             return passed(f"{config.expression!r} is true", expression=config.expression)
         return failed(f"{config.expression!r} is false", expression=config.expression)

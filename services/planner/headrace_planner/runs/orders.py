@@ -155,26 +155,36 @@ def _evidence(run: Run, library: Library, step: PlanStep, scope: RunScope) -> di
                 }
             )
     paths = sorted(_named(step), key=repr)
-    evidence = {
+    unmade: list[str] = []
+    evidence: dict[str, Any] = {
         "artifacts": shown,
-        "steps": _parts(scope.step, [path[1:3] for path in paths if path[0] == STEPS]),
+        "steps": _parts(scope.step, [path[1:3] for path in paths if path[0] == STEPS], unmade),
         **{root: scope.root(root) for root in ("trigger", "variables", "inputs", "run")},
     }
     if step.parent:
         before = scope.root(PREVIOUS)
         named = [path[1:3] or (name,) for path in paths if path[0] == PREVIOUS for name in before]
-        evidence |= {ITERATION: scope.root(ITERATION), PREVIOUS: _parts(before.get, named)}
-    return evidence
+        evidence |= {ITERATION: scope.root(ITERATION), PREVIOUS: _parts(before.get, named, unmade)}
+    return evidence | ({"unmade": unmade} if unmade else {})
 
 
-def _parts(view_of: Callable[[str], Mapping[str, Any] | None], named: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """Give what is recorded of steps: the parts that are named, or of a step as such all of it."""
+def _parts(
+    view_of: Callable[[str], Mapping[str, Any] | None], named: Iterable[Path], unmade: list[str]
+) -> dict[str, dict[str, Any]]:
+    """Give what is recorded of steps: the parts that are named, or of a step as such all of it.
+
+    Named outputs that cannot be made are left out, and it is said why: the gate may come to its verdict without them.
+    """
     found: dict[str, dict[str, Any]] = {}
     for step_id, *part in named:
         view = view_of(str(step_id))
         if view is not None:
             of_step = found.setdefault(str(step_id), {})
-            of_step |= {str(key): whole(view[str(key)]) for key in (part or view) if key in view}
+            for key in (str(each) for each in (part or view) if each in view):
+                try:
+                    of_step[key] = whole(view[key])
+                except StepError as problem:
+                    unmade.append(f"{step_id}.{key}: {problem.message}")
     return found
 
 

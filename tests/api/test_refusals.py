@@ -5,9 +5,12 @@ from typing import Any, Final
 import httpx2
 import pytest
 
-from tests.api.kit import SIGN_OFF, step, until, workflow
+from headrace import codec
+from headrace.errors import ValidationError
+from tests.api.kit import SIGN_OFF, World, step, until, workflow
 
 ECHO: Final = workflow("w", [step("echo")])
+COUNTS: Final = workflow("counts", [step("echo")], inputs={"n": {"type": "integer"}, "few": {"type": "array"}})
 ASKED: Final = workflow("asked", [SIGN_OFF])
 WAITS: Final = workflow("waits", [{"id": "word", "wait": {"signal": "go", "timeout": "1h"}}])
 Case = tuple[str, str, Any, str]
@@ -22,7 +25,10 @@ ANYWHERE: Final[tuple[Case, ...]] = (
     ("GET", "/blobs/odd", None, "digest"),
     ("POST", "/runs", {"spec": ECHO, "inputs": []}, "inputs"),
     ("POST", "/runs", {"spec": ECHO, "inputs": {"x": 1}}, "inputs.x"),
+    ("POST", "/runs", {"spec": COUNTS, "inputs": {"n": 2**53, "few": [1]}}, "inputs.n"),
+    ("POST", "/runs", {"spec": COUNTS, "inputs": {"n": 1, "few": [{"a": 10**400}]}}, "inputs.few"),
     ("POST", "/runs/bulk", {"action": "cancel", "query": {}, "dry_run": True}, "query"),
+    ("PUT", "/connections/a", {"integration": "x", "settings": {"rate_limit": "often"}}, "settings.rate_limit"),
     ("POST", "/runs/bulk", {"action": "cancel", "query": {"status": ["odd"]}, "dry_run": True}, "query.status"),
     ("POST", "/runs/bulk", {"action": "cancel", "query": {"status": ["queued"]}}, "preview"),
     ("PUT", "/workflows/other", {"spec": ECHO}, "spec.metadata.name"),
@@ -105,3 +111,16 @@ async def test_what_a_simulation_rests_on_is_named_by_fields(http: httpx2.AsyncC
     assert any("(`stubs.STEP` says others)" in each for each in told["supposed"])
     failed = (await http.post("/simulate", json={"spec": ECHO, "fail": {"one": "timeout"}}, timeout=60.0)).json()
     assert "supposed to fail (`fail.one`)" in failed["error"]["message"]
+
+
+async def test_a_number_beyond_a_double_is_refused_by_its_input(http: httpx2.AsyncClient) -> None:
+    text = codec.dumps({"spec": COUNTS, "inputs": {"n": 1, "few": []}}).replace(b"[]}", b"[1e999]}")
+    answer = await http.post("/runs", content=text, headers={"Content-Type": "application/json"})
+    check(answer, "inputs.few")
+    assert "beyond 1.8e308" in answer.text
+
+
+async def test_an_empty_key_is_refused_by_the_client_s_way_too(world: World) -> None:
+    async with world.client() as client:
+        with pytest.raises(ValidationError, match="Idempotency-Key must be 1 to 255 printable characters"):
+            await client.trigger("push", {}, key="")

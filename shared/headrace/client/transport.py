@@ -88,7 +88,7 @@ class Transport:
         if content is not None:
             headers["Content-Type"] = "application/json"
         if method == "POST":
-            headers["Idempotency-Key"] = key or mint(self._clock, REQUEST)
+            headers["Idempotency-Key"] = mint(self._clock, REQUEST) if key is None else key
         given = {name: value for name, value in (query or {}).items() if value is not None}
         began, pause, left_s = self._clock.monotonic(), AGAIN_FIRST_S, wait_s
         while True:

@@ -99,7 +99,10 @@ def save_connection(state: Definition, command: SaveConnection, context: Context
             message = f"secret {secret!r} must be a reference, env:NAME or file:PATH, never the secret itself"
             raise ValidationError(message, details={"field": f"secrets.{secret}"})
     if SETTING in command.settings:
-        parse(command.settings[SETTING])
+        try:
+            parse(command.settings[SETTING])
+        except ValidationError as problem:
+            raise ValidationError(problem.message, details={"field": f"settings.{SETTING}"}) from problem
     saved = ConnectionSaved(
         name=command.name,
         integration=command.integration,

@@ -11,7 +11,7 @@ from headrace.messages import CreateRun
 from headrace.policy import may
 from headrace.vocabulary import Automation
 from headrace_planner.runs.graph import Graph
-from headrace_planner.runs.inputs import accept, priority
+from headrace_planner.runs.inputs import accept, digest_of, priority
 
 
 def create(command: CreateRun, context: Context, graph: Graph | None) -> Sequence[RunEvent] | Rejection:
@@ -24,7 +24,7 @@ def create(command: CreateRun, context: Context, graph: Graph | None) -> Sequenc
         return Rejection(ConflictError(f"{plan.name!r} is started by people only (automation: manual)"))
     inputs = accept(plan.inputs, codec.loads(command.inputs))
     text = codec.raw(inputs)
-    digest = codec.digest_of(text, inputs)
+    digest = digest_of(text, inputs)
     return (queued_as(command, graph, context, text, digest), *command.reused)
 
 

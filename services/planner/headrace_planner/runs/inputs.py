@@ -4,11 +4,16 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from headrace import codec
+from headrace.codec import Raw
 from headrace.errors import MissingArgumentError, ValidationError
 from headrace.expressions.near import meant
 from headrace.plans.model import InputField
 from headrace.vocabulary import PRIORITY_MAX
 
+INEXACT: Final = (
+    "holds what cannot be kept exactly: a whole number beyond 2^53 - 1, a number beyond 1.8e308, or half of a surrogate "
+    "pair; write it as a text"
+)
 TYPES: Final[dict[str, Callable[[Any], bool]]] = {
     "any": lambda _: True,
     "string": lambda value: isinstance(value, str),
@@ -26,6 +31,29 @@ def priority(wanted: int) -> int:
         message = f"a priority is a whole number from -{PRIORITY_MAX} to {PRIORITY_MAX} (higher first), not {wanted}"
         raise ValidationError(message, details={"field": "priority"})
     return wanted
+
+
+def digest_of(text: Raw, inputs: dict[str, Any]) -> str:
+    """Give the digest of inputs, whose text that is; raises ValidationError naming each that has none."""
+    try:
+        return codec.digest_of(text, inputs)
+    except ValidationError:
+        problems = [
+            {"field": f"inputs.{name}", "message": f"input {name!r} {INEXACT}"}
+            for name, value in inputs.items()
+            if not _exact(value)
+        ]
+        if not problems:
+            raise
+        raise ValidationError("; ".join(one["message"] for one in problems), details={"problems": problems}) from None
+
+
+def _exact(value: Any) -> bool:
+    try:
+        codec.canonical(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def accept(fields: dict[str, InputField], given: Any) -> dict[str, Any]:

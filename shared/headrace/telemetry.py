@@ -9,7 +9,7 @@ scheduled it.
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Final
 
 from opentelemetry import trace
@@ -184,9 +184,14 @@ def partitions_held(log: str, count: int) -> None:
     From then on what may go wrong with the log is counted from 0: of a counter that comes with its first 1, Prometheus
     sees no increase.
     """
-    _partitions.labels(log).set(count)
+    _held(log).set(count)
+
+
+@cache
+def _held(log: str) -> Gauge:
     for counter in (_parked, _tenures, _conflicts):
         counter.labels(log)
+    return _partitions.labels(log)
 
 
 def lease_lost(log: str) -> None:

@@ -40,10 +40,10 @@ def receipts(stream: Stream, command: Any, context: Context) -> list[Effect]:
     return list(stream.held.room.receipts(stream.state, command, context))
 
 
-def guarded[**Given, Result](call: Callable[Given, Result], *given: Given.args, **named: Given.kwargs) -> Result:
+def guarded[*Given, Result](call: Callable[[*Given], Result], *given: *Given) -> Result:
     """Call into a room: a mistake in it becomes poison of this message, never of its neighbours."""
     try:
-        return call(*given, **named)
+        return call(*given)
     except (MissingError, SpoiltError):
         raise
     except HeadraceError as problem:

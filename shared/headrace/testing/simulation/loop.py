@@ -99,7 +99,7 @@ class Process:
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Begin the process."""
-        self.root = SimTask(work, loop=self.loop, name=self.name, context=self.context.copy())
+        self.root = self.loop.begin(work, name=self.name, context=self.context.copy())
 
     def pause(self) -> None:
         """Stop it where it is, as SIGSTOP does."""
@@ -119,15 +119,11 @@ class Process:
 class SimTask(asyncio.Task[Any]):
     """A task whose place in a set does not depend on its address, so that a schedule repeats in every process."""
 
-    def __init__(
-        self, work: Generator[Any, None, Any] | Coroutine[Any, Any, Any], *, loop: "SimLoop", **given: Any
-    ) -> None:
-        loop.tasks.append(self)
-        self._number = len(loop.tasks)
-        super().__init__(work, loop=loop, **given)  # type: ignore[arg-type]  # a coroutine, as the loop was given
+    number = 0
+    """The tasks of its loop are numbered as they begin."""
 
     def __hash__(self) -> int:
-        return self._number
+        return self.number
 
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -347,7 +343,14 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def create_task(self, coro: Generator[Any, None, Any] | Coroutine[Any, Any, Any], **given: Any) -> SimTask:
         """Make a task of the process that asks for it."""
-        return SimTask(coro, loop=self, **given)
+        return self.begin(coro, **given)
+
+    def begin(self, coro: Generator[Any, None, Any] | Coroutine[Any, Any, Any], **given: Any) -> SimTask:
+        """Make a task of the process that asks for it, or of the one whose context is given."""
+        task = SimTask(coro, loop=self, **given)  # type: ignore[arg-type]  # a coroutine, as the loop was given
+        self.tasks.append(task)
+        task.number = len(self.tasks)
+        return task
 
     def _note(self, _loop: object, context: dict[str, Any]) -> None:
         problem = context.get("exception")

@@ -32,7 +32,7 @@ from headrace.worker.service import make_worker
 PLANNER: Final = "planner"
 GATEKEEPER: Final = "gatekeeper"
 WORKER: Final = "worker"
-CADENCE: Final = Cadence(refill_s=5.0, probe_s=2.0, judge_s=2.0, answers_kept_s=0.5, wary_s=0.5)
+CADENCE: Final = Cadence(refill_s=8.0, probe_s=3.0, judge_s=3.0, answers_kept_s=0.5, wary_s=0.5)
 """As in production, but quiet things are done less often: a schedule's virtual minute should cost little."""
 _MASTER: Final = Keys(master=b"a key of the simulation, no secret".ljust(32, b"."))
 KEYS: Final = Keys(

@@ -53,7 +53,7 @@ class Reading:
         self.over: set[str] = set()
         self.ended: set[tuple[str, int]] = set()
         self.paused: set[bool] = set()
-        self.ending = self.final = self.undoing = False
+        self.ending = self.final = False
         for tell in sim.every:
             if isinstance(tell.command, CreateRun) and tell.command.parent is not None:
                 self.children.setdefault(tell.stream_id, tell.command.parent.step)
@@ -66,7 +66,8 @@ class Reading:
             self.final = True
         elif isinstance(event, CancelRequested | CompensationStarted):
             self.ending = True
-            self.undoing = self.undoing or isinstance(event, CompensationStarted)
+            if isinstance(event, CompensationStarted):
+                self.paused = set()  # what undoes begins whoever paused the run
             undone = self.sim.run.graph.undo
             self.again = {one: due for one, due in self.again.items() if one[0].endswith(".compensate")}
             self.unknown = {one: attempt for one, attempt in self.unknown.items() if one[0] in undone}

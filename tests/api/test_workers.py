@@ -10,6 +10,8 @@ import pytest
 from headrace import codec
 from headrace.keys import POOL
 from headrace.wire import Beat
+from headrace_api import lacking
+from headrace_api.asking import Asking
 from tests.api.kit import SIGN_OFF, World, step, until, workflow
 from tests.api.live_worker import begun, fresh, let_go, live, seen_cancelled
 
@@ -313,3 +315,17 @@ async def test_unknown_workers_and_actions_are_refused_by_name(http: httpx2.Asyn
     wrong = await http.post("/workers/wrk_one", json={"action": "explode"})
     assert wrong.status_code == 400
     assert "health_check" in wrong.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("together", [1, 2, 3, 4, 9, 1_000])
+async def test_the_steps_of_many_runs_are_read_whole_however_few_are_read_together(world: World, together: int) -> None:
+    three = [{"id": name, "transform": 1} for name in ("a", "b", "c")]
+    async with world.http() as http:
+        made = [
+            (await http.post("/runs", json={"spec": workflow("w", steps)}, headers={"Prefer": "wait=20"})).json()["id"]
+            for steps in (three, three[:1], three)
+        ]
+    caller = await world.desk.tokens.caller(world.tokens["admin"], None)
+    read = await lacking.steps_of_runs(Asking(world.desk, caller, "", 0.0), made, together)
+    steps = {run_id: sorted(each["step"] for each in found) for run_id, found in read.items()}
+    assert steps == dict(zip(made, (["a", "b", "c"], ["a"], ["a", "b", "c"]), strict=True))

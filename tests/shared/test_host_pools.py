@@ -113,3 +113,13 @@ def test_of_a_workspace_what_has_priority_leaves_first_and_before_it_what_had_it
     again = an("a", 5)
     queue.put(again, first=True)
     assert taken(queue) == ["a2", "a4", "a5", "a1", "a3"]
+
+
+def test_an_order_that_costs_more_than_a_turn_saves_up_for_it_while_others_have_theirs() -> None:
+    dear, cheap = an("a", 0, chain=QUANTUM + 1), an("a", 1)
+    assert taken(waiting(dear, cheap)) == ["a0", "a1"], "with nobody beside it nothing keeps it back"
+    others = [an("b", number) for number in range(6)]
+    assert taken(waiting(dear, cheap, *others)) == ["b0", "b1", "b2", "b3", "a0", "a1", "b4", "b5"]
+    dearest = an("a", 0, chain=5 * QUANTUM)
+    many = [an("b", number) for number in range(8 * QUANTUM)]
+    assert taken(waiting(dearest, *many)).index("a0") == 5 * QUANTUM, "each round brings it nearer"

@@ -1,10 +1,12 @@
 """Runs of any shape with people, waits, branches, loops in loops and children, to which anything happens."""
 
 import random
+from contextlib import suppress
 from typing import Any
 
 from headrace import codec
 from headrace.decider import Rejection
+from headrace.errors import HeadraceError
 from headrace.messages import CancelRun, ResolveApproval, RunCommand, Wake
 from headrace.plans.model import (
     ApprovalStep,
@@ -18,10 +20,12 @@ from headrace.plans.model import (
     WaitStep,
 )
 from headrace.steering import DeliverEvent, PauseRun, ResumeRun, SignalRun
+from headrace_planner.runs.reuse import reused_steps
 from tests.planner.any_run import TOOLS, AnyRun
 from tests.planner.family_kit import House, pin
 from tests.planner.runs_kit import BOB, Sim, call, step
 from tests.planner.second_reading import judge
+from tests.planner.test_runs_rerun import again
 
 DECISIONS = ("approved", "approved", "approved", "rejected", "expired")
 DRAIN_MAX = 900
@@ -231,3 +235,40 @@ class AnyHouse(AnyRun):
         for sim in self.house.sims.values():
             sim.now = max(at, sim.now + 1)
         self._do(Wake())
+
+
+class AnyRerun(AnyHouse):
+    """Such a run, and then a rerun of it from the first of its steps, in any order, that can be: to which anything happens too."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        super().live()
+        self.stands: tuple[str, ...] = ()
+        self.from_step = self._first_that_can_be()
+        if self.from_step:
+            self.plan, earlier = self.top.run.graph.plan, self.top
+            undone = {
+                name for name, undoes in earlier.run.graph.undo.items() if earlier.step_status(undoes) != "pending"
+            }
+            assert not undone & set(self.stands), f"{undone & set(self.stands)} were undone, and stand"
+            self.house = House(KID, self.plan)
+            self.top = self.sim = self.house.move_in(again(earlier, self.from_step))
+            self.said = []
+            self._look()
+
+    def _first_that_can_be(self) -> str:
+        names = [each.id for each in self.top.run.graph.plan.steps]
+        self.chance.shuffle(names)
+        for name in names:
+            with suppress(HeadraceError):
+                self.stands = reused_steps(self.top.run, name)
+                return name
+        return ""
+
+    def live(self) -> None:
+        """Let it happen; what stands is neither done again nor undone."""
+        if not self.from_step:
+            return
+        super().live()
+        ordered = {each.order.step.removesuffix(".compensate") for each in self.top.dispatched}
+        assert not ordered & set(self.stands), f"{ordered & set(self.stands)} stand, and are done again or undone"

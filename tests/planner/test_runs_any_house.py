@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.planner.any_house import AnyHouse
+from tests.planner.any_house import AnyHouse, AnyRerun
 
 RUNS_A_TEST = 60
 
@@ -15,3 +15,16 @@ def test_what_is_said_of_a_run_is_what_its_history_says(first: int) -> None:
         except AssertionError as problem:
             problem.add_note(f"the run of seed {seed}")
             raise
+
+
+def test_in_a_rerun_of_any_run_what_stands_is_neither_done_again_nor_undone() -> None:
+    stood = 0
+    for seed in range(RUNS_A_TEST):
+        try:
+            rerun = AnyRerun(seed)
+            rerun.live()
+        except AssertionError as problem:
+            problem.add_note(f"the rerun of seed {seed}")
+            raise
+        stood += bool(rerun.stands)
+    assert stood > RUNS_A_TEST // 4

@@ -10,10 +10,10 @@ COMPILE  := $(UV) pip compile --quiet --universal --python-version 3.12 --genera
             --no-emit-package headrace $(addprefix --no-emit-package headrace-,$(SERVICES))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test sim chaos mutants check lint types imports scan lock bench bench-micro bench-peers clean
+.PHONY: help setup demo up test sim chaos chaos-cluster mutants check lint types imports scan lock bench bench-micro bench-peers clean
 
 help: ## List these targets
-	@grep -hE '^[a-z-]+:.*?## ' Makefile | awk -F ':.*?## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*?## ' Makefile | awk -F ':.*?## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: .venv/installed ## Create .venv from pinned, hashed requirements
 
@@ -42,6 +42,9 @@ sim: setup ## Simulated installations under seeded faults: make sim SEEDS=2000
 
 chaos: setup ## Chaos over real processes: make chaos MINUTES=60 SEED=7 (codes: 0 passed, 1 failed, 3 void)
 	$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULE),--schedule $(SCHEDULE)) $(if $(OTHER),--other $(OTHER))
+
+chaos-cluster: setup ## Chaos over a cluster of three NATS servers: make chaos-cluster MINUTES=5 SEED=7
+	$(BIN)/python -m tests.chaos.cluster $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 mutants: setup ## Seeded bugs, each in a copy: the simulation must find every one
 	$(BIN)/python -m tests.chaos.mutants

@@ -1,13 +1,18 @@
-"""A cluster of three NATS servers, which tests start, kill and start again."""
+"""A cluster of three NATS servers, which tests start, kill and start again, and trigger events from outside."""
 
+import asyncio
+import json
 import subprocess
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import nats
 from nats.errors import Error as NatsError
+from nats.js.client import JetStreamContext
 
+from headrace.client.client import Client
 from headrace.dev.embedded import free_port, nats_binary
 from tests.system.kit import ROOT, until
 
@@ -16,6 +21,21 @@ TROUBLE = (NatsError, OSError, TimeoutError)
 """What a client meets while servers find each other, choose a leader, or one was just killed."""
 PATIENCE_S = 100.0
 """Leaders are chosen, and what was lost on the way is noticed by its owner, at their own pace."""
+TRIGGERED = """
+apiVersion: headrace/v1
+kind: Workflow
+metadata: {name: triggered}
+spec:
+  triggers:
+    - {type: event, event: go}
+  steps:
+    - id: files
+      tool: file_glob
+      with: {pattern: "*.toml"}
+    - id: told
+      transform: "{{ size(steps.files.output.paths) > 0 ? trigger.number : -1 }}"
+  outputs: "{{ steps.told.output }}"
+"""
 
 
 class Node:
@@ -80,3 +100,38 @@ async def answers(node: Node) -> bool:
     except TROUBLE:
         return False
     return True
+
+
+@asynccontextmanager
+async def outside(urls: list[str]) -> AsyncIterator[JetStreamContext]:
+    """Connect as somebody who publishes trigger events does."""
+    connection = await nats.connect(urls, max_reconnect_attempts=-1, reconnect_time_wait=1, error_cb=quietly)
+    try:
+        yield connection.jetstream()
+    finally:
+        await connection.close()
+
+
+async def quietly(_: Exception) -> None:
+    """Say nothing of trouble that is meant."""
+
+
+async def publish(js: JetStreamContext, number: int) -> None:
+    """Publish a trigger event until it is acknowledged, as clients do."""
+    data = json.dumps({"number": number}).encode()
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            try:
+                await js.publish("headrace.trigger.go", data, headers={"Nats-Msg-Id": f"go {number}"}, timeout=2)
+            except TROUBLE:
+                await asyncio.sleep(0.2)
+            else:
+                return
+
+
+async def started(client: Client) -> Counter[int]:
+    """Count the finished runs of each trigger event by its number."""
+    rows = [row async for row in client.pages("/runs", workflow="triggered", limit=100)]
+    results = [await client.result(row["id"]) for row in rows if row["status"] == "succeeded"]
+    assert all(row["status"] != "failed" for row in rows), rows
+    return Counter(result["outputs"] for result in results)

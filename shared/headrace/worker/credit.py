@@ -29,8 +29,8 @@ class Credit:
         return self._target
 
     def arrived(self) -> None:
-        """Note that an order came."""
-        self._asked = max(0, self._asked - 1)
+        """Note that an order came, asked for or not: after trouble requests may stand twice, and the bus counts each."""
+        self._asked -= 1
         self._held += 1
 
     def settled(self, duration_s: float | None) -> None:

@@ -22,8 +22,8 @@ from tests.planner.runs_kit import Sim, call, plan
 from tests.shared.host_toy import KEYS, POOL_NAME, order
 
 SEEDS = (17, 28, 35, 98, 101, 186, 1103, 1231, 1644, 2303, 30007, 503917, 506597)
-"""Schedules that once broke a promise (503917, 506597: by a mistake of the checker), or do (28, 98) when what was mended for 35 and
-186 is taken out again."""
+"""Schedules that once broke a promise (503917, 506597: by a mistake of the checker), or did (28, 98) when what was mended for 35
+and 186 was taken out again. What a seed meets moves with the product's pace: the rules in small, below, are what holds."""
 
 
 def _as_found(seed: int) -> Scenario:

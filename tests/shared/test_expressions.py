@@ -135,6 +135,8 @@ def test_a_plain_path_gives_what_the_library_gives_for_it(text: str, expected: o
         ("steps.gather.output.text.matches('[')", "regex"),
         ("['a', 1].join('-')", "join() joins texts, not int"),
         ("[].first()", "first() of an empty list"),
+        ("lowerAscii(steps.gather.output)", "lowerAscii() needs a text, not map"),
+        ("strings.quote(steps.gather.output.items)", "strings.quote() needs a text, not list"),
         ("'a'.split()", "split()"),
     ],
 )

@@ -132,6 +132,22 @@ def format_(text: str, items: list[Any]) -> str:
     return filled
 
 
+def of_text(name: str) -> Callable[[Any], str]:
+    """Give a function of the library that is of a text, and of nothing else.
+
+    It would go through the keys of a map, in an order that differs from process to process, as through a text's letters.
+    """
+    of_library = library.FUNCTIONS[name]
+
+    def call(text: Any) -> str:
+        if not isinstance(text, str):
+            message = f"{name}() needs a text, not {type_name(text)}"
+            raise TypeError(message)
+        return str(of_library(text))
+
+    return call
+
+
 def each_(value: Any) -> Any:
     """Give a map's keys in a stated order, and a list as it is."""
     return sorted(value) if isinstance(value, dict) else value
@@ -196,6 +212,7 @@ FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "values": values,
     "json": json,
     "format": format_,
+    **{name: of_text(name) for name in ("lowerAscii", "upperAscii", "strings.quote")},
     IN_ORDER: each_,
 }
 GIVES_LIST: Final = frozenset(

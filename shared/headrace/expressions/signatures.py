@@ -48,8 +48,6 @@ NUMERIC: Final[Kinds] = COUNT | {"double"}
 TEXTUAL: Final[Kinds] = TEXT | {"bytes"}
 SEQUENCE: Final[Kinds] = TEXTUAL | {"list"}
 HOLDER: Final[Kinds] = SEQUENCE | {"map"}
-SPELLED: Final[Kinds] = TEXT | {"list", "map"}
-"""What functions that go through the characters of a text also go through."""
 
 
 class Signature(NamedTuple):
@@ -119,9 +117,9 @@ OF_TEXTS: Final = {
     "substring": Signature((SEQUENCE, COUNT), _as_first),
     "replace": Signature((TEXTUAL, TEXTUAL, TEXTUAL), _as_first),
     "split": Signature((HOLDER, TEXTUAL | {"null"}), TO_LIST),
-    "lowerAscii": Signature((SPELLED,), TO_TEXT),
-    "upperAscii": Signature((SPELLED,), TO_TEXT),
-    "strings.quote": Signature((SPELLED,), TO_TEXT),
+    "lowerAscii": Signature((TEXT,), TO_TEXT),
+    "upperAscii": Signature((TEXT,), TO_TEXT),
+    "strings.quote": Signature((TEXT,), TO_TEXT),
     "trim": Signature((TEXTUAL,), _as_first),
     "reverse": Signature((TEXT | {"list"},), _as_first),
     "format": Signature((TEXT, LIST), TO_TEXT),

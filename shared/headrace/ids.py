@@ -40,6 +40,10 @@ TOKEN: Final = "tok"  # noqa: S105  (the prefix of an id, no secret)
 WORKER: Final = "wrk"
 REQUEST: Final = "req"
 FLOW: Final = "flw"
+WORKFLOW: Final = "wfl"
+PLAN: Final = "pln"
+TOOL: Final = "tol"
+CONNECTION: Final = "con"
 PERMIT: Final = "prm"
 
 

@@ -47,7 +47,7 @@ async def append(place: Place, log: str, stream_id: str, events: Sequence[Event]
 
 
 async def applied(place: Place) -> None:
-    stream = ids.definition(starting.WORKFLOW, "default", "w")
+    stream = ids.definition(ids.WORKFLOW, "default", "w")
     events = [
         WorkflowApplied(
             name="w", kind="Workflow", version=n, spec=codec.raw({"n": n}), plan_digest=f"sha256:{n}", by=ANN

@@ -8,6 +8,7 @@ from headrace.decider import Context, Effect, MissingError, Rejection, Tell
 from headrace.errors import HeadraceError
 from headrace.events.base import Actor
 from headrace.events.catalogue import CatalogueEvent, ToolManifest
+from headrace.ids import PLAN, TOOL, WORKFLOW
 from headrace.log.port import After
 from headrace.messages import AnnounceTool, ApplyWorkflow, CatalogueCommand, RecompileWorkflow, RecordPlan
 from headrace.plans.model import CallStep, Plan, PlanStep, ToolPin, manifest_digest
@@ -15,7 +16,7 @@ from headrace.specs.documents import Document
 from headrace.specs.problems import Problem, Problems
 from headrace_planner.catalogue.prepare import CataloguePreparer
 from headrace_planner.catalogue.room import CatalogueRoom
-from headrace_planner.catalogue.state import PLAN, TOOL, WORKFLOW, Definition, stream_of
+from headrace_planner.catalogue.state import Definition, stream_of
 from headrace_planner.compile.children import Workflows
 
 START = 1_790_000_000_000

@@ -15,6 +15,7 @@ from headrace.events.catalogue import (
     WorkflowApplied,
     WorkflowCompiled,
 )
+from headrace.ids import CONNECTION, PLAN, TOOL, WORKFLOW
 from headrace.messages import (
     Advance,
     AnnounceTool,
@@ -26,7 +27,7 @@ from headrace.messages import (
     SaveConnection,
     Wake,
 )
-from headrace_planner.catalogue.state import CONNECTION, PLAN, TOOL, WORKFLOW, stream_of
+from headrace_planner.catalogue.state import stream_of
 from tests.planner.catalogue_kit import (
     ADMIN,
     APPROVER,

@@ -11,6 +11,7 @@ from headrace.errors import HeadraceError
 from headrace.events.base import Actor
 from headrace.events.catalogue import AuthorizationReceived, AuthorizationRequested, AuthorizationResolved
 from headrace.events.runs import Parent
+from headrace.ids import CONNECTION, PLAN, WORKFLOW
 from headrace.messages import (
     CreateRun,
     NoteApprovalReceived,
@@ -23,7 +24,7 @@ from headrace.messages import (
 )
 from headrace.plans.model import CallStep, GateStep, Plan, PlanStep, ToolPin, canonical, digest
 from headrace_planner.catalogue.admit import RunPreparer
-from headrace_planner.catalogue.state import CONNECTION, PLAN, WORKFLOW, stream_of
+from headrace_planner.catalogue.state import stream_of
 from tests.planner.catalogue_kit import (
     ADMIN,
     APPROVER,

@@ -10,6 +10,7 @@ from headrace.decider import Context, Rejection
 from headrace.events.base import Actor
 from headrace.events.catalogue import AuthorizationRequested, WorkflowCompiled
 from headrace.events.runs import Parent
+from headrace.ids import CONNECTION, PLAN, TOOL, WORKFLOW
 from headrace.messages import (
     AnnounceTool,
     ApplyWorkflow,
@@ -23,7 +24,7 @@ from headrace.messages import (
 )
 from headrace.plans.model import WorkflowPin
 from headrace_planner.catalogue.admit import RunPreparer
-from headrace_planner.catalogue.state import CONNECTION, PLAN, TOOL, WORKFLOW, stream_of
+from headrace_planner.catalogue.state import stream_of
 from tests.planner.catalogue_kit import (
     ADMIN,
     OPERATOR,

@@ -17,6 +17,7 @@ from headrace.events.catalogue import ToolManifest
 from headrace.host.library import CachedLibrary
 from headrace.host.owner import OwnerHost
 from headrace.host.presence import Presence
+from headrace.ids import PLAN, TOOL, WORKFLOW
 from headrace.keys import COMMANDS, POOL, Keys
 from headrace.log.memory import MemoryLog
 from headrace.messages import (
@@ -32,7 +33,7 @@ from headrace.messages import (
 )
 from headrace.vocabulary import LOG_APPROVALS, LOG_CATALOGUE, LOG_PARTITIONS, LOG_RUNS
 from headrace_planner.catalogue.recompile import Recompiler
-from headrace_planner.catalogue.state import PLAN, TOOL, WORKFLOW, stream_of
+from headrace_planner.catalogue.state import stream_of
 from headrace_planner.triggers.router import TriggerRouter
 from tests.planner.catalogue_kit import APPROVER, OPERATOR, WORKSPACE, manifest
 

@@ -7,20 +7,20 @@ everybody's: events are heard by all workspaces.
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from headrace import codec
+from headrace import codec, ids
 from headrace.errors import HeadraceError
 from headrace.log.port import Parked
 from headrace_api.desk import Desk
 
 TABLES: Final = {
-    "run": "runs",
-    "apr": "approvals",
-    "flw": "flows",
-    "wfl": "workflows",
-    "pln": "plans",
-    "tok": "tokens",
-    "con": "connections",
-    "tol": "tools",
+    ids.RUN: "runs",
+    ids.APPROVAL: "approvals",
+    ids.FLOW: "flows",
+    ids.WORKFLOW: "workflows",
+    ids.PLAN: "plans",
+    ids.TOKEN: "tokens",
+    ids.CONNECTION: "connections",
+    ids.TOOL: "tools",
 }
 """Where the row of a stream is, by what its id begins with."""
 

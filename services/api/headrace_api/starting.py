@@ -19,8 +19,6 @@ from headrace_api.bodies import RunBody
 from headrace_api.endings import Ending
 from headrace_api.feed import REPAIR_S
 
-WORKFLOW: Final = "wfl"
-PLAN: Final = "pln"
 VERSIONS_READ: Final = 100
 """Events of a workflow that are read at once: each may hold a document."""
 STEPS_PAGE: Final = 500
@@ -82,7 +80,7 @@ async def of_workflow(asking: Asking, name: str, version: int | None = None) -> 
 
 async def workflow_row(asking: Asking, name: str) -> dict[str, Any]:
     """Read a workflow by its name or its id."""
-    stream = name if name.startswith(f"{WORKFLOW}_") else ids.definition(WORKFLOW, asking.workspace, name)
+    stream = name if name.startswith(f"{ids.WORKFLOW}_") else ids.definition(ids.WORKFLOW, asking.workspace, name)
     return await asking.row("workflows", {"id": stream}, f"workflow {name!r}")
 
 

@@ -30,7 +30,7 @@ WAITING_MAX = 20_000
 """Items in memory beyond which commands are turned away, to be sent again."""
 TRACEPARENT = re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 """The form of the trace that a command belongs to (https://www.w3.org/TR/trace-context/); other text is not kept."""
-MINTED = {LOG_RUNS: ids.RUN, LOG_APPROVALS: ids.APPROVAL, LOG_CATALOGUE: "pln", LOG_FLOW: ids.FLOW}
+MINTED = {LOG_RUNS: ids.RUN, LOG_APPROVALS: ids.APPROVAL, LOG_CATALOGUE: ids.PLAN, LOG_FLOW: ids.FLOW}
 OF_ONE_STREAM = frozenset({LOG_RUNS, LOG_APPROVALS})
 """Logs in which a key on a stream's own command says nothing of other streams, whichever partition they share."""
 BUNDLE = b"["

@@ -162,7 +162,7 @@ class Engine:
         """Keep a document as the newest version of its name; raises ValidationError that lists all its problems."""
         written = read_spec(spec) if isinstance(spec, str) else spec
         name = str((written.get("metadata") or {}).get("name") or "")
-        stream = ids.definition("wfl", WORKSPACE_DEFAULT, name)
+        stream = ids.definition(ids.WORKFLOW, WORKSPACE_DEFAULT, name)
         return await self.ask(LOG_CATALOGUE, ApplyWorkflow(spec=codec.raw(spec)), stream=stream, as_=as_)
 
     async def plan(self, spec: Spec, *, as_: str = "ann") -> str:
@@ -176,7 +176,7 @@ class Engine:
         """Create a run of a document, or of an applied workflow by its name. The same `key` meets the same run."""
         given = codec.raw(inputs or {})
         if isinstance(spec, str) and "\n" not in spec:
-            row = await self.log.row("workflows", {"id": ids.definition("wfl", WORKSPACE_DEFAULT, spec)})
+            row = await self.log.row("workflows", {"id": ids.definition(ids.WORKFLOW, WORKSPACE_DEFAULT, spec)})
             if row is None:
                 message = f"no workflow {spec!r} was applied"
                 raise NotFoundError(message)
@@ -220,7 +220,7 @@ class Engine:
     async def authorize(self, spec: Spec, *, as_: str = "ann", by: str | None = "bob") -> str:
         """Ask that every run of a document's plan be allowed, and let `by` agree; gives the plan's digest."""
         digest = await self.plan(spec, as_=as_)
-        stream = ids.definition("pln", WORKSPACE_DEFAULT, digest)
+        stream = ids.definition(ids.PLAN, WORKSPACE_DEFAULT, digest)
         await self.ask(LOG_CATALOGUE, RequestAuthorization(), stream=stream, as_=as_)
         if by is not None:
             await self.approve(digest, as_=by)
@@ -239,7 +239,9 @@ class Engine:
         command = SaveConnection(
             name=integration, integration=integration, settings=settings or {}, secrets=secrets or {}
         )
-        await self.ask(LOG_CATALOGUE, command, stream=ids.definition("con", WORKSPACE_DEFAULT, integration), as_="root")
+        await self.ask(
+            LOG_CATALOGUE, command, stream=ids.definition(ids.CONNECTION, WORKSPACE_DEFAULT, integration), as_="root"
+        )
 
     async def start(self, run: Run, *, as_: str = "ann") -> None:
         """Let a run go on that waits for its start."""

@@ -60,7 +60,9 @@ def manifest_of(tool: Tool) -> ToolManifest:
 def announcement(manifest: ToolManifest, worker: str, workspace: str) -> Told:
     """Give the message that tells the catalogue of a tool."""
     body = AnnounceTool(manifest=manifest, worker=worker)
-    return Told(stream_id=ids.definition("tol", workspace, manifest.name), body=Raw(encode(body)), workspace=workspace)
+    return Told(
+        stream_id=ids.definition(ids.TOOL, workspace, manifest.name), body=Raw(encode(body)), workspace=workspace
+    )
 
 
 def digests(tools: Iterable[Tool]) -> dict[str, str]:

@@ -15,12 +15,11 @@ from headrace_api.asking import Asked, Asking, Paged, refusals, says
 from headrace_api.bodies import ConnectionBody
 
 router = APIRouter(tags=["connections"])
-CONNECTION = "con"
 TOOLS_PAGE = 1_000
 
 
 async def _row(asked: Asking, name: str) -> dict[str, Any]:
-    key = {"id": ids.definition(CONNECTION, asked.workspace, name)}
+    key = {"id": ids.definition(ids.CONNECTION, asked.workspace, name)}
     row = await asked.row("connections", key, f"connection {name!r}")
     if row["deleted"]:
         message = f"there is no connection {name!r}"
@@ -43,7 +42,7 @@ async def _check_known(asked: Asking, name: str, integration: str) -> None:
     if not known or integration in known:
         return
     row = await asked.desk.own_row(
-        "connections", {"id": ids.definition(CONNECTION, asked.workspace, name)}, asked.workspace
+        "connections", {"id": ids.definition(ids.CONNECTION, asked.workspace, name)}, asked.workspace
     )
     if row is None or row["integration"] != integration:
         message = f"no worker has ever offered an integration {integration!r}{hint(integration, known)}"
@@ -68,7 +67,7 @@ async def save_connection(asked: Asked, name: str, body: ConnectionBody) -> Resp
     """Connect an integration. Secrets come as references, which only the integrations service resolves."""
     await _check_known(asked, name, body.integration)
     command = SaveConnection(name=name, integration=body.integration, settings=body.settings, secrets=body.secrets)
-    stream = ids.definition(CONNECTION, asked.workspace, name)
+    stream = ids.definition(ids.CONNECTION, asked.workspace, name)
     await asked.send(LOG_CATALOGUE, command, stream_id=stream, keyed=False)
     return answer(views.connection(await _row(asked, name)))
 

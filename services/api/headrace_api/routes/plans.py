@@ -25,7 +25,7 @@ def full_digest(digest: str) -> str:
 
 async def plan_row(asked: Asking, digest: str) -> dict[str, Any]:
     """Read a recorded plan; raises NotFoundError."""
-    stream = ids.definition(starting.PLAN, asked.workspace, full_digest(digest))
+    stream = ids.definition(ids.PLAN, asked.workspace, full_digest(digest))
     return await asked.row("plans", {"id": stream}, f"plan {digest!r}")
 
 

@@ -34,7 +34,7 @@ async def _apply(asked: Asking, spec: dict[str, Any] | str, name: str | None) ->
     if name is not None and name != own:
         message = f"the document is named {own!r}, the path says {name!r}"
         raise ValidationError(message, details={"field": "spec.metadata.name"})
-    stream = ids.definition(starting.WORKFLOW, asked.workspace, own)
+    stream = ids.definition(ids.WORKFLOW, asked.workspace, own)
     reply = await asked.send(LOG_CATALOGUE, ApplyWorkflow(spec=codec.raw(spec)), stream_id=stream)
     row = await starting.workflow_row(asked, own)
     if row["plan_digest"]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Final, assert_never
 
+from headrace import ids
 from headrace.decider import Effect, Tell
 from headrace.envelope import Message
 from headrace.events.approvals import ApprovalClosed, ApprovalEvent, ApprovalOpened, DecisionMade, OutcomeReceived
@@ -21,7 +22,7 @@ from headrace.messages import (
 from headrace.vocabulary import LOG_CATALOGUE, LOG_RUNS, TELL_REPEAT_S, ApprovalStatus
 from headrace_gatekeeper.approvals.state import Approval
 
-ASKERS: Final = MappingProxyType({"run": LOG_RUNS, "pln": LOG_CATALOGUE})
+ASKERS: Final = MappingProxyType({ids.RUN: LOG_RUNS, ids.PLAN: LOG_CATALOGUE})
 """Which log a stream that asks belongs to, by the prefix of its id."""
 
 

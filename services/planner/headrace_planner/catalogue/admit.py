@@ -9,6 +9,7 @@ from headrace import codec
 from headrace.decider import Context
 from headrace.errors import ConflictError, NotAuthorizedError, NotConnectedError, NotFoundError
 from headrace.events.base import ErrorInfo
+from headrace.ids import PLAN, WORKFLOW
 from headrace.messages import CreateRun, RunCommand
 from headrace.plans.model import CallStep, GateStep, Plan
 from headrace.specs.rates import SETTING, parse
@@ -18,7 +19,7 @@ from headrace_planner.catalogue.admission import Admission
 from headrace_planner.catalogue.decide import TOOL_PLAN
 from headrace_planner.catalogue.reading import PLANS_KEPT, Plans, Store, all_rows
 from headrace_planner.catalogue.reruns import Reruns
-from headrace_planner.catalogue.state import APPROVED, PLAN, UNASKED, WORKFLOW, stream_of
+from headrace_planner.catalogue.state import APPROVED, UNASKED, stream_of
 from headrace_planner.catalogue.views import ACTIVE
 
 BEFORE_ANY_RUN: Final = "plan"

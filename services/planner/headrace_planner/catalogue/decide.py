@@ -16,6 +16,7 @@ from headrace.events.catalogue import (
     WorkflowApplied,
     WorkflowCompiled,
 )
+from headrace.ids import PLAN, TOOL, WORKFLOW
 from headrace.messages import (
     Advance,
     AnnounceTool,
@@ -37,7 +38,7 @@ from headrace.policy import may
 from headrace.vocabulary import LOG_APPROVALS, LOG_PARTITIONS, Role
 from headrace_planner.catalogue import grants
 from headrace_planner.catalogue.plans import compiled, refuse_problems, shown
-from headrace_planner.catalogue.state import APPROVED, PENDING, PLAN, TOOL, WORKFLOW, Definition, Plan, Tool, Workflow
+from headrace_planner.catalogue.state import APPROVED, PENDING, Definition, Plan, Tool, Workflow
 
 Events = Sequence[CatalogueEvent]
 TOOL_PLAN: Final = "ToolPlan"

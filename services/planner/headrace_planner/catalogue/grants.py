@@ -15,11 +15,12 @@ from headrace.events.catalogue import (
     TokenRevoked,
     ToolManifest,
 )
+from headrace.ids import CONNECTION
 from headrace.messages import CreateToken, SaveConnection
 from headrace.policy import may
 from headrace.specs.rates import SETTING, parse
 from headrace.vocabulary import BAD_POOL, POOL_NAME, Access, Effect, Role
-from headrace_planner.catalogue.state import CONNECTION, Connection, Definition, Token
+from headrace_planner.catalogue.state import Connection, Definition, Token
 
 NOTHING: Final[Sequence[CatalogueEvent]] = ()
 HASH: Final = re.compile(r"[0-9a-f]{64}")

@@ -12,6 +12,7 @@ from headrace.codec import NULL, Raw
 from headrace.decider import Context
 from headrace.errors import NotFoundError
 from headrace.events.catalogue import ToolManifest
+from headrace.ids import PLAN, WORKFLOW
 from headrace.messages import ApplyWorkflow, CatalogueCommand, RecompileWorkflow, RecordPlan
 from headrace.plans import model
 from headrace.policy import may
@@ -19,7 +20,7 @@ from headrace.specs.documents import Document, from_value, read_one
 from headrace.specs.problems import Problems
 from headrace_planner.catalogue.plans import refuse_problems
 from headrace_planner.catalogue.reading import Plans, Store, Tools
-from headrace_planner.catalogue.state import PLAN, WORKFLOW, stream_of
+from headrace_planner.catalogue.state import stream_of
 from headrace_planner.compile.children import Callee, Workflows, callee
 
 Compiler = Callable[[Document, Mapping[str, ToolManifest], Workflows], model.Plan | Problems]

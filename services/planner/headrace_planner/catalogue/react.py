@@ -18,6 +18,7 @@ from headrace.events.catalogue import (
     WorkflowApplied,
     WorkflowCompiled,
 )
+from headrace.ids import PLAN
 from headrace.messages import (
     Advance,
     AnnounceTool,
@@ -38,7 +39,7 @@ from headrace.messages import (
 )
 from headrace.vocabulary import APPROVAL_EXPIRES_S, LOG_APPROVALS, LOG_CATALOGUE, TELL_REPEAT_S
 from headrace_planner.catalogue.plans import SUBJECT
-from headrace_planner.catalogue.state import PLAN, Definition, Plan, Workflow, stream_of
+from headrace_planner.catalogue.state import Definition, Plan, Workflow, stream_of
 
 NOTHING: Final[tuple[Effect, ...]] = ()
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from headrace import codec
+from headrace import codec, ids
 from headrace.codec import NULL, Raw
 from headrace.decider import Context, MissingError
 from headrace.errors import ConflictError, NotFoundError, StepError, ValidationError
@@ -37,7 +37,6 @@ EVENTS_READ: Final = 250
 BLOBS_READ: Final = 100
 REUSED_INLINE_BYTES_MAX: Final = 4 * 1024 * 1024
 """Results that travel in the events of one rerun; what is beyond becomes a blob."""
-TOOL: Final = "tol"
 
 
 class Reruns:
@@ -95,7 +94,7 @@ class Reruns:
         known = await self._log.row("steps", {"run_id": context.stream_id, "step": command.step})
         if known is None or (known["items_total"] is None and known["status"] != StepStatus.WAITING):
             return
-        tool = await self._log.row("tools", {"id": stream_of(TOOL, context.workspace, step.body.tool)})
+        tool = await self._log.row("tools", {"id": stream_of(ids.TOOL, context.workspace, step.body.tool)})
         if tool is None or tool["digest"] != plan.tools[step.body.tool].digest:
             return
         schema = msgspec.convert(tool["manifest"], ToolManifest).output_schema

@@ -13,10 +13,6 @@ from headrace.events.catalogue import (
     WorkflowApplied,
 )
 
-WORKFLOW = "wfl"
-PLAN = "pln"
-TOOL = "tol"
-CONNECTION = "con"
 PENDING = "pending"
 APPROVED = "approved"
 UNASKED = "none"

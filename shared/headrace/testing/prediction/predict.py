@@ -177,7 +177,7 @@ async def _connect(engine: Engine, plan: Plan) -> None:
     for each in sorted(wanted):
         integration, _, name = each.partition("/")
         command = SaveConnection(name=name or integration, integration=integration)
-        stream = ids.definition("con", WORKSPACE_DEFAULT, name or integration)
+        stream = ids.definition(ids.CONNECTION, WORKSPACE_DEFAULT, name or integration)
         await engine.ask(LOG_CATALOGUE, command, stream=stream, as_=YOU)
 
 

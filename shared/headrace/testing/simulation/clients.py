@@ -103,7 +103,7 @@ class Clients:
         await asyncio.sleep(job.at)
         document = triggered(job.document % TRIGGERED)
         name = document["metadata"]["name"]
-        stream = ids.definition("wfl", WORKSPACE_DEFAULT, name)
+        stream = ids.definition(ids.WORKFLOW, WORKSPACE_DEFAULT, name)
         await self.ask(LOG_CATALOGUE, ApplyWorkflow(spec=codec.raw(document)), stream=stream)
         identity = f"trigger-{job.number}"
         for _ in range(2 if job.repeat else 1):

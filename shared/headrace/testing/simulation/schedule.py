@@ -121,7 +121,7 @@ class Schedule:
         stormy = bool(scenario.faults) or scenario.rates is not CALM
         if scenario.seed < 0:
             await asyncio.sleep(TEMPLATE_S)
-            stream = ids.definition("wfl", WORKSPACE_DEFAULT, CHILD)
+            stream = ids.definition(ids.WORKFLOW, WORKSPACE_DEFAULT, CHILD)
             await self.clients.ask(LOG_CATALOGUE, ApplyWorkflow(spec=codec.raw(child())), stream=stream)
         if stormy:
             await asyncio.sleep(STORM_S)
